@@ -1,0 +1,19 @@
+// Hugging Face config.json (and generation_config.json) to ModelSpec: one parser function a family.
+#ifndef CCOE_RUNTIME_MODEL_HF_CONFIG_H_
+#define CCOE_RUNTIME_MODEL_HF_CONFIG_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "runtime/model/model_spec.h"
+
+namespace ccoe::model {
+
+// Reads FOLDER/config.json, in the classic key names (rope_theta, torch_dtype) or those of transformers 5 (rope_parameters,
+// dtype), and generation_config.json where there is one; the result passed Validate. NOT_FOUND (no file),
+// INVALID_ARGUMENT (names the key, expected, found), UNIMPLEMENTED (names the architecture or feature).
+absl::StatusOr<ModelSpec> LoadModelSpec(const std::string& folder);
+
+}  // namespace ccoe::model
+
+#endif  // CCOE_RUNTIME_MODEL_HF_CONFIG_H_

@@ -1,0 +1,52 @@
+// The safetensors file format: 8 bytes little-endian header length, a JSON header, the tensors' bytes.
+#ifndef CCOE_RUNTIME_MODEL_SAFETENSORS_H_
+#define CCOE_RUNTIME_MODEL_SAFETENSORS_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/dtype.h"
+
+namespace ccoe::model {
+
+// A tensor in a mapped file or in the caller's memory: contiguous, row-major, little-endian.
+struct TensorView {
+  const void* data = nullptr;
+  kernels::DType dtype = kernels::DType::kF32;
+  std::vector<int64_t> shape;
+  size_t size_bytes = 0;
+};
+
+// A mapped file. Thread-safe, immutable.
+class SafetensorsFile {
+ public:
+  // Checks the whole header against the file: lengths, dtypes, shapes, offsets that overlap or leave the file. Errors
+  // name file and tensor. Bounds the header at 100 MB.
+  static absl::StatusOr<std::unique_ptr<SafetensorsFile>> Open(const std::string& path);
+  ~SafetensorsFile();
+
+  const std::map<std::string, TensorView>& tensors() const { return tensors_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  SafetensorsFile() = default;
+
+  std::string path_;
+  void* mapping_ = nullptr;
+  size_t mapping_bytes_ = 0;
+  std::map<std::string, TensorView> tensors_;
+};
+
+// Writes a file with the tensors in order of name and `metadata` (string to string), beside it first and then renamed into
+// place, so that a reader never sees half of it.
+absl::Status WriteSafetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,
+                              const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace ccoe::model
+
+#endif  // CCOE_RUNTIME_MODEL_SAFETENSORS_H_
