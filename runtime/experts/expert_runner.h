@@ -1,0 +1,63 @@
+// Runs layer experts: merges the rows that wait for one expert, from all backbone workers, into one batch, keeps their KV.
+#ifndef CCOE_RUNTIME_EXPERTS_EXPERT_RUNNER_H_
+#define CCOE_RUNTIME_EXPERTS_EXPERT_RUNNER_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+#include "runtime/base/ids.h"
+#include "runtime/exchange/activation_link.h"
+#include "runtime/experts/bundle.h"
+#include "runtime/model/decoder.h"
+
+namespace ccoe::experts {
+
+struct ExpertRunnerOptions {
+  int64_t kv_tokens = 65536;       // KV capacity of each expert, in tokens
+  int64_t page_tokens = 32;
+  int64_t max_batch_rows = 2048;   // rows of one pass; a larger swap runs alone
+  int max_waiting_swaps = 1024;    // over all peers; one more gets RESOURCE_EXHAUSTED
+};
+
+struct ExpertLoad {
+  ExpertRef expert;
+  model::LayerRange layers;
+  int64_t kv_tokens_used = 0, kv_tokens_total = 0;
+  int64_t weight_bytes = 0;
+  int64_t waiting_rows = 0;
+  int64_t swaps = 0, rows = 0, batches = 0;  // since start
+};
+
+// One compute thread. Thread-safe.
+class ExpertRunner final : public exchange::SwapHandler {
+ public:
+  // `ops` runs on the runner's thread only.
+  static absl::StatusOr<std::unique_ptr<ExpertRunner>> Create(const model::ModelSpec& spec, std::unique_ptr<kernels::Ops> ops,
+                                                              const ExpertRunnerOptions& options);
+  ~ExpertRunner() override;
+
+  // Makes an expert available; queries may use it from the next swap on. ALREADY_EXISTS for a version that is there.
+  absl::Status AddExpert(const Bundle& bundle);
+  std::vector<ExpertLoad> Load() const;
+
+  uint64_t AddPeer() override;
+  void RemovePeer(uint64_t peer_id) override;
+  void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, std::vector<float> rows,
+                  exchange::SwapCallback done) override;
+  void HandleRelease(uint64_t peer_id, uint64_t sequence_id) override;
+  int64_t hidden_size() const override;
+
+ private:
+  class Impl;
+  explicit ExpertRunner(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ccoe::experts
+
+#endif  // CCOE_RUNTIME_EXPERTS_EXPERT_RUNNER_H_
