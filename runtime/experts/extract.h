@@ -16,29 +16,30 @@ namespace ccoe::experts {
 struct ExtractOptions {
   std::string base_folder;
   std::string tuned_folder;
-  model::LayerRange layers;      // cut out [first, last)
+  model::LayerRange layers;  // cut out [first, last)
   std::string name;
   int64_t version = 1;
-  std::string domain;            // default: the name
+  std::string domain;  // default: the name
   std::string description;
   std::vector<std::string> example_queries;
   std::map<std::string, std::string> training;
-  std::string output_folder;     // made; must not hold a bundle already
-  bool own_norm = false;         // take the tuned final norm along
-  bool own_head = false;         // take the tuned LM head along
+  std::string output_folder;  // made; must not hold a bundle already
+  bool own_norm = false;      // take the tuned final norm along
+  bool own_head = false;      // take the tuned LM head along
 };
 
-// How far one shared part of the tuned checkpoint moved away from the base: what serving the bundle ignores.
+// How far one shared part of the tuned checkpoint moved away from the base: what serving the bundle
+// ignores.
 struct Drift {
-  std::string part;               // "embedding", "layer 3", "final norm", "head"
-  double relative = 0.0;          // |tuned - base| / |base|, Frobenius over the part's tensors
+  std::string part;       // "embedding", "layer 3", "final norm", "head"
+  double relative = 0.0;  // |tuned - base| / |base|, Frobenius over the part's tensors
   double max_abs = 0.0;
-  bool in_bundle = false;         // the part travels in the bundle
+  bool in_bundle = false;  // the part travels in the bundle
 };
 
 struct ExtractReport {
   BundleManifest manifest;
-  std::vector<Drift> drift;       // embedding, every layer, final norm, head
+  std::vector<Drift> drift;  // embedding, every layer, final norm, head
   int64_t bundle_bytes = 0;
 };
 

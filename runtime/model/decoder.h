@@ -1,5 +1,5 @@
-// The decoder: layers [first, last) of a model over a batch of rows. The one implementation, run by the backbone
-// worker for its layers and by an expert worker for its own.
+// The decoder: layers [first, last) of a model over a batch of rows. The one implementation, run by
+// the backbone worker for its layers and by an expert worker for its own.
 #ifndef CCOE_RUNTIME_MODEL_DECODER_H_
 #define CCOE_RUNTIME_MODEL_DECODER_H_
 
@@ -18,8 +18,8 @@
 
 namespace ccoe::model {
 
-// The rows of one pass: consecutive tokens of some sequences, sequence after sequence. sequences[i].row_begin counts up
-// from 0 without gaps.
+// The rows of one pass: consecutive tokens of some sequences, sequence after sequence.
+// sequences[i].row_begin counts up from 0 without gaps.
 struct RowBatch {
   std::vector<kernels::SequenceRows> sequences;
 
@@ -28,8 +28,8 @@ struct RowBatch {
   }
 };
 
-// Weights are views into `weights`, which the decoder keeps alive. Run is const and may be called by several threads
-// at once with different Ops, DecoderScratch and KV pages.
+// Weights are views into `weights`, which the decoder keeps alive. Run is const and may be called
+// by several threads at once with different Ops, DecoderScratch and KV pages.
 class DecoderScratch;
 
 class Decoder {
@@ -39,15 +39,16 @@ class Decoder {
                                                          std::shared_ptr<const Weights> weights);
   ~Decoder();
 
-  // Called after each layer with the layer's number and its output, [rows, hidden] f32 in device memory.
+  // Called after each layer with the layer's number and its output, [rows, hidden] f32 in device
+  // memory.
   using LayerObserver = absl::FunctionRef<void(int32_t layer, kernels::ConstMatrix hidden)>;
 
-  // Runs layers `range` (within layers()) over `hidden` [rows, hidden_size] f32 in place, appending the rows' K and V to
-  // `kv`. `scratch` grows as needed and may be used again by the next call.
-  absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops, DecoderScratch& scratch,
-                   kernels::Matrix hidden) const;
-  absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops, DecoderScratch& scratch,
-                   kernels::Matrix hidden, LayerObserver observer) const;
+  // Runs layers `range` (within layers()) over `hidden` [rows, hidden_size] f32 in place, appending
+  // the rows' K and V to `kv`. `scratch` grows as needed and may be used again by the next call.
+  absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops,
+                   DecoderScratch& scratch, kernels::Matrix hidden) const;
+  absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops,
+                   DecoderScratch& scratch, kernels::Matrix hidden, LayerObserver observer) const;
 
   LayerRange layers() const { return layers_; }
   const ModelSpec& spec() const { return spec_; }
@@ -67,7 +68,8 @@ class DecoderScratch {
  public:
   explicit DecoderScratch(kernels::Device* device) : device_(device) {}
 
-  // Room for `rows` rows of the given spec; grows by doubling, never shrinks. RESOURCE_EXHAUSTED from the device.
+  // Room for `rows` rows of the given spec; grows by doubling, never shrinks. RESOURCE_EXHAUSTED
+  // from the device.
   absl::Status Reserve(const ModelSpec& spec, int64_t rows);
 
  private:

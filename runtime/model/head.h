@@ -16,10 +16,11 @@ namespace ccoe::model {
 // Thread-safe (const).
 class TokenEmbedding {
  public:
-  static absl::StatusOr<std::unique_ptr<TokenEmbedding>> Create(const ModelSpec& spec,
-                                                                std::shared_ptr<const Weights> weights);
+  static absl::StatusOr<std::unique_ptr<TokenEmbedding>> Create(
+      const ModelSpec& spec, std::shared_ptr<const Weights> weights);
   // hidden [ids.size(), hidden_size] f32. INVALID_ARGUMENT for an id outside the vocabulary.
-  absl::Status Embed(absl::Span<const int32_t> ids, kernels::Ops& ops, kernels::Matrix hidden) const;
+  absl::Status Embed(absl::Span<const int32_t> ids, kernels::Ops& ops,
+                     kernels::Matrix hidden) const;
 
  private:
   TokenEmbedding() = default;
@@ -31,12 +32,16 @@ class TokenEmbedding {
 // Thread-safe (const).
 class LmHead {
  public:
-  // `weights` holds model.norm.weight and (unless tied) lm_head.weight. An expert that owns its norm or head has them in
-  // its bundle: `own` (may be null) is looked into first, `weights` for what it lacks.
-  static absl::StatusOr<std::unique_ptr<LmHead>> Create(const ModelSpec& spec, std::shared_ptr<const Weights> weights,
-                                                        std::shared_ptr<const Weights> own = nullptr);
-  // logits [rows, vocab_size] f32 from hidden [rows, hidden_size] f32; `normed` is scratch of hidden's shape (may be hidden).
-  absl::Status Logits(kernels::ConstMatrix hidden, kernels::Ops& ops, kernels::Matrix normed, kernels::Matrix logits) const;
+  // `weights` holds model.norm.weight and (unless tied) lm_head.weight. An expert that owns its
+  // norm or head has them in its bundle: `own` (may be null) is looked into first, `weights` for
+  // what it lacks.
+  static absl::StatusOr<std::unique_ptr<LmHead>> Create(
+      const ModelSpec& spec, std::shared_ptr<const Weights> weights,
+      std::shared_ptr<const Weights> own = nullptr);
+  // logits [rows, vocab_size] f32 from hidden [rows, hidden_size] f32; `normed` is scratch of
+  // hidden's shape (may be hidden).
+  absl::Status Logits(kernels::ConstMatrix hidden, kernels::Ops& ops, kernels::Matrix normed,
+                      kernels::Matrix logits) const;
 
  private:
   LmHead() = default;

@@ -9,9 +9,10 @@
 
 namespace ccoe::model {
 
-// Reads FOLDER/config.json, in the classic key names (rope_theta, torch_dtype) or those of transformers 5 (rope_parameters,
-// dtype), and generation_config.json where there is one; the result passed Validate. NOT_FOUND (no file),
-// INVALID_ARGUMENT (names the key, expected, found), UNIMPLEMENTED (names the architecture or feature).
+// Reads FOLDER/config.json, in the classic key names (rope_theta, torch_dtype) or those of
+// transformers 5 (rope_parameters, dtype), and generation_config.json where there is one; the
+// result passed Validate. NOT_FOUND (no file), INVALID_ARGUMENT (names the key, expected, found),
+// UNIMPLEMENTED (names the architecture or feature).
 absl::StatusOr<ModelSpec> LoadModelSpec(const std::string& folder);
 
 }  // namespace ccoe::model

@@ -1,5 +1,5 @@
-// The memory of a paged KV cache, for some layers of one model. Which page belongs to whom is the owner's business
-// (engine/kv_pages on the backbone worker, the expert runner on an expert worker).
+// The memory of a paged KV cache, for some layers of one model. Which page belongs to whom is the
+// owner's business (engine/kv_pages on the backbone worker, the expert runner on an expert worker).
 #ifndef CCOE_RUNTIME_MODEL_KV_STORAGE_H_
 #define CCOE_RUNTIME_MODEL_KV_STORAGE_H_
 
@@ -15,21 +15,23 @@
 namespace ccoe::model {
 
 struct KvStorageOptions {
-  LayerRange layers;          // the layers that get pages
-  int64_t pages = 0;          // pages a layer, > 0
-  int64_t page_tokens = 32;   // tokens a page, > 0
+  LayerRange layers;         // the layers that get pages
+  int64_t pages = 0;         // pages a layer, > 0
+  int64_t page_tokens = 32;  // tokens a page, > 0
 };
 
 // Immutable layout; the pages' content belongs to whoever runs the decoder over it.
 class KvStorage {
  public:
   // RESOURCE_EXHAUSTED with the sum spelled out where the device cannot hold it.
-  static absl::StatusOr<std::unique_ptr<KvStorage>> Create(kernels::Device* device, const ModelSpec& spec,
+  static absl::StatusOr<std::unique_ptr<KvStorage>> Create(kernels::Device* device,
+                                                           const ModelSpec& spec,
                                                            const KvStorageOptions& options);
 
   // The pages of layer `layer` (numbered as in the model); options.layers must contain it.
   kernels::KvLayer Layer(int32_t layer) const;
 
+  LayerRange layers() const { return options_.layers; }
   int64_t page_tokens() const { return options_.page_tokens; }
   int64_t pages() const { return options_.pages; }
 

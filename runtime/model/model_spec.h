@@ -20,12 +20,15 @@ struct LayerRange {
   int32_t size() const { return last - first; }
   bool empty() const { return last <= first; }
   bool Contains(LayerRange other) const { return first <= other.first && other.last <= last; }
-  friend bool operator==(LayerRange a, LayerRange b) { return a.first == b.first && a.last == b.last; }
+  friend bool operator==(LayerRange a, LayerRange b) {
+    return a.first == b.first && a.last == b.last;
+  }
 };
 
 enum class RopeScaling : uint8_t { kNone, kLinear, kLlama3 };
 
-// Rotary embedding. kLinear divides positions by `factor`; kLlama3 rescales low frequencies (Llama 3.1's rule).
+// Rotary embedding. kLinear divides positions by `factor`; kLlama3 rescales low frequencies
+// (Llama 3.1's rule).
 struct RopeSpec {
   double theta = 10000.0;
   kernels::RopeStyle style = kernels::RopeStyle::kHalfSplit;
@@ -76,14 +79,16 @@ struct ModelSpec {
   float logit_soft_cap = 0.0f;  // 0: none
   RopeSpec rope;
   std::vector<LayerSpec> layers;
-  std::vector<int32_t> eos_token_ids;  // from config.json and generation_config.json, without repeats
-  int32_t bos_token_id = -1;           // -1: none
+  std::vector<int32_t>
+      eos_token_ids;          // from config.json and generation_config.json, without repeats
+  int32_t bos_token_id = -1;  // -1: none
 
   int32_t layer_count() const { return static_cast<int32_t>(layers.size()); }
 };
 
-// INVALID_ARGUMENT naming the value, what was expected and what was found, where the spec is absurd or contradicts
-// itself (a zero or huge size, heads not a multiple of kv_heads, an odd head_dim, ids outside the vocabulary).
+// INVALID_ARGUMENT naming the value, what was expected and what was found, where the spec is absurd
+// or contradicts itself (a zero or huge size, heads not a multiple of kv_heads, an odd head_dim,
+// ids outside the vocabulary).
 absl::Status Validate(const ModelSpec& spec);
 
 }  // namespace ccoe::model

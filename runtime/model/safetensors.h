@@ -1,4 +1,5 @@
-// The safetensors file format: 8 bytes little-endian header length, a JSON header, the tensors' bytes.
+// The safetensors file format: 8 bytes little-endian header length, a JSON header, the tensors'
+// bytes.
 #ifndef CCOE_RUNTIME_MODEL_SAFETENSORS_H_
 #define CCOE_RUNTIME_MODEL_SAFETENSORS_H_
 
@@ -25,8 +26,10 @@ struct TensorView {
 // A mapped file. Thread-safe, immutable.
 class SafetensorsFile {
  public:
-  // Checks the whole header against the file: lengths, dtypes, shapes, offsets that overlap or leave the file. Errors
-  // name file and tensor. Bounds the header at 100 MB.
+  // Checks the whole header against the file: lengths, dtypes, shapes, offsets that overlap or
+  // leave the file. Errors name file and tensor. Bounds the header at 100 MB. A tensor that does
+  // not start at a multiple of its element size is copied into memory; all others are read in
+  // place. Whoever shortens the file while it is mapped breaks its readers.
   static absl::StatusOr<std::unique_ptr<SafetensorsFile>> Open(const std::string& path);
   ~SafetensorsFile();
 
@@ -36,15 +39,20 @@ class SafetensorsFile {
  private:
   SafetensorsFile() = default;
 
+  const void* AlignedCopy(const TensorView& view);
+
   std::string path_;
   void* mapping_ = nullptr;
   size_t mapping_bytes_ = 0;
+  std::vector<std::unique_ptr<uint64_t[]>> aligned_copies_;
   std::map<std::string, TensorView> tensors_;
 };
 
-// Writes a file with the tensors in order of name and `metadata` (string to string), beside it first and then renamed into
-// place, so that a reader never sees half of it.
-absl::Status WriteSafetensors(const std::string& path, const std::map<std::string, TensorView>& tensors,
+// Writes a file with the tensors in order of name (wider elements first, which keeps all of them
+// aligned) and `metadata` (string to string), beside it first and then renamed into place, so that
+// a reader never sees half of it.
+absl::Status WriteSafetensors(const std::string& path,
+                              const std::map<std::string, TensorView>& tensors,
                               const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace ccoe::model

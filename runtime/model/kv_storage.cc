@@ -1,0 +1,103 @@
+#include "runtime/model/kv_storage.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+
+namespace ccoe::model {
+namespace {
+
+constexpr int64_t kMaxPages = int64_t{1} << 31;  // block tables hold int32
+constexpr int64_t kMaxPageTokens = int64_t{1} << 20;
+constexpr size_t kAlignment = 64;
+constexpr kernels::DType kCacheDType = kernels::DType::kF32;
+
+size_t TokenBytes(const AttentionSpec& attention) {
+  return static_cast<size_t>(attention.kv_heads * attention.head_dim) *
+         kernels::DTypeBytes(kCacheDType);
+}
+
+absl::Status CheckOptions(const ModelSpec& spec, const KvStorageOptions& options) {
+  const LayerRange whole{0, spec.layer_count()};
+  if (options.layers.empty() || !whole.Contains(options.layers)) {
+    return absl::InvalidArgumentError(absl::StrCat("KV cache: layers: expected a range within [0, ",
+                                                   whole.last, "), found [", options.layers.first,
+                                                   ", ", options.layers.last, ")"));
+  }
+  if (options.pages < 1 || options.pages >= kMaxPages) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("KV cache: pages: expected 1 to ", kMaxPages - 1, ", found ", options.pages));
+  }
+  if (options.page_tokens < 1 || options.page_tokens > kMaxPageTokens) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "KV cache: page_tokens: expected 1 to ", kMaxPageTokens, ", found ", options.page_tokens));
+  }
+  return absl::OkStatus();
+}
+
+// Bytes of K (or V) of one layer, rounded up so that the next part is aligned. False where it does
+// not fit into size_t.
+bool PartBytes(const AttentionSpec& attention, const KvStorageOptions& options, size_t& bytes) {
+  const auto tokens = static_cast<size_t>(options.pages * options.page_tokens);
+  if (__builtin_mul_overflow(TokenBytes(attention), tokens, &bytes)) return false;
+  if (__builtin_add_overflow(bytes, kAlignment - 1, &bytes)) return false;
+  bytes &= ~(kAlignment - 1);
+  return true;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<KvStorage>> KvStorage::Create(kernels::Device* device,
+                                                             const ModelSpec& spec,
+                                                             const KvStorageOptions& options) {
+  CCOE_RETURN_IF_ERROR(CheckOptions(spec, options));
+  const std::string sum = absl::StrCat(
+      "KV cache: ", options.pages, " pages of ", options.page_tokens, " tokens in ",
+      options.layers.size(), " layers, ", BytesPerToken(spec, options.layers), " bytes a token");
+  std::vector<size_t> part_bytes;
+  size_t total = 0;
+  for (int32_t layer = options.layers.first; layer < options.layers.last; ++layer) {
+    size_t part = 0;
+    if (!PartBytes(spec.layers[static_cast<size_t>(layer)].attention, options, part) ||
+        __builtin_add_overflow(total, part, &total) ||
+        __builtin_add_overflow(total, part, &total)) {
+      return absl::ResourceExhaustedError(absl::StrCat(sum, ": more than an address can name"));
+    }
+    part_bytes.push_back(part);
+  }
+  auto buffer = device->Allocate(total);
+  if (!buffer.ok()) return Annotate(buffer.status(), sum);
+
+  std::vector<kernels::KvLayer> layers;
+  char* next = static_cast<char*>(buffer->data());
+  for (size_t i = 0; i < part_bytes.size(); ++i) {
+    const AttentionSpec& attention =
+        spec.layers[static_cast<size_t>(options.layers.first) + i].attention;
+    layers.push_back({next, next + part_bytes[i], kCacheDType, options.pages, options.page_tokens,
+                      attention.kv_heads, attention.head_dim});
+    next += 2 * part_bytes[i];
+  }
+  return std::unique_ptr<KvStorage>(new KvStorage(options, std::move(layers), *std::move(buffer)));
+}
+
+KvStorage::KvStorage(KvStorageOptions options, std::vector<kernels::KvLayer> layers,
+                     kernels::Buffer buffer)
+    : options_(options), layers_(std::move(layers)), buffer_(std::move(buffer)) {}
+
+kernels::KvLayer KvStorage::Layer(int32_t layer) const {
+  CCOE_CHECK(layer >= options_.layers.first && layer < options_.layers.last);
+  return layers_[static_cast<size_t>(layer - options_.layers.first)];
+}
+
+int64_t KvStorage::BytesPerToken(const ModelSpec& spec, LayerRange layers) {
+  int64_t bytes = 0;
+  for (int32_t layer = layers.first; layer < layers.last; ++layer) {
+    bytes +=
+        2 * static_cast<int64_t>(TokenBytes(spec.layers[static_cast<size_t>(layer)].attention));
+  }
+  return bytes;
+}
+
+}  // namespace ccoe::model
