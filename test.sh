@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds everything and runs every test. Usage: ./test.sh [bazel test targets; default: all]
+set -uo pipefail
+cd "$(dirname "$0")"
+tools/install_packages.sh || exit 1
+
+targets=("$@")
+[ ${#targets[@]} -eq 0 ] && targets=(//...)
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# The whole tree without Bazel: checks of the sources themselves.
+passed=0
+failed=0
+check() {
+  if "${@:2}"; then
+    passed=$((passed + 1))
+    echo "PASSED  $1"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $1"
+  fi
+}
+
+bazel test --keep_going --test_summary=short "${targets[@]}" 2>&1 | tee "$log"
+bazel_status=${PIPESTATUS[0]}
+passed=$((passed + $(grep -cE '^//.* PASSED( |$)' "$log")))
+failed=$((failed + $(grep -cE '^//.* (FAILED|TIMEOUT|NO STATUS|FAILED TO BUILD)( |$)' "$log")))
+# 4: the targets hold no test. Anything else that counted no failure (a build that broke) is one.
+if [ "$bazel_status" -ne 0 ] && [ "$bazel_status" -ne 4 ] && [ "$failed" -eq 0 ]; then failed=1; fi
+
+if [ $# -eq 0 ]; then
+  check "every source has a test of its own" /usr/bin/python3 tests/mirror_test.py
+  check "locks are held where fields say so (clang)" tools/check_locks.sh
+  check "the training tasks' answers are right" /usr/bin/python3 -m unittest discover -q -s tests/training -t .
+fi
+
+echo
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
