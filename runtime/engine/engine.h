@@ -70,8 +70,8 @@ class TokenSink {
   virtual void OnToken(const GeneratedToken& token) = 0;
   // Prompt logits, only where QueryOptions asked: rows for positions [first_position, first_position + rows), in order.
   virtual void OnLogits(int64_t first_position, absl::Span<const float> logits) {}
-  // hidden [layers + 1, rows, hidden_size] likewise.
-  virtual void OnHidden(int64_t first_position, int64_t rows, absl::Span<const float> hidden) {}
+  // hidden [planes, rows, hidden_size] likewise, planes = layers + 1.
+  virtual void OnHidden(int64_t first_position, int64_t rows, int64_t planes, absl::Span<const float> hidden) {}
   // The last call. An error status goes with kCancelled (CANCELLED, DEADLINE_EXCEEDED) or kError.
   virtual void OnFinish(FinishReason reason, const absl::Status& status, const Usage& usage) = 0;
 };
