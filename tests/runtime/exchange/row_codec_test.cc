@@ -1,0 +1,105 @@
+#include "runtime/exchange/row_codec.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::exchange {
+namespace {
+
+using ::ccoe::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr kernels::DType kF32 = kernels::DType::kF32;
+constexpr kernels::DType kBF16 = kernels::DType::kBF16;
+
+TEST(RowCodecTest, RoundsToTheNearestBF16AndTiesToEven) {
+  EXPECT_EQ(ToBF16(1.0f), 0x3f80);
+  EXPECT_EQ(ToBF16(-2.0f), 0xc000);
+  EXPECT_EQ(ToBF16(1.0f + 1.0f / 256), 0x3f80);  // half way: down to the even one
+  EXPECT_EQ(ToBF16(1.0f + 3.0f / 256), 0x3f82);  // half way: up to the even one
+  EXPECT_EQ(ToBF16(1.0f + 1.0f / 256 + 1e-6f), 0x3f81);
+  EXPECT_EQ(ToBF16(0.0f), 0x0000);
+  EXPECT_EQ(ToBF16(-0.0f), 0x8000);
+}
+
+TEST(RowCodecTest, KeepsInfinitiesAndNaNs) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(FromBF16(ToBF16(infinity)), infinity);
+  EXPECT_EQ(FromBF16(ToBF16(-infinity)), -infinity);
+  EXPECT_EQ(FromBF16(ToBF16(std::numeric_limits<float>::max())), infinity);
+  EXPECT_TRUE(std::isnan(FromBF16(ToBF16(std::numeric_limits<float>::quiet_NaN()))));
+  float payload;
+  const uint32_t bits = 0x7f800001;  // a NaN whose payload lies wholly in the bits that are cut
+  std::memcpy(&payload, &bits, sizeof(payload));
+  EXPECT_TRUE(std::isnan(FromBF16(ToBF16(payload))));
+}
+
+TEST(RowCodecTest, EveryBF16SurvivesTheRoundTrip) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = FromBF16(static_cast<uint16_t>(bits));
+    if (!std::isnan(value)) {
+      ASSERT_EQ(ToBF16(value), bits);
+    }
+  }
+}
+
+TEST(RowCodecTest, F32TravelsBitForBitAndLittleEndian) {
+  const std::vector<float> values = {1.0f, -0.0f, 3.14159f, 1e-42f, 5.0f, -7.5f};
+  std::string bytes;
+  EncodeRows(kernels::F32Matrix(values.data(), 2, 3), kF32, bytes);
+  ASSERT_EQ(bytes.size(), 24);
+  EXPECT_EQ(bytes.substr(0, 4), std::string("\x00\x00\x80\x3f", 4));
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> back, DecodeRows(bytes, 2, 3, kF32));
+  EXPECT_EQ(std::memcmp(back.data(), values.data(), 24), 0);
+}
+
+TEST(RowCodecTest, ReadsRowsOfAnyStride) {
+  const std::vector<float> values = {1, 2, 99, 3, 4, 99};
+  std::string bytes;
+  EncodeRows({values.data(), kF32, 2, 2, 3}, kBF16, bytes);
+  ASSERT_EQ(bytes.size(), 8);
+  EXPECT_EQ(bytes.substr(0, 2), std::string("\x80\x3f", 2));
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> back, DecodeRows(bytes, 2, 2, kBF16));
+  EXPECT_THAT(back, ElementsAre(1, 2, 3, 4));
+}
+
+TEST(RowCodecTest, NoRowsAreNoBytes) {
+  std::string bytes = "old";
+  EncodeRows(kernels::F32Matrix(static_cast<const float*>(nullptr), 0, 8), kF32, bytes);
+  EXPECT_THAT(bytes, IsEmpty());
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> back, DecodeRows("", 0, 8, kF32));
+  EXPECT_THAT(back, IsEmpty());
+}
+
+TEST(RowCodecTest, RefusesAnotherByteCountThanTheShapeNeeds) {
+  EXPECT_THAT(DecodeRows("1234567", 2, 1, kF32),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("expected 8 bytes (2 rows of 1 f32), found 7")));
+  EXPECT_THAT(DecodeRows("1234", 1, 2, kernels::DType::kF16),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found f16")));
+}
+
+TEST(RowCodecTest, RoundToWireEqualsATripOverTheWire) {
+  std::vector<float> values = {0.1f, -3.3f, 1e30f, 7.0f};
+  std::string bytes;
+  EncodeRows(kernels::F32Matrix(static_cast<const float*>(values.data()), 1, 4), kBF16, bytes);
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> travelled, DecodeRows(bytes, 1, 4, kBF16));
+  std::vector<float> rounded = values;
+  RoundToWire(kBF16, absl::MakeSpan(rounded));
+  EXPECT_EQ(rounded, travelled);
+  rounded = values;
+  RoundToWire(kF32, absl::MakeSpan(rounded));
+  EXPECT_EQ(rounded, values);
+}
+
+}  // namespace
+}  // namespace ccoe::exchange
