@@ -1,0 +1,107 @@
+#include "services/cli/command.h"
+
+#include <iostream>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/cord.h"
+#include "glog/logging.h"
+
+namespace ccoe::cli {
+namespace {
+
+constexpr char kUsagePayload[] = "ccoe.cli.usage";
+
+// "experts extract": the names on the way from the application to `command`.
+std::string FullName(const CLI::App& command) {
+  std::string name = command.get_name();
+  for (const CLI::App* app = command.get_parent(); app != nullptr && app->get_parent() != nullptr;
+       app = app->get_parent()) {
+    name = app->get_name() + " " + name;
+  }
+  return name;
+}
+
+// Names the subcommand that the words before the error chose: "ccoe up", or "ccoe".
+std::string ErrorPrefix(const CLI::App& app) {
+  std::string prefix = "ccoe";
+  for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
+    at = at->get_subcommands().front();
+    prefix += " " + at->get_name();
+  }
+  return prefix;
+}
+
+int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
+    return app.exit(error, std::cout, std::cerr) == 0 ? kExitOk : kExitFailed;
+  }
+  std::string prefix = ErrorPrefix(app);
+  std::cerr << prefix << ": " << error.what() << "\n"
+            << "Try \"" << prefix << " --help\".\n";
+  return kExitUsage;
+}
+
+void StartLogging(const std::string& level) {
+  FLAGS_logtostderr = true;
+  FLAGS_minloglevel = level == "info"      ? google::GLOG_INFO
+                      : level == "warning" ? google::GLOG_WARNING
+                                           : google::GLOG_ERROR;
+  if (!google::IsGoogleLoggingInitialized()) google::InitGoogleLogging("ccoe");
+}
+
+}  // namespace
+
+CLI::App* AddCommand(CLI::App& parent, CommandContext& context, const std::string& name,
+                     const std::string& description, CommandFunction run) {
+  CLI::App* command = parent.add_subcommand(name, description);
+  // CLI11 copies its callbacks, so the move-only function is held by a shared pointer.
+  auto held = std::make_shared<CommandFunction>(std::move(run));
+  command->callback([command, &context, held] {
+    context.name = FullName(*command);
+    context.run = [held] { return (*held)(); };
+  });
+  return command;
+}
+
+CLI::App* AddCommandGroup(CLI::App& parent, const std::string& name,
+                          const std::string& description) {
+  CLI::App* group = parent.add_subcommand(name, description);
+  group->require_subcommand(1);
+  return group;
+}
+
+absl::Status UsageError(absl::string_view message) {
+  absl::Status status = absl::InvalidArgumentError(message);
+  status.SetPayload(kUsagePayload, absl::Cord());
+  return status;
+}
+
+ExitCode ExitCodeFor(const absl::Status& status) {
+  if (status.ok()) return kExitOk;
+  if (status.GetPayload(kUsagePayload).has_value()) return kExitUsage;
+  return status.code() == absl::StatusCode::kUnavailable ? kExitUnavailable : kExitFailed;
+}
+
+int RunCommandLine(int argc, const char* const* argv, absl::Span<const RegisterFunction> commands) {
+  CLI::App app("ccoe: one backbone, many experts, served as one language model.", "ccoe");
+  app.require_subcommand(1);
+  std::string log_level = "warning";
+  app.add_option("--log", log_level, "Least severe messages to log to stderr.")
+      ->check(CLI::IsMember({"info", "warning", "error"}))
+      ->capture_default_str()
+      ->envname("CCOE_LOG");
+  CommandContext context;
+  for (RegisterFunction add : commands) add(app, context);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return ReportParseError(app, error);
+  }
+  StartLogging(log_level);
+  absl::Status status = context.run();
+  if (!status.ok()) std::cerr << "ccoe " << context.name << ": " << status.message() << "\n";
+  return ExitCodeFor(status);
+}
+
+}  // namespace ccoe::cli

@@ -1,0 +1,104 @@
+#include "services/cli/command.h"
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace ccoe::cli {
+namespace {
+
+struct GreetFlags {
+  std::string name;
+  int64_t times = 1;
+  bool loud = false;
+};
+
+// What the last run of "greet" saw; CLI registration functions take no state.
+GreetFlags* seen = nullptr;
+absl::Status result;
+
+void RegisterGreet(CLI::App& app, CommandContext& context) {
+  auto flags = std::make_shared<GreetFlags>();
+  CLI::App* group = AddCommandGroup(app, "social", "Commands for company.");
+  CLI::App* command = AddCommand(*group, context, "greet", "Says hello.", [flags] {
+    *seen = *flags;
+    return result;
+  });
+  AddFlag(command, "--name", flags->name, "Whom to greet.")->required();
+  AddFlag(command, "--how-often", flags->times, "How often.")->check(CLI::Range(1, 100));
+  AddSwitch(command, "--loud", flags->loud, "Shout.");
+}
+
+class CommandTest : public ::testing::Test {
+ protected:
+  CommandTest() {
+    seen = &flags_;
+    result = absl::OkStatus();
+    unsetenv("CCOE_SOCIAL_GREET_HOW_OFTEN");
+    unsetenv("CCOE_SOCIAL_GREET_LOUD");
+  }
+
+  int Run(std::vector<const char*> arguments) {
+    arguments.insert(arguments.begin(), "ccoe");
+    static constexpr RegisterFunction kCommands[] = {RegisterGreet};
+    testing::internal::CaptureStderr();
+    testing::internal::CaptureStdout();
+    int code = RunCommandLine(static_cast<int>(arguments.size()), arguments.data(), kCommands);
+    stdout_ = testing::internal::GetCapturedStdout();
+    stderr_ = testing::internal::GetCapturedStderr();
+    return code;
+  }
+
+  GreetFlags flags_;
+  std::string stdout_, stderr_;
+};
+
+TEST_F(CommandTest, RunsTheChosenCommandWithItsFlags) {
+  EXPECT_EQ(Run({"social", "greet", "--name", "Ada", "--how-often=3", "--loud"}), kExitOk);
+  EXPECT_EQ(flags_.name, "Ada");
+  EXPECT_EQ(flags_.times, 3);
+  EXPECT_TRUE(flags_.loud);
+}
+
+TEST_F(CommandTest, EnvironmentVariablesSetFlagsAndTheCommandLineWins) {
+  setenv("CCOE_SOCIAL_GREET_HOW_OFTEN", "7", 1);
+  setenv("CCOE_SOCIAL_GREET_LOUD", "true", 1);
+  EXPECT_EQ(Run({"social", "greet", "--name", "Ada"}), kExitOk);
+  EXPECT_EQ(flags_.times, 7);
+  EXPECT_TRUE(flags_.loud);
+  EXPECT_EQ(Run({"social", "greet", "--name", "Ada", "--how-often", "2"}), kExitOk);
+  EXPECT_EQ(flags_.times, 2);
+}
+
+TEST_F(CommandTest, WrongUsageExitsWith2AndNamesTheCommand) {
+  EXPECT_EQ(Run({"social", "greet"}), kExitUsage);
+  EXPECT_NE(stderr_.find("ccoe social greet: --name is required"), std::string::npos) << stderr_;
+  EXPECT_EQ(Run({"social", "greet", "--name", "Ada", "--how-often", "0"}), kExitUsage);
+  EXPECT_EQ(Run({"social", "dance"}), kExitUsage);
+  EXPECT_EQ(Run({}), kExitUsage);
+  EXPECT_EQ(Run({"--log", "loud", "social", "greet", "--name", "Ada"}), kExitUsage);
+}
+
+TEST_F(CommandTest, HelpExitsWith0AndShowsDefaultsAndEnvironmentVariables) {
+  EXPECT_EQ(Run({"social", "greet", "--help"}), kExitOk);
+  EXPECT_NE(stdout_.find("CCOE_SOCIAL_GREET_HOW_OFTEN"), std::string::npos) << stdout_;
+  EXPECT_NE(stdout_.find("=1"), std::string::npos) << stdout_;
+}
+
+TEST_F(CommandTest, AnErrorIsPrintedAndBecomesTheExitCode) {
+  result = absl::NotFoundError("no such person");
+  EXPECT_EQ(Run({"social", "greet", "--name", "Ada"}), kExitFailed);
+  EXPECT_EQ(stderr_, "ccoe social greet: no such person\n");
+  EXPECT_EQ(stdout_, "");
+  result = absl::UnavailableError("nobody listens");
+  EXPECT_EQ(Run({"social", "greet", "--name", "Ada"}), kExitUnavailable);
+  result = UsageError("--loud and silence contradict each other");
+  EXPECT_EQ(Run({"social", "greet", "--name", "Ada"}), kExitUsage);
+}
+
+}  // namespace
+}  // namespace ccoe::cli
