@@ -28,10 +28,11 @@ struct RowBatch {
   }
 };
 
+class DecoderScratch;
+struct AttentionRows;
+
 // Weights are views into `weights`, which the decoder keeps alive. Run is const and may be called
 // by several threads at once with different Ops, DecoderScratch and KV pages.
-class DecoderScratch;
-
 class Decoder {
  public:
   // Binds and checks the tensors of `layers` ("model.layers.N..." names, N as in the whole model).
@@ -43,8 +44,10 @@ class Decoder {
   // memory.
   using LayerObserver = absl::FunctionRef<void(int32_t layer, kernels::ConstMatrix hidden)>;
 
-  // Runs layers `range` (within layers()) over `hidden` [rows, hidden_size] f32 in place, appending
-  // the rows' K and V to `kv`. `scratch` grows as needed and may be used again by the next call.
+  // Runs layers `range` (within layers() and kv.layers()) over `hidden` [rows, hidden_size] f32 in
+  // place, appending the rows' K and V to `kv`. `scratch` grows as needed and may be used again by
+  // the next call. INVALID_ARGUMENT, before anything is written, for a batch that does not fit the
+  // cache, its block tables or the model's context.
   absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops,
                    DecoderScratch& scratch, kernels::Matrix hidden) const;
   absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops,
@@ -56,10 +59,13 @@ class Decoder {
  private:
   struct Layer;
   Decoder(const ModelSpec& spec, LayerRange layers, std::shared_ptr<const Weights> weights);
+  void RunLayer(int32_t layer, const AttentionRows& rows, kernels::Ops& ops,
+                DecoderScratch& scratch, kernels::Matrix hidden) const;
 
   const ModelSpec spec_;
   const LayerRange layers_;
   const std::shared_ptr<const Weights> weights_;
+  const std::vector<float> rope_frequencies_;
   std::vector<Layer> bound_;  // [0] is layers_.first
 };
 
@@ -74,8 +80,11 @@ class DecoderScratch {
 
  private:
   friend class Decoder;
+
+  // cos_ and sin_ of rows at `positions`, for which there is room.
+  absl::Status FillRope(absl::Span<const float> frequencies, absl::Span<const int64_t> positions);
+
   kernels::Device* device_;
-  int64_t rows_ = 0;
   kernels::Buffer normed_, q_, k_, v_, attention_, gate_, up_, cos_, sin_;
 };
 

@@ -82,10 +82,14 @@ absl::Status Validate(const ModelSpec& spec) {
   CCOE_RETURN_IF_ERROR(ValidateRope(spec.rope));
   CCOE_RETURN_IF_ERROR(InRange("layers", static_cast<int64_t>(spec.layers.size()), 1, kMaxLayers));
   for (size_t i = 0; i < spec.layers.size(); ++i) {
+    const LayerSpec& layer = spec.layers[i];
     const std::string where = absl::StrCat("layer ", i);
-    CCOE_RETURN_IF_ERROR(Annotate(ValidateAttention(spec.layers[i].attention), where));
-    CCOE_RETURN_IF_ERROR(Annotate(
-        InRange("intermediate size", spec.layers[i].ffn.intermediate, 1, kMaxWidth), where));
+    CCOE_RETURN_IF_ERROR(Annotate(ValidateAttention(layer.attention), where));
+    const int64_t head_dim = spec.layers[0].attention.head_dim;  // all layers share the rope table
+    CCOE_RETURN_IF_ERROR(
+        Annotate(InRange("head_dim", layer.attention.head_dim, head_dim, head_dim), where));
+    CCOE_RETURN_IF_ERROR(
+        Annotate(InRange("intermediate size", layer.ffn.intermediate, 1, kMaxWidth), where));
   }
   for (const int32_t id : spec.eos_token_ids) {
     CCOE_RETURN_IF_ERROR(InRange("eos_token_id", id, 0, spec.vocab_size - 1));
