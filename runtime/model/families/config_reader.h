@@ -1,0 +1,58 @@
+// Typed, checked access to the keys of a config.json.
+#ifndef CCOE_RUNTIME_MODEL_FAMILIES_CONFIG_READER_H_
+#define CCOE_RUNTIME_MODEL_FAMILIES_CONFIG_READER_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "nlohmann/json.hpp"
+
+namespace ccoe::model {
+
+// Reads keys of one JSON object. A key that is absent or null takes the fallback where there is
+// one; a value of another type, or outside the stated range, is INVALID_ARGUMENT naming key,
+// expected and found. `object` must outlive it.
+class ConfigReader {
+ public:
+  // `prefix` stands before key names in messages ("rope_scaling."); "" for the top level.
+  explicit ConfigReader(const nlohmann::json& object, std::string prefix = "")
+      : object_(object), prefix_(std::move(prefix)) {}
+
+  // Present and not null.
+  bool Has(absl::string_view key) const;
+  // Present and null.
+  bool IsNull(absl::string_view key) const;
+
+  absl::StatusOr<int64_t> Int(absl::string_view key, int64_t low, int64_t high) const;
+  absl::StatusOr<int64_t> IntOr(absl::string_view key, int64_t low, int64_t high,
+                                int64_t fallback) const;
+  // A finite number > 0.
+  absl::StatusOr<double> PositiveOr(absl::string_view key, double fallback) const;
+  absl::StatusOr<bool> BoolOr(absl::string_view key, bool fallback) const;
+  absl::StatusOr<std::string> StringOr(absl::string_view key, absl::string_view fallback) const;
+  // One id, a list of ids, or nothing.
+  absl::StatusOr<std::vector<int32_t>> TokenIds(absl::string_view key, int64_t vocab_size) const;
+  // A list of strings, or nothing.
+  absl::StatusOr<std::vector<std::string>> Strings(absl::string_view key) const;
+  // The object under `key`, or none.
+  absl::StatusOr<std::optional<ConfigReader>> Object(absl::string_view key) const;
+
+  // INVALID_ARGUMENT "key KEY: expected EXPECTED, found FOUND".
+  absl::Status Wrong(absl::string_view key, absl::string_view expected) const;
+
+ private:
+  const nlohmann::json* Find(absl::string_view key) const;
+
+  const nlohmann::json& object_;
+  std::string prefix_;
+};
+
+}  // namespace ccoe::model
+
+#endif  // CCOE_RUNTIME_MODEL_FAMILIES_CONFIG_READER_H_

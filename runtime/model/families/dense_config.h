@@ -1,0 +1,41 @@
+// What the configs of dense decoder-only models have in common.
+#ifndef CCOE_RUNTIME_MODEL_FAMILIES_DENSE_CONFIG_H_
+#define CCOE_RUNTIME_MODEL_FAMILIES_DENSE_CONFIG_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/model/families/config_reader.h"
+#include "runtime/model/model_spec.h"
+
+namespace ccoe::model {
+
+// Values a family's configuration class takes where config.json is silent.
+struct DenseDefaults {
+  int64_t head_dim = 0;  // 0: hidden_size / num_attention_heads
+  double norm_eps = 1e-6;
+  int64_t max_positions = 2048;
+  double rope_theta = 10000.0;
+};
+
+// Sizes, norms, activation, rope, tied head, and as many equal layers as num_hidden_layers says:
+// full attention, no biases, no norm on q and k. The family then changes what it does otherwise.
+absl::StatusOr<ModelSpec> ParseDense(const ConfigReader& config, const DenseDefaults& defaults);
+
+struct SlidingWindow {
+  int64_t tokens = 0;  // a row sees this many tokens, itself included; 0: all
+  int64_t first_layer = 0;
+};
+
+// The window as Qwen's configs say it: sliding_window from layer max_window_layers on, only if
+// use_sliding_window.
+absl::StatusOr<SlidingWindow> ParseOptionalWindow(const ConfigReader& config);
+
+// Gives the window to the layers that layer_types calls "sliding_attention" where the config has
+// that list, else to those from window.first_layer on.
+absl::Status ApplySlidingWindow(const ConfigReader& config, SlidingWindow window, ModelSpec& spec);
+
+}  // namespace ccoe::model
+
+#endif  // CCOE_RUNTIME_MODEL_FAMILIES_DENSE_CONFIG_H_
