@@ -1,0 +1,19 @@
+// `ccoe experts ...`: work on expert bundles.
+#ifndef CCOE_SERVICES_CLI_EXPERTS_H_
+#define CCOE_SERVICES_CLI_EXPERTS_H_
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "runtime/model/model_spec.h"
+#include "services/cli/command.h"
+
+namespace ccoe::cli {
+
+// "4:8" to layers [4, 8). INVALID_ARGUMENT says the form.
+absl::StatusOr<model::LayerRange> ParseLayers(absl::string_view text);
+
+void RegisterExperts(CLI::App& app, CommandContext& context);
+
+}  // namespace ccoe::cli
+
+#endif  // CCOE_SERVICES_CLI_EXPERTS_H_

@@ -1,0 +1,130 @@
+#include "services/cli/generate.h"
+
+#include <iostream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "nlohmann/json.hpp"
+#include "runtime/base/status_macros.h"
+#include "services/cli/generate_flags.h"
+#include "services/cli/generate_offline.h"
+#include "services/cli/requests.h"
+
+namespace ccoe::cli {
+namespace {
+
+v1::GenerateRequest BaseRequest(const GenerateFlags& flags) {
+  v1::GenerateRequest request;
+  request.set_expert(flags.engine.expert);
+  request.set_tenant(flags.tenant);
+  for (const std::string& stop : flags.stop) request.add_stop(stop);
+  ToProto(flags.sampling, request.mutable_sampling());
+  return request;
+}
+
+void SetText(const GenerateFlags& flags, const std::string& text, v1::GenerateRequest& request) {
+  if (flags.raw) {
+    request.set_text(text);
+    return;
+  }
+  v1::ChatMessage* message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content(text);
+}
+
+nlohmann::json ToJson(const std::string& id, const StreamedAnswer& answer) {
+  const v1::Finished& finished = answer.finished;
+  return {{"id", id},
+          {"token_ids", answer.token_ids},
+          {"text", answer.text},
+          {"finish_reason", finished.reason() == v1::FINISH_REASON_STOP ? "stop" : "length"},
+          {"expert", DecisionName(finished.decision())},
+          {"why", finished.decision().explanation()},
+          {"prompt_tokens", finished.usage().prompt_tokens()},
+          {"generated_tokens", finished.usage().generated_tokens()},
+          {"time_to_first_token_seconds", absl::ToDoubleSeconds(answer.time_to_first_token)},
+          {"tokens_per_second", answer.TokensPerSecond()}};
+}
+
+// Asks once; streams text to standard output, or prints a JSON line at the end.
+absl::Status Ask(const Client& client, const GenerateFlags& flags, const std::string& id,
+                 const v1::GenerateRequest& request) {
+  const auto stream = [&flags](const std::string& text) {
+    if (!flags.json) std::cout << text << std::flush;
+  };
+  auto answer = client.Generate(request, nullptr, stream);
+  if (!answer.ok())
+    return Annotate(answer.status(),
+                    flags.requests.empty() ? "query" : absl::StrCat("request \"", id, "\""));
+  if (flags.json) {
+    std::cout << ToJson(id, *answer).dump() << "\n";
+    return absl::OkStatus();
+  }
+  std::cout << "\n";
+  const v1::Decision& decision = answer->finished.decision();
+  std::cerr << absl::StrFormat(
+      "[%s: %s; %d tokens, first after %.0f ms, %.1f tokens/s]\n", DecisionName(decision),
+      decision.explanation(), answer->finished.usage().generated_tokens(),
+      absl::ToDoubleMilliseconds(answer->time_to_first_token), answer->TokensPerSecond());
+  return absl::OkStatus();
+}
+
+absl::Status GenerateOnline(const GenerateFlags& flags) {
+  CCOE_ASSIGN_OR_RETURN(const auto client, Client::Create(flags.client));
+  v1::GenerateRequest request = BaseRequest(flags);
+  if (flags.requests.empty()) {
+    SetText(flags, flags.text, request);
+    return Ask(*client, flags, "0", request);
+  }
+  CCOE_ASSIGN_OR_RETURN(const std::vector<Request> requests, ReadRequests(flags.requests));
+  for (const Request& one : requests) {
+    if (one.is_text) {
+      SetText(flags, one.text, request);
+    } else {
+      *request.mutable_token_ids()->mutable_ids() = {one.token_ids.begin(), one.token_ids.end()};
+    }
+    CCOE_RETURN_IF_ERROR(Ask(*client, flags, one.id, request));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Generate(const GenerateFlags& flags) {
+  if (flags.text.empty() == flags.requests.empty())
+    return UsageError("expected either TEXT or --requests FILE");
+  if (!flags.offline) return GenerateOnline(flags);
+  if (flags.engine.model.empty()) return UsageError("--offline needs --model");
+  return GenerateOffline(flags);
+}
+
+}  // namespace
+
+void RegisterGenerate(CLI::App& app, CommandContext& context) {
+  auto flags = std::make_shared<GenerateFlags>();
+  CLI::App* command = AddCommand(app, context, "generate",
+                                 "Asks a running cluster, or with --offline runs the model here.",
+                                 [flags] { return Generate(*flags); });
+  command->add_option("text", flags->text, "The question.");
+  AddFlag(command, "--requests", flags->requests,
+          R"(JSON lines: {"id": "...", "token_ids": [...]} or {"id": "...", "text": "..."}.)");
+  AddSwitch(command, "--offline", flags->offline,
+            "Run in this process; --model names the model, --expert a bundle's folder.");
+  AddEngineFlags(command, flags->engine);
+  command->get_option("--model")->required(false);
+  command->get_option("--expert")
+      ->description(
+          "The expert: NAME, NAME@VERSION or base; default: the router chooses. "
+          "With --offline the folder of a bundle.");
+  AddClientFlags(command, flags->client);
+  AddSamplingFlags(command, flags->sampling);
+  AddFlag(command, "--stop", flags->stop, "A string that ends the answer; may be repeated.");
+  AddFlag(command, "--tenant", flags->tenant, "Tenant, for routing rules.");
+  AddSwitch(command, "--raw", flags->raw,
+            "Send the text as it stands, without the model's chat template.");
+  AddSwitch(command, "--json", flags->json, "Print a JSON line per answer.");
+}
+
+}  // namespace ccoe::cli
