@@ -4,7 +4,9 @@
 
 #include <memory>
 
+#include "absl/status/status.h"
 #include "kernels/device.h"
+#include "kernels/dtype.h"
 #include "kernels/ops.h"
 #include "runtime/base/parallel.h"
 
@@ -16,6 +18,10 @@ Device& CpuDevice();
 // Ops on CpuDevice() that cut their loops over `team`, which must outlive them. Several Ops (of several threads) may
 // share a team: their loops take turns.
 std::unique_ptr<Ops> MakeCpuOps(ThreadTeam* team);
+
+// OK where a KvLayer of this dtype can be used (f32), else UNIMPLEMENTED. Ask before making a cache: the ops abort on
+// another dtype.
+absl::Status CheckCpuKvDtype(DType dtype);
 
 }  // namespace ccoe::kernels
 
