@@ -58,6 +58,7 @@ CLI::App* AddCommand(CLI::App& parent, CommandContext& context, const std::strin
   // CLI11 copies its callbacks, so the move-only function is held by a shared pointer.
   auto held = std::make_shared<CommandFunction>(std::move(run));
   command->callback([command, &context, held] {
+    if (!command->get_subcommands().empty()) return;  // "bench memory" is not "bench"
     context.name = FullName(*command);
     context.run = [held] { return (*held)(); };
   });

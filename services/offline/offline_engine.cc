@@ -1,0 +1,179 @@
+#include "services/offline/offline_engine.h"
+
+#include <cstdint>
+#include <list>
+#include <map>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "runtime/base/parallel.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/exchange/grpc/grpc_link.h"
+#include "runtime/exchange/local/local_link.h"
+#include "runtime/experts/bundle.h"
+#include "runtime/experts/expert_runner.h"
+#include "services/backbone/load_backbone.h"
+#include "services/common/channel_factory.h"
+#include "services/common/server_runner.h"
+#include "services/expert/exchange_service.h"
+
+namespace ccoe::services {
+namespace {
+
+constexpr int kMaxExpertWorkers = 64;
+
+// Which links lead to which expert. Filled before the engine starts; Find takes them in turn.
+// Thread-safe then.
+class FixedDirectory final : public engine::ExpertDirectory {
+ public:
+  void Add(engine::ExpertBinding binding) {
+    const ExpertRef expert = binding.expert;
+    bindings_[expert].push_back(std::make_shared<engine::ExpertBinding>(std::move(binding)));
+  }
+
+  absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> Find(
+      const ExpertRef& expert) override ABSL_LOCKS_EXCLUDED(mutex_) {
+    const auto it = bindings_.find(expert);
+    if (it == bindings_.end())
+      return absl::NotFoundError(absl::StrCat("expert ", expert.ToString(), " is not loaded"));
+    absl::MutexLock lock(&mutex_);
+    return it->second[next_++ % it->second.size()];
+  }
+
+ private:
+  std::map<ExpertRef, std::vector<std::shared_ptr<const engine::ExpertBinding>>> bindings_;
+  absl::Mutex mutex_;
+  uint64_t next_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// An expert worker without its process: the runner and, with gRPC, a server of its own on loopback.
+// Members are in the order in which they need each other.
+struct ExpertWorkerParts {
+  std::unique_ptr<experts::ExpertRunner> runner;
+  std::unique_ptr<ExchangeService> service;
+  std::unique_ptr<ServerRunner> server;
+
+  ~ExpertWorkerParts() {
+    if (service != nullptr) service->CloseLinks();
+  }
+};
+
+class OfflineEngineImpl final : public OfflineEngine {
+ public:
+  explicit OfflineEngineImpl(const OfflineOptions& options)
+      : options_(options), team_(options.threads) {}
+
+  absl::Status Build() {
+    CCOE_ASSIGN_OR_RETURN(loaded_, LoadBackbone(options_.model_folder, options_.backbone_layers));
+    CCOE_RETURN_IF_ERROR(OpenBundles());
+    const int workers = bundles_.empty() ? 0 : options_.expert_workers;
+    for (int w = 0; w < workers; ++w) CCOE_RETURN_IF_ERROR(AddWorker());
+    CCOE_ASSIGN_OR_RETURN(
+        engine_, engine::Engine::Create(loaded_.model, kernels::MakeCpuOps(&team_), &directory_,
+                                        options_.engine));
+    return absl::OkStatus();
+  }
+
+  engine::Engine& engine() override { return *engine_; }
+  const model::ModelSpec& spec() const override { return loaded_.model.spec; }
+  const std::vector<ExpertRef>& experts() const override { return experts_; }
+
+ private:
+  absl::Status OpenBundles() {
+    BaseFingerprints fingerprints(&loaded_.model.spec, loaded_.weights.get());
+    for (const std::string& folder : options_.expert_folders) {
+      CCOE_ASSIGN_OR_RETURN(const experts::BundleManifest manifest, experts::ReadManifest(folder));
+      if (manifest.layers.first >= loaded_.model.spec.layer_count()) {
+        return experts::CheckFits(manifest, loaded_.model.spec, manifest.base_fingerprint);
+      }
+      CCOE_ASSIGN_OR_RETURN(const std::string fingerprint,
+                            fingerprints.Below(manifest.layers.first));
+      CCOE_ASSIGN_OR_RETURN(experts::Bundle bundle,
+                            experts::OpenBundle(folder, loaded_.model.spec, fingerprint));
+      experts_.push_back(manifest.expert);
+      bundles_.push_back(std::move(bundle));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AddWorker() {
+    ExpertWorkerParts& worker = workers_.emplace_back();
+    experts::ExpertRunnerOptions runner_options;
+    runner_options.kv_tokens = options_.expert_kv_tokens;
+    CCOE_ASSIGN_OR_RETURN(
+        worker.runner, experts::ExpertRunner::Create(loaded_.model.spec,
+                                                     kernels::MakeCpuOps(&team_), runner_options));
+    for (const experts::Bundle& bundle : bundles_)
+      CCOE_RETURN_IF_ERROR(worker.runner->AddExpert(bundle));
+    CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<exchange::ActivationLink> link, Link(worker));
+    for (const experts::Bundle& bundle : bundles_) {
+      engine::ExpertBinding binding;
+      binding.expert = bundle.manifest.expert;
+      binding.layers = bundle.manifest.layers;
+      binding.link = link;
+      if (bundle.manifest.owns_norm || bundle.manifest.owns_head) {
+        CCOE_ASSIGN_OR_RETURN(
+            binding.own_head,
+            model::LmHead::Create(loaded_.model.spec, loaded_.weights, bundle.weights));
+      }
+      directory_.Add(std::move(binding));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::shared_ptr<exchange::ActivationLink>> Link(ExpertWorkerParts& worker) {
+    if (options_.exchange == ExchangeKind::kLocal)
+      return exchange::MakeLocalLink(worker.runner.get());
+    const std::string id = absl::StrCat("expert-", workers_.size() - 1);
+    ExchangeServiceOptions service_options;
+    service_options.worker_id = id;
+    worker.service = std::make_unique<ExchangeService>(worker.runner.get(), service_options);
+    ServerOptions server_options;
+    server_options.services = {
+        {worker.service.get(), std::string(v1::Exchange::service_full_name())}};
+    CCOE_ASSIGN_OR_RETURN(worker.server, ServerRunner::Start(std::move(server_options)));
+    const std::string address = worker.server->addresses().front();
+    CCOE_ASSIGN_OR_RETURN(auto channel, ChannelFactory(nullptr).Connect(address));
+    exchange::GrpcLinkOptions link_options;
+    link_options.name = absl::StrCat("grpc://", address);
+    link_options.worker_id = "offline";
+    link_options.hidden_size = loaded_.model.spec.hidden_size;
+    link_options.wire_dtype = options_.engine.wire_dtype;
+    return exchange::OpenGrpcLink(std::move(channel), link_options);
+  }
+
+  const OfflineOptions options_;
+  ThreadTeam team_;
+  LoadedBackbone loaded_;
+  std::vector<experts::Bundle> bundles_;
+  std::vector<ExpertRef> experts_;
+  std::list<ExpertWorkerParts> workers_;  // stable addresses: links point into them
+  FixedDirectory directory_;
+  std::unique_ptr<engine::Engine> engine_;  // last: goes first
+};
+
+}  // namespace
+
+absl::StatusOr<ExchangeKind> ParseExchange(absl::string_view text) {
+  if (text == "local") return ExchangeKind::kLocal;
+  if (text == "grpc") return ExchangeKind::kGrpc;
+  return absl::InvalidArgumentError(
+      absl::StrCat("exchange: expected local or grpc, found \"", text, "\""));
+}
+
+absl::StatusOr<std::unique_ptr<OfflineEngine>> OfflineEngine::Create(
+    const OfflineOptions& options) {
+  if (options.expert_workers < 1 || options.expert_workers > kMaxExpertWorkers) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expert workers: expected 1 to ", kMaxExpertWorkers, ", found ", options.expert_workers));
+  }
+  auto engine = std::make_unique<OfflineEngineImpl>(options);
+  CCOE_RETURN_IF_ERROR(engine->Build());
+  return std::unique_ptr<OfflineEngine>(std::move(engine));
+}
+
+}  // namespace ccoe::services

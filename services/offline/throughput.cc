@@ -1,0 +1,99 @@
+#include "services/offline/throughput.h"
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/blocking_counter.h"
+#include "absl/time/clock.h"
+#include "runtime/base/status_macros.h"
+
+namespace ccoe::services {
+namespace {
+
+// When a query's tokens came.
+struct Timeline {
+  std::vector<absl::Time> tokens;
+  absl::Status status;
+};
+
+class TimingSink final : public engine::TokenSink {
+ public:
+  TimingSink(Timeline* timeline, absl::BlockingCounter* left) : timeline_(timeline), left_(left) {}
+  void OnToken(const engine::GeneratedToken& token) override {
+    timeline_->tokens.push_back(absl::Now());
+  }
+  void OnFinish(engine::FinishReason reason, const absl::Status& status,
+                const engine::Usage& usage) override {
+    timeline_->status = status;
+    left_->DecrementCount();
+  }
+
+ private:
+  Timeline* const timeline_;
+  absl::BlockingCounter* const left_;
+};
+
+engine::QueryOptions Query(const model::ModelSpec& spec, const LoadShape& load, int64_t index) {
+  std::mt19937_64 random(load.seed * 1000003 + static_cast<uint64_t>(index));
+  engine::QueryOptions query;
+  query.query_id = absl::StrCat("load-", index);
+  for (int64_t t = 0; t < load.prompt_tokens; ++t) {
+    query.prompt.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(spec.vocab_size)));
+  }
+  if (!load.experts.empty()) query.expert = load.experts[index % load.experts.size()];
+  query.sampling.temperature = 0;
+  query.sampling.ignore_eos = true;
+  query.sampling.max_tokens = load.new_tokens;
+  return query;
+}
+
+// Tokens that came after `begin` and not after `end`.
+int64_t TokensWithin(const std::vector<Timeline>& timelines, absl::Time begin, absl::Time end) {
+  int64_t tokens = 0;
+  for (const Timeline& timeline : timelines) {
+    for (absl::Time at : timeline.tokens) tokens += at > begin && at <= end;
+  }
+  return tokens;
+}
+
+}  // namespace
+
+absl::StatusOr<Throughput> MeasureThroughput(engine::Engine& engine, const model::ModelSpec& spec,
+                                             const LoadShape& load) {
+  std::vector<Timeline> timelines(load.queries);
+  absl::BlockingCounter left(static_cast<int>(load.queries));
+  const absl::Time start = absl::Now();
+  for (int64_t i = 0; i < load.queries; ++i) {
+    const auto handle =
+        engine.Submit(Query(spec, load, i), std::make_unique<TimingSink>(&timelines[i], &left));
+    if (handle.ok()) continue;
+    timelines[i].status = handle.status();
+    left.DecrementCount();
+  }
+  left.Wait();
+
+  absl::Time first = start, last = absl::InfiniteFuture();
+  for (const Timeline& timeline : timelines) {
+    CCOE_RETURN_IF_ERROR(Annotate(timeline.status, "load query"));
+    if (timeline.tokens.size() < 2)
+      return absl::InvalidArgumentError("new_tokens: expected 2 or more");
+    first = std::max(first, timeline.tokens.front());
+    last = std::min(last, timeline.tokens.back());
+  }
+  Throughput throughput;
+  throughput.prefill_tokens_per_second =
+      static_cast<double>(load.queries * load.prompt_tokens) / absl::ToDoubleSeconds(first - start);
+  if (last > first) {
+    throughput.decode_tokens_per_second =
+        static_cast<double>(TokensWithin(timelines, first, last)) /
+        absl::ToDoubleSeconds(last - first);
+  }
+  return throughput;
+}
+
+}  // namespace ccoe::services

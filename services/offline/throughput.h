@@ -1,0 +1,36 @@
+// Speed of an engine in this process, as the benchmarks state it.
+#ifndef CCOE_SERVICES_OFFLINE_THROUGHPUT_H_
+#define CCOE_SERVICES_OFFLINE_THROUGHPUT_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "runtime/engine/engine.h"
+
+namespace ccoe::services {
+
+struct LoadShape {
+  std::vector<ExpertRef> experts;  // query i goes to experts[i % size]; empty: all to the base
+  int64_t queries = 1;             // at once
+  int64_t prompt_tokens = 16;      // random ids
+  int64_t new_tokens = 32;         // of each query, > 1; end of sequence is ignored
+  uint64_t seed = 1;
+};
+
+struct Throughput {
+  // All queries together while all of them decode: from the last first token to the first last
+  // token. Tokens a second.
+  double decode_tokens_per_second = 0.0;
+  // Prompt tokens of all queries over the time to the last first token. Tokens a second.
+  double prefill_tokens_per_second = 0.0;
+};
+
+// Runs the load once; blocks until it has finished. The first query's error, annotated.
+absl::StatusOr<Throughput> MeasureThroughput(engine::Engine& engine, const model::ModelSpec& spec,
+                                             const LoadShape& load);
+
+}  // namespace ccoe::services
+
+#endif  // CCOE_SERVICES_OFFLINE_THROUGHPUT_H_
