@@ -1,0 +1,171 @@
+#include "runtime/tokenizer/tokenizer.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/tokenizer/json_fields.h"
+#include "runtime/tokenizer/utf8.h"
+
+namespace ccoe::tokenizer {
+namespace {
+
+constexpr size_t kMaxFileBytes = 256 << 20;
+
+// json[key], or null where it is missing.
+const Json& Part(const Json& json, const char* key) {
+  static const Json* const null = new Json(nullptr);
+  const Json* part = FindField(json, key);
+  return part == nullptr ? *null : *part;
+}
+
+}  // namespace
+
+struct Tokenizer::Parts {
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  std::unique_ptr<Bpe> bpe;
+  AddedTokens added_tokens;
+  PostProcessor post_processor;
+  Decoder decoder;
+  int32_t vocab_size = 0;
+
+  static absl::StatusOr<Parts> Create(const Json& json) {
+    CCOE_RETURN_IF_ERROR(ExpectObject(json, "the file"));
+    CCOE_ASSIGN_OR_RETURN(auto bpe, Bpe::Create(Part(json, "model")));
+    CCOE_ASSIGN_OR_RETURN(auto normalizer, Normalizer::Create(Part(json, "normalizer")));
+    CCOE_ASSIGN_OR_RETURN(auto pre_tokenizer, PreTokenizer::Create(Part(json, "pre_tokenizer")));
+    CCOE_ASSIGN_OR_RETURN(
+        auto added, AddedTokens::Create(Part(json, "added_tokens"), bpe->vocabulary(), normalizer));
+    const int32_t vocab_size = std::max(bpe->vocabulary().size(), added.vocabulary().size());
+    if (vocab_size == 0) {
+      return absl::InvalidArgumentError("model.vocab: expected tokens, found none");
+    }
+    CCOE_ASSIGN_OR_RETURN(auto post_processor,
+                          PostProcessor::Create(Part(json, "post_processor"), vocab_size));
+    CCOE_ASSIGN_OR_RETURN(auto decoder, Decoder::Create(Part(json, "decoder")));
+    return Parts{
+        std::move(normalizer),     std::move(pre_tokenizer), std::move(bpe), std::move(added),
+        std::move(post_processor), std::move(decoder),       vocab_size};
+  }
+};
+
+Tokenizer::Tokenizer(Parts parts)
+    : normalizer_(std::move(parts.normalizer)),
+      pre_tokenizer_(std::move(parts.pre_tokenizer)),
+      bpe_(std::move(parts.bpe)),
+      added_tokens_(std::move(parts.added_tokens)),
+      post_processor_(std::move(parts.post_processor)),
+      decoder_(std::move(parts.decoder)),
+      vocab_size_(parts.vocab_size) {}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Load(const std::string& model_dir) {
+  const std::string path = absl::StrCat(model_dir, "/tokenizer.json");
+  CCOE_ASSIGN_OR_RETURN(const Json json, ReadJsonFile(path, kMaxFileBytes));
+  absl::StatusOr<Parts> parts = Parts::Create(json);
+  if (!parts.ok()) return Annotate(parts.status(), path);
+  std::unique_ptr<Tokenizer> tokenizer(new Tokenizer(*std::move(parts)));
+  CCOE_ASSIGN_OR_RETURN(tokenizer->config_, ReadTokenizerConfig(model_dir));
+  return tokenizer;
+}
+
+absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(absl::string_view text,
+                                                       bool add_special) const {
+  if (text.size() > kMaxTextBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("text: expected at most ", kMaxTextBytes, " bytes, found ", text.size()));
+  }
+  if (const size_t valid = ValidUtf8Prefix(text); valid != text.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("text: expected UTF-8, found an invalid sequence at byte ", valid));
+  }
+  std::vector<int32_t> ids;
+  if (add_special) ids = post_processor_.prefix();
+  for (const AddedTokens::Segment& segment : added_tokens_.Split(text, /*normalized=*/false)) {
+    if (segment.token != nullptr) {
+      ids.push_back(segment.token->id);
+      continue;
+    }
+    const absl::string_view part = text.substr(segment.begin, segment.end - segment.begin);
+    CCOE_RETURN_IF_ERROR(EncodeText(part, segment.begin == 0, ids));
+  }
+  if (add_special) {
+    ids.insert(ids.end(), post_processor_.suffix().begin(), post_processor_.suffix().end());
+  }
+  return ids;
+}
+
+absl::Status Tokenizer::EncodeText(absl::string_view text, bool at_start,
+                                   std::vector<int32_t>& ids) const {
+  CCOE_ASSIGN_OR_RETURN(const std::string normalized, normalizer_.Apply(std::string(text)));
+  for (const AddedTokens::Segment& segment : added_tokens_.Split(normalized, /*normalized=*/true)) {
+    if (segment.token != nullptr) {
+      ids.push_back(segment.token->id);
+      continue;
+    }
+    const absl::string_view part(normalized.data() + segment.begin, segment.end - segment.begin);
+    CCOE_RETURN_IF_ERROR(EncodeWords(part, at_start && segment.begin == 0, ids));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Tokenizer::EncodeWords(absl::string_view text, bool at_start,
+                                    std::vector<int32_t>& ids) const {
+  std::vector<Piece> pieces;
+  pieces.push_back({std::string(text), at_start});
+  CCOE_RETURN_IF_ERROR(pre_tokenizer_.Apply(pieces));
+  for (const Piece& piece : pieces) bpe_->Encode(piece.text, ids);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Tokenizer::Decode(absl::Span<const int32_t> ids,
+                                              bool skip_special) const {
+  const std::unique_ptr<DecodeStream> stream = decoder_.NewStream();
+  std::string text;
+  for (const int32_t id : ids) {
+    CCOE_ASSIGN_OR_RETURN(const std::string* token, TokenForDecoding(id, skip_special));
+    if (token == nullptr) continue;
+    CCOE_ASSIGN_OR_RETURN(const std::string part, stream->Append(*token));
+    text += part;
+  }
+  CCOE_ASSIGN_OR_RETURN(const std::string rest, stream->Finish());
+  return text + rest;
+}
+
+absl::StatusOr<const std::string*> Tokenizer::TokenForDecoding(int64_t id,
+                                                               bool skip_special) const {
+  const std::string* token = FindToken(id);
+  if (token == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "token id: expected one of the vocabulary's, in [0, ", vocab_size_, "), found ", id));
+  }
+  return skip_special && IsSpecial(id) ? nullptr : token;
+}
+
+const std::string* Tokenizer::FindToken(int64_t id) const {
+  const std::string* token = added_tokens_.vocabulary().TokenOf(id);
+  return token != nullptr ? token : bpe_->vocabulary().TokenOf(id);
+}
+
+std::optional<int32_t> Tokenizer::TokenToId(absl::string_view token) const {
+  const std::optional<int32_t> added = added_tokens_.vocabulary().Find(token);
+  return added.has_value() ? added : bpe_->vocabulary().Find(token);
+}
+
+absl::StatusOr<std::string> Tokenizer::IdToToken(int64_t id) const {
+  CCOE_ASSIGN_OR_RETURN(const std::string* token, TokenForDecoding(id, /*skip_special=*/false));
+  return *token;
+}
+
+bool Tokenizer::IsSpecial(int64_t id) const {
+  const AddedToken* token = added_tokens_.Find(id);
+  return token != nullptr && token->special;
+}
+
+std::optional<int32_t> Tokenizer::RoleId(const std::string& token) const {
+  return token.empty() ? std::nullopt : TokenToId(token);
+}
+
+}  // namespace ccoe::tokenizer
