@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/experts/bundle.h"
+#include "runtime/experts/drift.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::experts {
@@ -26,15 +27,6 @@ struct ExtractOptions {
   std::string output_folder;  // made; must not hold a bundle already
   bool own_norm = false;      // take the tuned final norm along
   bool own_head = false;      // take the tuned LM head along
-};
-
-// How far one shared part of the tuned checkpoint moved away from the base: what serving the bundle
-// ignores.
-struct Drift {
-  std::string part;       // "embedding", "layer 3", "final norm", "head"
-  double relative = 0.0;  // |tuned - base| / |base|, Frobenius over the part's tensors
-  double max_abs = 0.0;
-  bool in_bundle = false;  // the part travels in the bundle
 };
 
 struct ExtractReport {

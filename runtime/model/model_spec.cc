@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "runtime/base/status_macros.h"
 
@@ -95,6 +96,29 @@ absl::Status Validate(const ModelSpec& spec) {
     CCOE_RETURN_IF_ERROR(InRange("eos_token_id", id, 0, spec.vocab_size - 1));
   }
   return InRange("bos_token_id", spec.bos_token_id, -1, spec.vocab_size - 1);
+}
+
+std::string MathsText(const ModelSpec& spec) {
+  const RopeSpec& rope = spec.rope;
+  std::string text = absl::StrFormat(
+      "vocab %d hidden %d eps %.9g tied %d embedding %.9g logits %.9g %.9g\n"
+      "rope theta %.17g style %d scaling %d factor %.17g low %.17g high %.17g original %d\n",
+      spec.vocab_size, spec.hidden_size, spec.norm_eps, spec.tied_head, spec.embedding_multiplier,
+      spec.logit_multiplier, spec.logit_soft_cap, rope.theta, static_cast<int>(rope.style),
+      static_cast<int>(rope.scaling), rope.factor, rope.low_freq_factor, rope.high_freq_factor,
+      rope.original_max_positions);
+  for (const LayerSpec& layer : spec.layers) {
+    const AttentionSpec& attention = layer.attention;
+    const FfnSpec& ffn = layer.ffn;
+    absl::StrAppendFormat(
+        &text,
+        "heads %d %d dim %d bias %d %d norm %d window %d scale %.9g cap %.9g ffn %d %d %d %d\n",
+        attention.heads, attention.kv_heads, attention.head_dim, attention.qkv_bias,
+        attention.output_bias, static_cast<int>(attention.qk_norm), attention.sliding_window,
+        attention.scale, attention.soft_cap, static_cast<int>(ffn.kind), ffn.intermediate,
+        static_cast<int>(ffn.activation), ffn.bias);
+  }
+  return text;
 }
 
 }  // namespace ccoe::model

@@ -91,6 +91,11 @@ struct ModelSpec {
 // ids outside the vocabulary).
 absl::Status Validate(const ModelSpec& spec);
 
+// All that decides what the model computes, as text: equal for two specs exactly if the same
+// weights give the same logits. Leaves out the family's name, the length of the context and the
+// special tokens.
+std::string MathsText(const ModelSpec& spec);
+
 }  // namespace ccoe::model
 
 #endif  // CCOE_RUNTIME_MODEL_MODEL_SPEC_H_
