@@ -1,0 +1,255 @@
+#include "runtime/exchange/grpc/grpc_link.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "ccoe/v1/exchange.grpc.pb.h"
+#include "runtime/base/bounded_queue.h"
+#include "runtime/exchange/grpc/wire_messages.h"
+#include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/swaps_in_flight.h"
+
+namespace ccoe::exchange {
+namespace {
+
+// Releases that may wait beside the swaps. They are a few bytes each; more mean that the peer takes
+// nothing.
+constexpr size_t kMaxQueuedReleases = 4096;
+
+// One stream. The reader thread opens it, starts the writer thread, reads until the stream ends and
+// then ends everything.
+class GrpcLink final : public ActivationLink {
+ public:
+  GrpcLink(std::shared_ptr<grpc::Channel> channel, const GrpcLinkOptions& options)
+      : options_(options),
+        stub_(v1::Exchange::NewStub(channel)),
+        queue_(options.max_swaps_in_flight + kMaxQueuedReleases) {}
+
+  ~GrpcLink() override {
+    if (swaps_ != nullptr) swaps_->Stop();
+    context_.TryCancel();
+    if (reader_.joinable()) reader_.join();
+  }
+
+  // The handshake; call once, before all else.
+  absl::Status Open() {
+    reader_ = std::thread([this] { Read(); });
+    if (!opened_.WaitForNotificationWithTimeout(options_.open_timeout)) {
+      context_.TryCancel();
+      reader_.join();
+      return absl::DeadlineExceededError(absl::StrCat(options_.name,
+                                                      ": the link was not accepted within ",
+                                                      absl::FormatDuration(options_.open_timeout)));
+    }
+    return open_status_;
+  }
+
+  void Swap(const StepHeader& header, kernels::ConstMatrix rows, absl::Time deadline,
+            SwapCallback done) override {
+    absl::Status good = CheckSwap(header, rows, options_.hidden_size, limits_);
+    if (good.ok()) good = CheckFitsMessage(header);
+    if (!good.ok()) return swaps_->Refuse(std::move(good), std::move(done));
+    v1::LinkMessage message;
+    ToWire(header, *message.mutable_swap()->mutable_header());
+    EncodeRows(rows, header.wire_dtype, *message.mutable_swap()->mutable_rows());
+    absl::MutexLock lock(&send_mutex_);
+    if (!swaps_->Begin(header, deadline, std::move(done))) return;
+    Remember(header);
+    Send(std::move(message));
+  }
+
+  void ReleaseSequence(uint64_t sequence_id) override {
+    v1::LinkMessage message;
+    message.mutable_release()->set_sequence_id(sequence_id);
+    absl::MutexLock lock(&send_mutex_);
+    Send(std::move(message));
+  }
+
+  absl::Status Health() const override { return swaps_->Health(); }
+  void Close() override { swaps_->Close("closed"); }
+  std::string Name() const override { return options_.name; }
+
+ private:
+  using Stream = grpc::ClientReaderWriter<v1::LinkMessage, v1::LinkReply>;
+
+  void Send(v1::LinkMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(send_mutex_) {
+    if (queue_.TryPush(std::move(message)) || queue_.closed()) return;
+    swaps_->Close(
+        absl::StrCat("the peer takes no messages: ", queue_.capacity(), " wait to be sent"));
+  }
+
+  // Keeps what decoding an answer needs. The step leaves again with its answer, so there are as
+  // many as swaps in flight.
+  void Remember(const StepHeader& header) ABSL_LOCKS_EXCLUDED(steps_mutex_) {
+    absl::MutexLock lock(&steps_mutex_);
+    steps_[header.step_id] = header;
+  }
+  std::optional<StepHeader> Recall(uint64_t step_id) ABSL_LOCKS_EXCLUDED(steps_mutex_) {
+    absl::MutexLock lock(&steps_mutex_);
+    const auto found = steps_.find(step_id);
+    if (found == steps_.end()) return std::nullopt;
+    StepHeader header = std::move(found->second);
+    steps_.erase(found);
+    return header;
+  }
+
+  void Read();
+  absl::Status Handshake(Stream& stream);
+  absl::Status ReadAnswers(Stream& stream);
+  absl::Status TakeAnswer(const v1::LinkReply& reply);
+  void Write(Stream& stream);
+  absl::Status CheckAccepted(const v1::LinkReply& reply);
+  void Start(const v1::OpenAccepted& accepted);
+
+  const GrpcLinkOptions options_;
+  const std::unique_ptr<v1::Exchange::Stub> stub_;
+  grpc::ClientContext context_;
+  BoundedQueue<v1::LinkMessage> queue_;
+
+  absl::Notification opened_;
+  absl::Status open_status_;              // written before opened_
+  StepLimits limits_;                     // likewise
+  std::unique_ptr<SwapsInFlight> swaps_;  // likewise; null where the handshake failed
+  absl::Mutex send_mutex_;                // a swap enters swaps_ and the queue in the same order
+  absl::Mutex steps_mutex_;
+  absl::flat_hash_map<uint64_t, StepHeader> steps_ ABSL_GUARDED_BY(steps_mutex_);
+  std::thread reader_;
+};
+
+absl::Status GrpcLink::CheckAccepted(const v1::LinkReply& reply) {
+  const v1::OpenAccepted& accepted = reply.accepted();
+  if (!reply.has_accepted()) {
+    return absl::InternalError("the peer's first answer is not OpenAccepted");
+  }
+  if (accepted.protocol_version() != kExchangeProtocolVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("protocol version: expected ", kExchangeProtocolVersion, ", the peer speaks ",
+                     accepted.protocol_version()));
+  }
+  if (accepted.max_swaps_in_flight() < 1 || accepted.max_rows() < 1 ||
+      accepted.max_sequences() < 1) {
+    return absl::InternalError(absl::StrCat(
+        "the peer's limits: expected 1 or more, found ", accepted.max_swaps_in_flight(), " swaps, ",
+        accepted.max_rows(), " rows, ", accepted.max_sequences(), " sequences"));
+  }
+  return absl::OkStatus();
+}
+
+void GrpcLink::Start(const v1::OpenAccepted& accepted) {
+  limits_ = options_.limits;
+  limits_.max_rows = std::min<int64_t>(limits_.max_rows, accepted.max_rows());
+  limits_.max_sequences = std::min<int64_t>(limits_.max_sequences, accepted.max_sequences());
+  SwapsInFlight::Options swaps;
+  swaps.link_name = options_.name;
+  swaps.max_swaps = std::min<int>(options_.max_swaps_in_flight, accepted.max_swaps_in_flight());
+  swaps.longest_wait = options_.longest_wait;
+  swaps.on_closed = [this] {
+    queue_.Close();
+    context_.TryCancel();
+  };
+  swaps_ = std::make_unique<SwapsInFlight>(std::move(swaps));
+}
+
+absl::Status GrpcLink::Handshake(Stream& stream) {
+  v1::LinkMessage hello;
+  v1::OpenLink& open = *hello.mutable_open();
+  open.set_protocol_version(kExchangeProtocolVersion);
+  open.set_worker_id(options_.worker_id);
+  open.set_model_fingerprint(options_.model_fingerprint);
+  open.set_hidden_size(options_.hidden_size);
+  open.set_wire_dtype(ToWire(options_.wire_dtype));
+  open.mutable_rows_in_messages();
+  v1::LinkReply reply;
+  if (!stream.Write(hello) || !stream.Read(&reply)) {
+    const grpc::Status end = stream.Finish();
+    if (end.ok()) return absl::UnavailableError("the peer ended the stream");
+    return StatusFromWire(end.error_code(), end.error_message());
+  }
+  absl::Status good = CheckAccepted(reply);
+  if (!good.ok()) {
+    context_.TryCancel();
+    stream.Finish();
+    return good;
+  }
+  Start(reply.accepted());
+  return absl::OkStatus();
+}
+
+void GrpcLink::Read() {
+  const std::unique_ptr<Stream> stream = stub_->Open(&context_);
+  open_status_ = Handshake(*stream);
+  if (!open_status_.ok()) {
+    opened_.Notify();
+    return;
+  }
+  std::thread writer([this, &stream] { Write(*stream); });
+  opened_.Notify();
+  const absl::Status broken = ReadAnswers(*stream);
+  if (!broken.ok()) {
+    swaps_->Close(broken.message());
+    context_.TryCancel();
+  }
+  // The stream is over, so a write in progress fails at once; Finish must not run beside it.
+  queue_.Close();
+  writer.join();
+  const grpc::Status end = stream->Finish();
+  swaps_->Close(end.ok() ? "the peer closed the link"
+                         : absl::StrCat("the link broke: ", end.error_message()));
+}
+
+absl::Status GrpcLink::ReadAnswers(Stream& stream) {
+  v1::LinkReply reply;
+  while (stream.Read(&reply)) {
+    const absl::Status good = TakeAnswer(reply);
+    if (!good.ok()) return good;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status GrpcLink::TakeAnswer(const v1::LinkReply& reply) {
+  if (!reply.has_swap())
+    return absl::InternalError("the peer sent something other than a swap's answer");
+  const uint64_t step_id = reply.swap().step_id();
+  const std::optional<StepHeader> header = Recall(step_id);
+  if (!header.has_value()) {
+    return absl::InternalError(
+        absl::StrCat("an answer to step ", step_id, ", which is not in flight (answered twice?)"));
+  }
+  absl::StatusOr<SwapResult> result = FromWire(reply.swap(), *header);
+  const absl::Status decoded = reply.swap().code() == 0 ? result.status() : absl::OkStatus();
+  const absl::Status taken = swaps_->Answer(step_id, std::move(result));
+  return decoded.ok() ? taken : decoded;
+}
+
+void GrpcLink::Write(Stream& stream) {
+  while (std::optional<v1::LinkMessage> message = queue_.Pop()) {
+    if (!stream.Write(*message)) return;  // the reader learns why
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ActivationLink>> OpenGrpcLink(std::shared_ptr<grpc::Channel> channel,
+                                                             const GrpcLinkOptions& options) {
+  if (options.hidden_size < 1 || options.max_swaps_in_flight < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.name, ": hidden_size and max_swaps_in_flight: expected 1 or more, found ",
+        options.hidden_size, " and ", options.max_swaps_in_flight));
+  }
+  auto link = std::make_unique<GrpcLink>(std::move(channel), options);
+  if (absl::Status opened = link->Open(); !opened.ok()) {
+    return absl::Status(opened.code(), absl::StrCat(options.name, ": ", opened.message()));
+  }
+  return link;
+}
+
+}  // namespace ccoe::exchange

@@ -1,0 +1,189 @@
+#include "runtime/exchange/swaps_in_flight.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "runtime/base/status_macros.h"
+
+namespace ccoe::exchange {
+
+absl::Status CheckSwap(const StepHeader& header, kernels::ConstMatrix rows, int64_t hidden_size,
+                       const StepLimits& limits) {
+  CCOE_RETURN_IF_ERROR(Validate(header, hidden_size, limits));
+  if (rows.dtype != kernels::DType::kF32 || rows.rows != header.rows() ||
+      rows.cols != hidden_size || rows.stride < rows.cols || rows.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "rows of step ", header.step_id, ": expected [", header.rows(), ", ", hidden_size,
+        "] f32, found [", rows.rows, ", ", rows.cols, "] ", kernels::DTypeName(rows.dtype)));
+  }
+  return absl::OkStatus();
+}
+
+SwapsInFlight::SwapsInFlight(Options options) : options_(std::move(options)) {
+  watcher_ = std::thread([this] { Watch(); });
+}
+
+SwapsInFlight::~SwapsInFlight() { Stop(); }
+
+absl::Status SwapsInFlight::RefusalLocked(const StepHeader& header, absl::Time deadline) const {
+  if (!health_.ok()) return health_;
+  const std::string step = absl::StrCat(options_.link_name, ": step ", header.step_id);
+  if (any_sent_ && header.step_id <= last_step_) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(step, ": expected a step id above ", last_step_, ", the last one sent"));
+  }
+  if (static_cast<int>(waiting_.size()) >= options_.max_swaps) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        step, ": ", waiting_.size(), " swaps in flight, at most ", options_.max_swaps));
+  }
+  if (deadline <= absl::Now()) {
+    return absl::DeadlineExceededError(absl::StrCat(step, ": the deadline passed before sending"));
+  }
+  return absl::OkStatus();
+}
+
+bool SwapsInFlight::Begin(const StepHeader& header, absl::Time deadline, SwapCallback done) {
+  absl::MutexLock lock(&mutex_);
+  if (absl::Status refusal = RefusalLocked(header, deadline); !refusal.ok()) {
+    deliveries_.emplace_back(std::move(done), std::move(refusal));
+    wake_.Signal();
+    return false;
+  }
+  any_sent_ = true;
+  last_step_ = header.step_id;
+  deadline = std::min(deadline, absl::Now() + options_.longest_wait);
+  const int64_t captured =
+      header.capture_layers ? header.layers.size() * header.rows() * header.hidden_size : 0;
+  waiting_.emplace(header.step_id, Waiting{deadline, header.returned_rows() * header.hidden_size,
+                                           captured, std::move(done)});
+  // Deadlines mostly rise, so the own thread is seldom woken for one.
+  if (deadline < next_look_) wake_.Signal();
+  return true;
+}
+
+void SwapsInFlight::Refuse(absl::Status why, SwapCallback done) {
+  absl::MutexLock lock(&mutex_);
+  deliveries_.emplace_back(std::move(done), Annotate(why, options_.link_name));
+  wake_.Signal();
+}
+
+absl::Status SwapsInFlight::TakeLocked(uint64_t step_id, absl::StatusOr<SwapResult> result,
+                                       std::vector<Delivery>& deliveries) {
+  if (!health_.ok()) return absl::OkStatus();
+  const auto found = waiting_.find(step_id);
+  if (found == waiting_.end()) {
+    return absl::InternalError(absl::StrCat(options_.link_name, ": an answer to step ", step_id,
+                                            ", which is not in flight (answered twice?)"));
+  }
+  Waiting swap = std::move(found->second);
+  waiting_.erase(found);
+  absl::Status status = absl::OkStatus();
+  if (result.ok() && (static_cast<int64_t>(result->rows.size()) != swap.row_values ||
+                      static_cast<int64_t>(result->captured.size()) != swap.captured_values)) {
+    status = absl::InternalError(absl::StrCat(
+        options_.link_name, ": the answer to step ", step_id, ": expected ", swap.row_values,
+        " row values and ", swap.captured_values, " captured ones, found ", result->rows.size(),
+        " and ", result->captured.size()));
+    result = status;
+  } else if (!result.ok()) {
+    result = Annotate(result.status(), options_.link_name);
+  }
+  deliveries.emplace_back(std::move(swap.done), std::move(result));
+  return status;
+}
+
+absl::Status SwapsInFlight::Answer(uint64_t step_id, absl::StatusOr<SwapResult> result) {
+  std::vector<Delivery> delivery;
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mutex_);
+    status = TakeLocked(step_id, std::move(result), delivery);
+  }
+  for (auto& [done, answer] : delivery) done(std::move(answer));
+  return status;
+}
+
+void SwapsInFlight::AnswerLater(uint64_t step_id, absl::StatusOr<SwapResult> result) {
+  absl::MutexLock lock(&mutex_);
+  const absl::Status status = TakeLocked(step_id, std::move(result), deliveries_);
+  if (!status.ok()) CloseLocked(status.message());
+  wake_.Signal();
+}
+
+void SwapsInFlight::CloseLocked(absl::string_view why) {
+  if (!health_.ok()) return;
+  health_ = absl::UnavailableError(why);
+  for (auto& [step_id, swap] : waiting_) {
+    deliveries_.emplace_back(std::move(swap.done), absl::UnavailableError(absl::StrCat(
+                                                       why, "; step ", step_id, " was in flight")));
+  }
+  waiting_.clear();
+  wake_.Signal();
+}
+
+void SwapsInFlight::Close(absl::string_view why) {
+  absl::MutexLock lock(&mutex_);
+  CloseLocked(absl::StrCat(options_.link_name, ": ", why));
+}
+
+void SwapsInFlight::Stop() {
+  Close("closed");
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+    wake_.Signal();
+  }
+  if (watcher_.joinable()) watcher_.join();
+}
+
+absl::Status SwapsInFlight::Health() const {
+  absl::MutexLock lock(&mutex_);
+  return health_;
+}
+
+void SwapsInFlight::ExpireLocked(absl::Time now) {
+  next_look_ = absl::InfiniteFuture();
+  std::optional<uint64_t> missed;
+  for (auto& [step_id, swap] : waiting_) {
+    next_look_ = std::min(next_look_, swap.deadline);
+    if (swap.deadline <= now && (!missed || step_id < *missed)) missed = step_id;
+  }
+  if (!missed) return;
+  const std::string why =
+      absl::StrCat(options_.link_name, ": no answer to step ", *missed, " by its deadline");
+  for (auto it = waiting_.begin(); it != waiting_.end();) {
+    auto current = it++;
+    if (current->second.deadline > now) continue;
+    deliveries_.emplace_back(std::move(current->second.done), absl::DeadlineExceededError(why));
+    waiting_.erase(current);
+  }
+  CloseLocked(why);
+}
+
+void SwapsInFlight::Watch() {
+  bool told_closed = false;
+  while (true) {
+    std::vector<Delivery> deliveries;
+    bool closed = false, stop = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      ExpireLocked(absl::Now());
+      if (deliveries_.empty() && (health_.ok() || told_closed) && !stopping_) {
+        wake_.WaitWithDeadline(&mutex_, next_look_);
+      }
+      deliveries.swap(deliveries_);
+      closed = !health_.ok();
+      stop = stopping_ && deliveries.empty();
+    }
+    for (auto& [done, answer] : deliveries) done(std::move(answer));
+    if (closed && !told_closed) {
+      told_closed = true;
+      if (options_.on_closed) options_.on_closed();
+    }
+    if (stop && told_closed) return;
+  }
+}
+
+}  // namespace ccoe::exchange

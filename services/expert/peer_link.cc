@@ -1,0 +1,187 @@
+#include "services/expert/peer_link.h"
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/exchange/grpc/wire_messages.h"
+#include "runtime/exchange/row_codec.h"
+
+namespace ccoe::services {
+namespace {
+
+// Beside the answers of accepted swaps: those of refused ones and the OpenAccepted.
+constexpr size_t kSpareReplies = 64;
+constexpr size_t kMaxIdBytes = 256;
+constexpr absl::Duration kLastWriteTime = absl::Seconds(1);
+
+absl::Status CheckOpen(const v1::OpenLink& open, int64_t hidden_size,
+                       const ExchangeServiceOptions& options) {
+  if (open.protocol_version() != exchange::kExchangeProtocolVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("exchange protocol version: this worker speaks ",
+                     exchange::kExchangeProtocolVersion, ", the peer ", open.protocol_version()));
+  }
+  if (open.worker_id().size() > kMaxIdBytes || open.model_fingerprint().size() > kMaxIdBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "worker_id, model_fingerprint: expected at most ", kMaxIdBytes, " bytes, found ",
+        open.worker_id().size(), " and ", open.model_fingerprint().size()));
+  }
+  if (open.hidden_size() != hidden_size) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "hidden_size: this worker's model has ", hidden_size, ", the peer's ", open.hidden_size()));
+  }
+  if (!open.model_fingerprint().empty() && !options.model_fingerprint.empty() &&
+      open.model_fingerprint() != options.model_fingerprint) {
+    return absl::FailedPreconditionError(absl::StrCat("model fingerprint: this worker serves ",
+                                                      options.model_fingerprint, ", the peer ",
+                                                      open.model_fingerprint()));
+  }
+  return exchange::FromWire(open.wire_dtype()).status();
+}
+
+}  // namespace
+
+PeerLink::PeerLink(exchange::SwapHandler* handler, const ExchangeServiceOptions& options,
+                   grpc::ServerContext* context, Stream* stream)
+    : handler_(handler),
+      options_(options),
+      context_(context),
+      stream_(stream),
+      peer_(handler->AddPeer()),
+      queue_(options.max_swaps_in_flight + kSpareReplies) {
+  writer_ = std::thread([this] { Write(); });
+}
+
+PeerLink::~PeerLink() {
+  ending_ = true;
+  handler_->RemovePeer(peer_);
+  queue_.Close();
+  // A peer that reads nothing more could hold up a write for good.
+  if (!writer_done_.WaitForNotificationWithTimeout(kLastWriteTime)) context_->TryCancel();
+  writer_.join();
+}
+
+absl::Status PeerLink::Run() {
+  v1::LinkMessage message;
+  if (!stream_->Read(&message)) {
+    return absl::DeadlineExceededError("the link ended before its OpenLink came");
+  }
+  CCOE_RETURN_IF_ERROR(Accept(message));
+  while (stream_->Read(&message)) CCOE_RETURN_IF_ERROR(Take(message));
+  if (overflowed_) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the peer does not read its answers: more than ", queue_.capacity(), " wait"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PeerLink::Accept(const v1::LinkMessage& first) {
+  if (!first.has_open())
+    return absl::InvalidArgumentError("the first message of a link: expected OpenLink");
+  CCOE_RETURN_IF_ERROR(CheckOpen(first.open(), handler_->hidden_size(), options_));
+  queue_.TryPush(Outgoing{true, {}, exchange::SwapResult()});
+  return absl::OkStatus();
+}
+
+absl::Status PeerLink::Take(v1::LinkMessage& message) {
+  switch (message.message_case()) {
+    case v1::LinkMessage::kSwap:
+      return TakeSwap(*message.mutable_swap());
+    case v1::LinkMessage::kRelease:
+      handler_->HandleRelease(peer_, message.release().sequence_id());
+      return absl::OkStatus();
+    case v1::LinkMessage::kOpen:
+      return absl::InvalidArgumentError("a second OpenLink on one link");
+    default:
+      return absl::InvalidArgumentError("a message that is neither swap nor release");
+  }
+}
+
+absl::Status PeerLink::TakeSwap(v1::SwapRequest& request) {
+  const uint64_t step_id = request.header().step_id();
+  if (any_step_ && step_id <= last_step_) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("step_id: expected more than ", last_step_, ", found ", step_id));
+  }
+  any_step_ = true;
+  last_step_ = step_id;
+  absl::StatusOr<exchange::StepHeader> header = exchange::FromWire(request.header());
+  exchange::StepHeader refused;
+  refused.step_id = step_id;
+  if (!header.ok()) {
+    Reply(refused, header.status());
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::vector<float>> rows = CheckedRows(request, *header);
+  if (!rows.ok()) {
+    Reply(refused, rows.status());
+    return absl::OkStatus();
+  }
+  in_flight_.fetch_add(1);
+  handler_->HandleSwap(peer_, *header, *std::move(rows),
+                       [this, header = *header](absl::StatusOr<exchange::SwapResult> result) {
+                         in_flight_.fetch_sub(1);
+                         Reply(header, std::move(result));
+                       });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<float>> PeerLink::CheckedRows(v1::SwapRequest& request,
+                                                         const exchange::StepHeader& header) const {
+  CCOE_RETURN_IF_ERROR(exchange::Validate(header, handler_->hidden_size(), options_.limits));
+  CCOE_RETURN_IF_ERROR(exchange::CheckFitsMessage(header));
+  if (in_flight_.load() >= options_.max_swaps_in_flight) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("step ", header.step_id, ": ", in_flight_.load(), " swaps in flight, at most ",
+                     options_.max_swaps_in_flight));
+  }
+  return exchange::DecodeRows(request.rows(), header.rows(), header.hidden_size, header.wire_dtype);
+}
+
+void PeerLink::Reply(const exchange::StepHeader& header,
+                     absl::StatusOr<exchange::SwapResult> result) {
+  if (queue_.TryPush(Outgoing{false, header, std::move(result)}) || queue_.closed()) return;
+  overflowed_ = true;
+  context_->TryCancel();
+}
+
+v1::LinkReply PeerLink::Encode(const Outgoing& outgoing) const {
+  v1::LinkReply reply;
+  if (!outgoing.accepted) {
+    exchange::ToWire(outgoing.header, outgoing.result, *reply.mutable_swap());
+    return reply;
+  }
+  v1::OpenAccepted& accepted = *reply.mutable_accepted();
+  accepted.set_protocol_version(exchange::kExchangeProtocolVersion);
+  accepted.set_worker_id(options_.worker_id);
+  accepted.set_epoch(options_.epoch);
+  accepted.set_max_swaps_in_flight(options_.max_swaps_in_flight);
+  accepted.set_max_rows(options_.limits.max_rows);
+  accepted.set_max_sequences(options_.limits.max_sequences);
+  return reply;
+}
+
+void PeerLink::Write() {
+  WriteAll();
+  writer_done_.Notify();
+}
+
+void PeerLink::WriteAll() {
+  // Nothing is sent before the OpenAccepted, so this waits for the peer's OpenLink.
+  std::optional<Outgoing> next = queue_.Pop(absl::Now() + options_.open_timeout);
+  if (!next.has_value() && !queue_.closed()) context_->TryCancel();
+  for (; next.has_value() && !ending_; next = queue_.Pop()) {
+    if (stream_->Write(Encode(*next))) continue;
+    // The stream is dead; ending the call wakes the reader. Answers that still come find a closed
+    // queue.
+    queue_.Close();
+    context_->TryCancel();
+    return;
+  }
+}
+
+}  // namespace ccoe::services
