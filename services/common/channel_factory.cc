@@ -1,0 +1,72 @@
+#include "services/common/channel_factory.h"
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/status_macros.h"
+#include "services/common/address.h"
+
+namespace ccoe::services {
+namespace {
+
+int Ms(absl::Duration duration) { return static_cast<int>(absl::ToInt64Milliseconds(duration)); }
+
+grpc::ChannelArguments MessageLimits() {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  arguments.SetMaxSendMessageSize(kMaxMessageBytes);
+  return arguments;
+}
+
+}  // namespace
+
+absl::Status InProcessRegistry::Register(const std::string& name, grpc::Server* server) {
+  absl::MutexLock lock(&mutex_);
+  if (!servers_.emplace(name, server).second) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("a server named \"", name, "\" already runs in this process"));
+  }
+  return absl::OkStatus();
+}
+
+void InProcessRegistry::Unregister(const std::string& name) {
+  absl::MutexLock lock(&mutex_);
+  servers_.erase(name);
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> InProcessRegistry::Connect(const std::string& name) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = servers_.find(name);
+  if (found == servers_.end()) {
+    return absl::UnavailableError(
+        absl::StrCat("no server named \"", name, "\" runs in this process"));
+  }
+  return found->second->InProcessChannel(MessageLimits());
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> ChannelFactory::Connect(
+    const std::string& address) const {
+  if (IsInProcess(address)) {
+    if (registry_ == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("address \"", address, "\": this process holds no servers of its own"));
+    }
+    return registry_->Connect(InProcessName(address));
+  }
+  CCOE_ASSIGN_OR_RETURN(const HostPort target, ParseHostPort(address));
+  if (target.port == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("address \"", address, "\": port 0 cannot be called"));
+  }
+  grpc::ChannelArguments arguments = MessageLimits();
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, Ms(options_.keepalive_time));
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Ms(options_.keepalive_timeout));
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, Ms(options_.min_reconnect_backoff));
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, Ms(options_.min_reconnect_backoff));
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, Ms(options_.max_reconnect_backoff));
+  // Workers talk straight to each other, whatever http_proxy says.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return grpc::CreateCustomChannel(target.ToString(), grpc::InsecureChannelCredentials(),
+                                   arguments);
+}
+
+}  // namespace ccoe::services

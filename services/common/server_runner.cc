@@ -1,0 +1,149 @@
+#include "services/common/server_runner.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/server_builder_option.h>
+#include <grpcpp/impl/server_builder_plugin.h>
+#include <grpcpp/resource_quota.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+#include "services/common/address.h"
+
+namespace ccoe::services {
+namespace {
+
+// How often a client may ping: half of what ChannelFactory's clients do.
+constexpr int kMinPingIntervalMs = 5000;
+
+// gRPC's reflection library puts its plugin into every server of the process once it is linked.
+// This puts the choice back to the single server.
+class ReflectionOption final : public grpc::ServerBuilderOption {
+ public:
+  explicit ReflectionOption(bool on) : on_(on) {}
+
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    auto plugin = std::make_unique<grpc::reflection::ProtoServerReflectionPlugin>();
+    const std::string name = plugin->name();
+    plugins->erase(std::remove_if(plugins->begin(), plugins->end(),
+                                  [&](const auto& other) { return other->name() == name; }),
+                   plugins->end());
+    if (on_) plugins->push_back(std::move(plugin));
+  }
+
+ private:
+  const bool on_;
+};
+
+absl::StatusOr<std::vector<HostPort>> ParseAddresses(const std::vector<std::string>& listen) {
+  std::vector<HostPort> addresses;
+  for (const std::string& text : listen) {
+    CCOE_ASSIGN_OR_RETURN(HostPort address, ParseHostPort(text));
+    addresses.push_back(std::move(address));
+  }
+  return addresses;
+}
+
+void SetLimits(const ServerOptions& options, grpc::ServerBuilder* builder) {
+  builder->SetMaxReceiveMessageSize(options.max_message_bytes);
+  builder->SetMaxSendMessageSize(options.max_message_bytes);
+  builder->SetResourceQuota(grpc::ResourceQuota("ccoe").SetMaxThreads(options.max_threads));
+  builder->SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
+  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                              kMinPingIntervalMs);
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+}
+
+bool WantsReflection(const ServerOptions& options, const std::vector<HostPort>& addresses) {
+  if (options.reflection.has_value()) return *options.reflection;
+  return std::all_of(addresses.begin(), addresses.end(),
+                     [](const HostPort& address) { return address.IsLoopback(); });
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ServerRunner>> ServerRunner::Start(ServerOptions options) {
+  CCOE_ASSIGN_OR_RETURN(std::vector<HostPort> addresses, ParseAddresses(options.listen));
+  CCOE_CHECK(options.in_process_name.empty() || options.registry != nullptr);
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::ServerBuilder builder;
+  SetLimits(options, &builder);
+  builder.SetOption(std::make_unique<ReflectionOption>(WantsReflection(options, addresses)));
+  for (const NamedService& named : options.services) builder.RegisterService(named.service);
+  std::vector<int> ports(addresses.size(), 0);
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    builder.AddListeningPort(addresses[i].ToString(), grpc::InsecureServerCredentials(), &ports[i]);
+  }
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    if (ports[i] <= 0) {
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen on ", addresses[i].ToString(), ": port ", addresses[i].port,
+                       " is in use, or the host is not an address of this machine"));
+    }
+    addresses[i].port = ports[i];
+  }
+  if (server == nullptr) return absl::InternalError("the gRPC server did not start");
+  std::vector<std::string> dialled;
+  for (const HostPort& address : addresses) dialled.push_back(address.ToString());
+  if (!options.in_process_name.empty()) {
+    const absl::Status registered =
+        options.registry->Register(options.in_process_name, server.get());
+    if (!registered.ok()) {
+      server->Shutdown(std::chrono::system_clock::now());
+      return registered;
+    }
+  }
+  std::unique_ptr<ServerRunner> runner(
+      new ServerRunner(std::move(options), std::move(dialled), std::move(server)));
+  runner->SetReady(false);
+  return runner;
+}
+
+ServerRunner::ServerRunner(ServerOptions options, std::vector<std::string> addresses,
+                           std::unique_ptr<grpc::Server> server)
+    : options_(std::move(options)), addresses_(std::move(addresses)), server_(std::move(server)) {}
+
+ServerRunner::~ServerRunner() { Drain(absl::ZeroDuration()); }
+
+void ServerRunner::SetReady(bool ready) {
+  absl::MutexLock lock(&mutex_);
+  if (draining_) return;
+  ReportHealth(ready);
+}
+
+void ServerRunner::ReportHealth(bool ready) {
+  grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
+  if (health == nullptr) return;
+  health->SetServingStatus("", ready);
+  health->SetServingStatus("readiness", ready);
+  for (const NamedService& named : options_.services) {
+    health->SetServingStatus(named.full_name, ready);
+  }
+  health->SetServingStatus("liveness", true);
+}
+
+void ServerRunner::Drain(absl::Duration grace) {
+  bool first = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    first = !draining_;
+    if (first) ReportHealth(false);
+    draining_ = true;
+  }
+  if (first) {
+    if (!options_.in_process_name.empty()) options_.registry->Unregister(options_.in_process_name);
+    if (options_.on_drain) options_.on_drain();
+  }
+  server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
+  server_->Wait();
+}
+
+}  // namespace ccoe::services

@@ -1,0 +1,107 @@
+#include "services/common/stubs.h"
+
+#include <utility>
+
+#include "ccoe/v1/control.grpc.pb.h"
+#include "ccoe/v1/inference.grpc.pb.h"
+#include "ccoe/v1/routing.grpc.pb.h"
+
+namespace ccoe::services {
+namespace {
+
+class GrpcRoutingStub final : public RoutingStub {
+ public:
+  GrpcRoutingStub(std::shared_ptr<grpc::Channel> channel, CallPolicy policy)
+      : stub_(v1::Routing::NewStub(channel)), policy_(std::move(policy)) {}
+
+  absl::StatusOr<v1::RouteResponse> Route(const v1::RouteRequest& request) override {
+    return CallUnary<v1::RouteResponse>(
+        "Routing.Route", policy_, [&](grpc::ClientContext* context, v1::RouteResponse* response) {
+          return stub_->Route(context, request, response);
+        });
+  }
+
+  absl::StatusOr<v1::ListExpertsResponse> ListExperts(
+      const v1::ListExpertsRequest& request) override {
+    return CallUnary<v1::ListExpertsResponse>(
+        "Routing.ListExperts", policy_,
+        [&](grpc::ClientContext* context, v1::ListExpertsResponse* response) {
+          return stub_->ListExperts(context, request, response);
+        });
+  }
+
+ private:
+  const std::unique_ptr<v1::Routing::Stub> stub_;
+  const CallPolicy policy_;
+};
+
+class GrpcControlStub final : public ControlStub {
+ public:
+  GrpcControlStub(std::shared_ptr<grpc::Channel> channel, CallPolicy policy)
+      : stub_(v1::Control::NewStub(channel)), policy_(std::move(policy)) {}
+
+  absl::StatusOr<v1::ClusterStatus> GetStatus(const v1::GetStatusRequest& request) override {
+    return CallUnary<v1::ClusterStatus>(
+        "Control.GetStatus", policy_,
+        [&](grpc::ClientContext* context, v1::ClusterStatus* response) {
+          return stub_->GetStatus(context, request, response);
+        });
+  }
+
+ private:
+  const std::unique_ptr<v1::Control::Stub> stub_;
+  const CallPolicy policy_;
+};
+
+class GrpcInferenceStub final : public InferenceStub {
+ public:
+  GrpcInferenceStub(std::shared_ptr<grpc::Channel> channel, CallPolicy policy)
+      : stub_(v1::Inference::NewStub(channel)), policy_(std::move(policy)) {}
+
+  absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request) override {
+    return CallUnary<v1::TokenizeResponse>(
+        "Inference.Tokenize", policy_,
+        [&](grpc::ClientContext* context, v1::TokenizeResponse* response) {
+          return stub_->Tokenize(context, request, response);
+        });
+  }
+
+  absl::StatusOr<v1::ListExpertsResponse> ListExperts(
+      const v1::ListExpertsRequest& request) override {
+    return CallUnary<v1::ListExpertsResponse>(
+        "Inference.ListExperts", policy_,
+        [&](grpc::ClientContext* context, v1::ListExpertsResponse* response) {
+          return stub_->ListExperts(context, request, response);
+        });
+  }
+
+  absl::StatusOr<v1::Decision> Route(const v1::RouteTextRequest& request) override {
+    return CallUnary<v1::Decision>("Inference.Route", policy_,
+                                   [&](grpc::ClientContext* context, v1::Decision* response) {
+                                     return stub_->Route(context, request, response);
+                                   });
+  }
+
+ private:
+  const std::unique_ptr<v1::Inference::Stub> stub_;
+  const CallPolicy policy_;
+};
+
+}  // namespace
+
+std::unique_ptr<RoutingStub> MakeRoutingStub(std::shared_ptr<grpc::Channel> channel,
+                                             CallPolicy policy) {
+  return std::make_unique<GrpcRoutingStub>(std::move(channel), std::move(policy));
+}
+
+std::unique_ptr<ControlStub> MakeControlStub(std::shared_ptr<grpc::Channel> channel,
+                                             CallPolicy policy) {
+  return std::make_unique<GrpcControlStub>(std::move(channel), std::move(policy));
+}
+
+std::unique_ptr<InferenceStub> MakeInferenceStub(std::shared_ptr<grpc::Channel> channel,
+                                                 CallPolicy policy) {
+  return std::make_unique<GrpcInferenceStub>(std::move(channel), std::move(policy));
+}
+
+}  // namespace ccoe::services
