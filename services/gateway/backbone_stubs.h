@@ -1,0 +1,39 @@
+// Stubs of the backbone workers by address.
+#ifndef CCOE_SERVICES_GATEWAY_BACKBONE_STUBS_H_
+#define CCOE_SERVICES_GATEWAY_BACKBONE_STUBS_H_
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "ccoe/v1/backbone.grpc.pb.h"
+#include "services/common/channel_factory.h"
+
+namespace ccoe::services {
+
+// Keeps one channel an address. Thread-safe.
+class BackboneStubs {
+ public:
+  // `channels` must outlive this.
+  explicit BackboneStubs(const ChannelFactory* channels) : channels_(channels) {}
+
+  // shared_ptr: the stub is used outside the lock while Forget may drop it. Errors as ChannelFactory::Connect.
+  absl::StatusOr<std::shared_ptr<v1::Backbone::StubInterface>> Get(const std::string& address)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // After UNAVAILABLE: the next Get makes a new channel.
+  void Forget(const std::string& address) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  const ChannelFactory* const channels_;
+  absl::Mutex mutex_;
+  std::map<std::string, std::shared_ptr<v1::Backbone::StubInterface>> stubs_
+      ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace ccoe::services
+
+#endif  // CCOE_SERVICES_GATEWAY_BACKBONE_STUBS_H_

@@ -1,0 +1,143 @@
+#include "services/gateway/query.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+#include "runtime/base/status_macros.h"
+#include "services/common/status_to_grpc.h"
+
+namespace ccoe::services {
+
+absl::Status Query::Run(const v1::GenerateRequest& request) {
+  absl::Status status = [&]() -> absl::Status {
+    CCOE_ASSIGN_OR_RETURN(query_, PrepareQuery(request, *parts_.model));
+    CCOE_ASSIGN_OR_RETURN(route_, parts_.routing->Route(query_.route));
+    parts_.observer->OnRouted(route_.decision());
+    if (route_.decision().has_expert()) {
+      *query_.backbone.mutable_expert() = route_.decision().expert();
+    }
+    text_ = std::make_unique<TextStream>(parts_.model->tokenizer(), query_.stops);
+    CCOE_RETURN_IF_ERROR(SendStarted());
+    CCOE_RETURN_IF_ERROR(Generate());
+    return SendFinished();
+  }();
+  parts_.observer->OnEnd({status, route_.decision(), query_.route.prompt_tokens(), generated_,
+                          parts_.clock->Now() - began_});
+  return status;
+}
+
+absl::Status Query::SendStarted() {
+  v1::GenerateResponse response;
+  v1::Started* started = response.mutable_started();
+  started->set_request_id(query_.route.request_id());
+  *started->mutable_decision() = route_.decision();
+  started->set_prompt_tokens(query_.route.prompt_tokens());
+  if (caller_.send(response)) return absl::OkStatus();
+  return absl::CancelledError("the client is gone");
+}
+
+absl::Status Query::Generate() {
+  std::vector<v1::BackboneWorker> workers = {route_.backbone()};
+  workers.insert(workers.end(), route_.alternatives().begin(), route_.alternatives().end());
+  absl::Status status;
+  for (size_t i = 0; i < workers.size(); ++i) {
+    if (i > 0) parts_.observer->OnRetry();
+    status = GenerateOn(workers[i]);
+    if (!absl::IsUnavailable(status) || generated_ > 0) return status;
+    parts_.backbones->Forget(workers[i].address());
+    LOG(WARNING) << "query " << query_.route.request_id() << ": backbone worker "
+                 << workers[i].worker_id() << ": " << status.message();
+  }
+  return status;
+}
+
+absl::Status Query::GenerateOn(const v1::BackboneWorker& worker) {
+  CCOE_ASSIGN_OR_RETURN(auto stub, parts_.backbones->Get(worker.address()));
+  std::unique_ptr<grpc::ClientContext> context = caller_.new_context();
+  std::unique_ptr<Reader> reader = stub->Generate(context.get(), query_.backbone);
+  if (!ReadAnswer(*reader)) {
+    // A call must be read to its end before Finish.
+    context->TryCancel();
+    v1::BackboneGenerateResponse rest;
+    while (reader->Read(&rest)) {
+    }
+  }
+  const absl::Status status = FromGrpc(reader->Finish(), *context);
+  if (caller_gone_) return absl::CancelledError("the client is gone");
+  if (done_) return absl::OkStatus();
+  if (!status.ok()) return status;
+  return absl::InternalError(
+      absl::StrCat("backbone worker ", worker.worker_id(), " ended its answer without a last message"));
+}
+
+bool Query::ReadAnswer(Reader& reader) {
+  v1::BackboneGenerateResponse response;
+  while (reader.Read(&response)) {
+    if (response.has_tokens() && !OnTokens(response.tokens())) return false;
+    if (!response.has_done()) continue;
+    finished_.set_reason(response.done().reason());
+    *finished_.mutable_usage() = response.done().usage();
+    done_ = true;
+  }
+  return true;
+}
+
+bool Query::OnTokens(const v1::Tokens& tokens) {
+  v1::Delta delta;
+  for (const v1::Token& token : tokens.tokens()) {
+    const absl::Time now = parts_.clock->Now();
+    if (generated_ == 0) {
+      first_token_ = now;
+      parts_.observer->OnFirstToken(now - began_);
+    } else {
+      parts_.observer->OnNextToken(now - last_token_);
+    }
+    last_token_ = now;
+    ++generated_;
+    delta.mutable_text()->append(text_->Append(token.id()));
+    *delta.add_tokens() = token;
+    if (text_->stop().has_value()) break;
+  }
+  if (!SendDelta(std::move(delta))) return false;
+  if (!text_->stop().has_value()) return true;
+  finished_.set_reason(v1::FINISH_REASON_STOP);
+  *finished_.mutable_usage() = OwnUsage();
+  done_ = true;
+  return false;
+}
+
+bool Query::SendDelta(v1::Delta delta) {
+  v1::GenerateResponse response;
+  *response.mutable_delta() = std::move(delta);
+  caller_gone_ = !caller_.send(response);
+  return !caller_gone_;
+}
+
+absl::Status Query::SendFinished() {
+  v1::Delta rest;
+  rest.set_text(text_->Finish());
+  if (!rest.text().empty()) SendDelta(std::move(rest));
+  if (text_->stop().has_value()) {
+    finished_.set_reason(v1::FINISH_REASON_STOP);
+    finished_.set_stop(*text_->stop());
+  }
+  *finished_.mutable_decision() = route_.decision();
+  finished_.set_request_id(query_.route.request_id());
+  v1::GenerateResponse response;
+  *response.mutable_finished() = std::move(finished_);
+  if (!caller_gone_ && caller_.send(response)) return absl::OkStatus();
+  return absl::CancelledError("the client is gone");
+}
+
+v1::Usage Query::OwnUsage() const {
+  v1::Usage usage;
+  usage.set_prompt_tokens(query_.route.prompt_tokens());
+  usage.set_generated_tokens(generated_);
+  usage.set_prefill_seconds(absl::ToDoubleSeconds(first_token_ - began_));
+  usage.set_decode_seconds(absl::ToDoubleSeconds(last_token_ - first_token_));
+  return usage;
+}
+
+}  // namespace ccoe::services

@@ -1,0 +1,81 @@
+// One query's life in the gateway: route, generate, stream text, try another backbone worker where the first is gone.
+#ifndef CCOE_SERVICES_GATEWAY_QUERY_H_
+#define CCOE_SERVICES_GATEWAY_QUERY_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "ccoe/v1/inference.pb.h"
+#include "ccoe/v1/routing.pb.h"
+#include "runtime/base/clock.h"
+#include "services/common/stubs.h"
+#include "services/gateway/backbone_stubs.h"
+#include "services/gateway/prepared_query.h"
+#include "services/gateway/query_observer.h"
+#include "services/gateway/text_stream.h"
+
+namespace ccoe::services {
+
+// What all queries of a gateway share. Everything outlives the queries.
+struct QueryParts {
+  const ModelText* model = nullptr;
+  RoutingStub* routing = nullptr;
+  BackboneStubs* backbones = nullptr;
+  QueryObserver* observer = nullptr;
+  const Clock* clock = nullptr;
+};
+
+// How a query hangs on its caller.
+struct QueryCaller {
+  // A context for a call to a backbone worker that carries the caller's deadline and cancellation. Required.
+  std::function<std::unique_ptr<grpc::ClientContext>()> new_context;
+  // Hands a message to the caller; false where the caller is gone. Required.
+  std::function<bool(const v1::GenerateResponse&)> send;
+};
+
+// Used by one thread, once.
+class Query {
+ public:
+  Query(const QueryParts& parts, QueryCaller caller)
+      : parts_(parts), caller_(std::move(caller)), began_(parts.clock->Now()) {}
+
+  // Sends Started, Deltas and Finished; errors as Inference.Generate. UNAVAILABLE before the first token is tried again on the
+  // router's alternatives; later it is the caller's, who has seen half an answer.
+  absl::Status Run(const v1::GenerateRequest& request);
+
+ private:
+  using Reader = grpc::ClientReaderInterface<v1::BackboneGenerateResponse>;
+
+  absl::Status SendStarted();
+  absl::Status Generate();
+  absl::Status GenerateOn(const v1::BackboneWorker& worker);
+  // Reads until the answer or the stream ends; false once the rest is not wanted.
+  bool ReadAnswer(Reader& reader);
+  bool OnTokens(const v1::Tokens& tokens);
+  bool SendDelta(v1::Delta delta);
+  absl::Status SendFinished();
+  v1::Usage OwnUsage() const;
+
+  const QueryParts parts_;
+  const QueryCaller caller_;
+  const absl::Time began_;
+  PreparedQuery query_;
+  v1::RouteResponse route_;
+  std::unique_ptr<TextStream> text_;
+  v1::Finished finished_;
+  bool done_ = false;         // finished_ is complete
+  bool caller_gone_ = false;
+  int64_t generated_ = 0;
+  absl::Time first_token_ = absl::InfinitePast();
+  absl::Time last_token_ = absl::InfinitePast();
+};
+
+}  // namespace ccoe::services
+
+#endif  // CCOE_SERVICES_GATEWAY_QUERY_H_
