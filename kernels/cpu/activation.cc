@@ -1,5 +1,6 @@
-// silu(g) = g / (1 + exp(-g)). Both GELUs (Hendrycks and Gimpel 2016, arXiv 1606.08415) are written without the
-// difference that loses their negative tail: the tanh form is g / (1 + exp(-2u)), the erf form g * erfc(-g / sqrt 2) / 2.
+// silu(g) = g / (1 + exp(-g)). Both GELUs (Hendrycks and Gimpel 2016, arXiv 1606.08415) are written
+// without the difference that loses their negative tail: the tanh form is g / (1 + exp(-2u)), the
+// erf form g * erfc(-g / sqrt 2) / 2.
 #include "kernels/cpu/activation.h"
 
 #include <cstdint>
@@ -9,9 +10,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/activation.cc"
+#include "hwy/contrib/math/math-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "hwy/contrib/math/math-inl.h"
 #include "kernels/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -24,10 +25,16 @@ HWY_INLINE VF ExpClamped(VF x) {
   return hn::Exp(d, hn::Min(x, hn::Set(d, 88.0f)));
 }
 
+// `value` of an activation at g, but zero where g is so far down that only its clamped exponential
+// keeps it from zero.
+HWY_INLINE VF ZeroFarDown(VF g, VF value) {
+  return hn::IfThenElseZero(hn::Not(hn::Lt(g, hn::Set(DF(), -1e4f))), value);
+}
+
 struct Silu {
   static HWY_INLINE VF Of(VF g) {
     const DF d;
-    return hn::Div(g, hn::Add(hn::Set(d, 1.0f), ExpClamped(hn::Neg(g))));
+    return ZeroFarDown(g, hn::Div(g, hn::Add(hn::Set(d, 1.0f), ExpClamped(hn::Neg(g)))));
   }
 };
 
@@ -37,14 +44,14 @@ struct GeluTanh {
     constexpr float kTwiceSqrtTwoOverPi = 1.5957691216057308f;
     const VF cube = hn::Mul(hn::Mul(g, g), hn::Mul(g, hn::Set(d, 0.044715f)));
     const VF twice_u = hn::Mul(hn::Add(g, cube), hn::Set(d, kTwiceSqrtTwoOverPi));
-    return hn::Div(g, hn::Add(hn::Set(d, 1.0f), ExpClamped(hn::Neg(twice_u))));
+    return ZeroFarDown(g, hn::Div(g, hn::Add(hn::Set(d, 1.0f), ExpClamped(hn::Neg(twice_u)))));
   }
 };
 
 struct GeluErf {
-  // erfc(x) / 2 of x = |g| / sqrt 2: exp(-x^2) t Q(t) with t = 1 / (1 + 0.3 x). Q interpolates exp(x^2) erfc(x) / t at
-  // the Chebyshev nodes of x in [0, 10], relative error 2.5e-8. exp's argument is carried in two floats, since its
-  // rounding error would be multiplied with it.
+  // erfc(x) / 2 of x = |g| / sqrt 2: exp(-x^2) t Q(t) with t = 1 / (1 + 0.3 x). Q interpolates
+  // exp(x^2) erfc(x) / t at the Chebyshev nodes of x in [0, 10], relative error 2.5e-8. exp's
+  // argument is carried in two floats, since its rounding error would be multiplied with it.
   static HWY_INLINE VF HalfErfc(VF g) {
     const DF d;
     const VF half = hn::Mul(g, hn::Set(d, 0.5f));
@@ -70,10 +77,9 @@ struct GeluErf {
     const DF d;
     const VF tail = HalfErfc(g);
     const VF above = hn::Sub(hn::Set(d, 1.0f), tail);
-    // Far out the square is infinite and its rest not a number.
-    const VF limit = hn::Set(d, 1e4f);
     const VF gelu = hn::Mul(g, hn::IfThenElse(hn::Ge(g, hn::Zero(d)), above, tail));
-    return hn::IfThenElse(hn::Gt(g, limit), g, hn::IfThenElseZero(hn::Not(hn::Lt(g, hn::Neg(limit))), gelu));
+    // Far out the square is infinite and its rest not a number.
+    return hn::IfThenElse(hn::Gt(g, hn::Set(d, 1e4f)), g, ZeroFarDown(g, gelu));
   }
 };
 
@@ -90,7 +96,8 @@ void GateRow(const float* gate, const float* up, int64_t cols, float* out) {
   }
 }
 
-void ActivateRow(Activation activation, const float* gate, const float* up, int64_t cols, float* out) {
+void ActivateRow(Activation activation, const float* gate, const float* up, int64_t cols,
+                 float* out) {
   switch (activation) {
     case Activation::kSilu:
       return GateRow<Silu>(gate, up, cols, out);
@@ -110,15 +117,17 @@ namespace ccoe::kernels {
 
 HWY_EXPORT(ActivateRow);
 
-void CpuGatedActivation(ThreadTeam* team, Activation activation, ConstMatrix gate, ConstMatrix up, Matrix out) {
+void CpuGatedActivation(ThreadTeam* team, Activation activation, ConstMatrix gate, ConstMatrix up,
+                        Matrix out) {
   CCOE_CHECK(gate.dtype == DType::kF32 && up.dtype == DType::kF32 && out.dtype == DType::kF32);
-  CCOE_CHECK(gate.rows == out.rows && up.rows == out.rows && gate.cols == out.cols && up.cols == out.cols);
+  CCOE_CHECK(gate.rows == out.rows && up.rows == out.rows && gate.cols == out.cols &&
+             up.cols == out.cols);
   const auto activate = HWY_DYNAMIC_DISPATCH(ActivateRow);
   constexpr int64_t kCost = 4;  // an exponential against a copy
   ParallelRows(team, out.rows, kCost * out.cols, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      activate(activation, static_cast<const float*>(gate.Row(r)), static_cast<const float*>(up.Row(r)), out.cols,
-               static_cast<float*>(out.Row(r)));
+      activate(activation, static_cast<const float*>(gate.Row(r)),
+               static_cast<const float*>(up.Row(r)), out.cols, static_cast<float*>(out.Row(r)));
     }
   });
 }

@@ -8,7 +8,8 @@
 namespace ccoe::kernels {
 
 // See Ops::GatedActivation. Relative error about 1e-6 where the result is not itself tiny.
-void CpuGatedActivation(ThreadTeam* team, Activation activation, ConstMatrix gate, ConstMatrix up, Matrix out);
+void CpuGatedActivation(ThreadTeam* team, Activation activation, ConstMatrix gate, ConstMatrix up,
+                        Matrix out);
 
 }  // namespace ccoe::kernels
 

@@ -1,12 +1,13 @@
-// Attention in chunks of kChunk tokens, cut at fixed absolute positions whatever the page size. For each row and head a
-// chunk gives a maximum m, a sum l of exp(score - m) and a weighted sum o of values; the chunks are combined in order
-// of position by the online-softmax recurrence (Milakov and Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv
-// 2205.14135).
+// Attention in chunks of kChunk tokens, cut at fixed absolute positions whatever the page size. For
+// each row and head a chunk gives a maximum m, a sum l of exp(score - m) and a weighted sum o of
+// values; the chunks are combined in order of position by the online-softmax recurrence (Milakov
+// and Gimelshein 2018, arXiv 1805.02867; Dao et al. 2022, arXiv 2205.14135).
 //
-// Why the same bits come out however rows are batched: a score is summed over head_dim in order by one fused chain in
-// one lane; l is summed by key position modulo the vector width, then by a fixed tree; o is summed over keys in order in one
-// lane. Keys that a row does not see enter with weight zero, which changes no sum. Where there is little work, chunks
-// become tasks of their own and are combined afterwards by the same function.
+// Why the same bits come out however rows are batched: a score is summed over head_dim in order by
+// one fused chain in one lane; l is summed by key position modulo the vector width, then by a fixed
+// tree; o is summed over keys in order in one lane. Keys that a row does not see enter with weight
+// zero, which changes no sum. Where there is little work, chunks become tasks of their own and are
+// combined afterwards by the same function.
 #include "kernels/cpu/attention.h"
 
 #include <algorithm>
@@ -20,9 +21,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention.cc"
+#include "hwy/contrib/math/math-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "hwy/contrib/math/math-inl.h"
 #include "kernels/cpu/simd-inl.h"
 
 #ifndef CCOE_KERNELS_CPU_ATTENTION_ITEM_
@@ -30,7 +31,8 @@
 namespace ccoe::kernels {
 
 constexpr int64_t kChunk = 256;  // tokens
-// Queries (rows times heads of a group) that share one pass over a chunk: scores and sums then stay within L2.
+// Queries (rows times heads of a group) that share one pass over a chunk: scores and sums then stay
+// within L2.
 constexpr int64_t kMaxQueries = 96;
 
 // Some rows of one sequence under the heads of one KV head.
@@ -56,7 +58,8 @@ constexpr int64_t kMulVectors = 4;
 constexpr int64_t kMulRows = 4;
 constexpr int64_t kMulVectors = 2;
 #endif
-// Keys lie transposed with this stride: not a power of two, which would put all of a key's elements in few cache sets.
+// Keys lie transposed with this stride: not a power of two, which would put all of a key's elements
+// in few cache sets.
 constexpr int64_t kKeyStride = kChunk + 16;
 
 // The right-hand matrix of MulTile: row k starts at Row(k).
@@ -71,27 +74,30 @@ struct PointedRows {
 };
 
 #define CCOE_MUL_ROWS(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
-#define CCOE_MUL_ZERO(r) [[maybe_unused]] V c##r##0 = zero, c##r##1 = zero, c##r##2 = zero, c##r##3 = zero;
-#define CCOE_MUL_STEP(r)                                                  \
-  if constexpr (MR > r) {                                                 \
-    const V ar = hn::Set(d, a[r * a_stride + k]);                         \
-    c##r##0 = hn::MulAdd(ar, b0, c##r##0);                                \
-    if constexpr (NV > 1) c##r##1 = hn::MulAdd(ar, b1, c##r##1);          \
-    if constexpr (NV > 2) c##r##2 = hn::MulAdd(ar, b2, c##r##2);          \
-    if constexpr (NV > 3) c##r##3 = hn::MulAdd(ar, b3, c##r##3);          \
+#define CCOE_MUL_ZERO(r) \
+  [[maybe_unused]] V c##r##0 = zero, c##r##1 = zero, c##r##2 = zero, c##r##3 = zero;
+#define CCOE_MUL_STEP(r)                                         \
+  if constexpr (MR > r) {                                        \
+    const V ar = hn::Set(d, a[r * a_stride + k]);                \
+    c##r##0 = hn::MulAdd(ar, b0, c##r##0);                       \
+    if constexpr (NV > 1) c##r##1 = hn::MulAdd(ar, b1, c##r##1); \
+    if constexpr (NV > 2) c##r##2 = hn::MulAdd(ar, b2, c##r##2); \
+    if constexpr (NV > 3) c##r##3 = hn::MulAdd(ar, b3, c##r##3); \
   }
-#define CCOE_MUL_STORE(r)                                                 \
-  if constexpr (MR > r) {                                                 \
-    hn::StoreU(c##r##0, d, c + r * c_stride);                             \
+#define CCOE_MUL_STORE(r)                                                   \
+  if constexpr (MR > r) {                                                   \
+    hn::StoreU(c##r##0, d, c + r * c_stride);                               \
     if constexpr (NV > 1) hn::StoreU(c##r##1, d, c + r * c_stride + 1 * n); \
     if constexpr (NV > 2) hn::StoreU(c##r##2, d, c + r * c_stride + 2 * n); \
     if constexpr (NV > 3) hn::StoreU(c##r##3, d, c + r * c_stride + 3 * n); \
   }
 
-// c[r][:] = sum over k in [k_begin, k_end), in order, of a[r][k] * b.Row(k)[col + :], for MR rows and NV vectors.
+// c[r][:] = sum over k in [k_begin, k_end), in order, of a[r][k] * b.Row(k)[col + :], for MR rows
+// and NV vectors.
 template <int MR, int NV, class D, class B>
-HWY_NOINLINE void MulTile(D d, const float* HWY_RESTRICT a, int64_t a_stride, const B& b, int64_t col, int64_t k_begin,
-                          int64_t k_end, float* HWY_RESTRICT c, int64_t c_stride) {
+HWY_NOINLINE void MulTile(D d, const float* HWY_RESTRICT a, int64_t a_stride, const B& b,
+                          int64_t col, int64_t k_begin, int64_t k_end, float* HWY_RESTRICT c,
+                          int64_t c_stride) {
   using V = hn::Vec<D>;
   constexpr int64_t n = static_cast<int64_t>(hn::MaxLanes(D()));
   const V zero = hn::Zero(d);
@@ -147,13 +153,14 @@ void MulRows(D d, const Product<B>& p, int64_t rows, int64_t col) {
   }
 }
 
-// Columns [0, cols): as many whole vectors as there are, then narrower ones. All lanes are independent, so widths do
-// not matter to the result.
+// Columns [0, cols): as many whole vectors as there are, then narrower ones. All lanes are
+// independent, so widths do not matter to the result.
 template <class B>
 void Multiply(const Product<B>& p, int64_t rows, int64_t cols) {
   const DF d;
   int64_t col = 0;
-  for (; col + kMulVectors * kLanes <= cols; col += kMulVectors * kLanes) MulRows<kMulVectors>(d, p, rows, col);
+  for (; col + kMulVectors * kLanes <= cols; col += kMulVectors * kLanes)
+    MulRows<kMulVectors>(d, p, rows, col);
   for (; col + kLanes <= cols; col += kLanes) MulRows<1>(d, p, rows, col);
 #if HWY_TARGET != HWY_SCALAR
   const hn::CappedTag<float, 4> d4;
@@ -164,7 +171,8 @@ void Multiply(const Product<B>& p, int64_t rows, int64_t cols) {
 }
 
 // Copies `count` tokens' keys, [count, head_dim], into columns of `to` (stride kKeyStride).
-void TransposeKeys(const float* HWY_RESTRICT from, int64_t count, int64_t head_dim, float* HWY_RESTRICT to) {
+void TransposeKeys(const float* HWY_RESTRICT from, int64_t count, int64_t head_dim,
+                   float* HWY_RESTRICT to) {
   int64_t j = 0;
 #if HWY_TARGET != HWY_SCALAR
   const hn::CappedTag<float, 4> d4;
@@ -212,7 +220,8 @@ float ExpOne(float x) {
   return hn::GetLane(hn::Exp(d, hn::Set(d, x)));
 }
 
-// total = total and part, which lies behind it. A query that saw nothing of the part keeps its total.
+// total = total and part, which lies behind it. A query that saw nothing of the part keeps its
+// total.
 void Combine(const Sums& part, int64_t queries, int64_t head_dim, const Sums& total) {
   const DF d;
   for (int64_t q = 0; q < queries; ++q) {
@@ -227,7 +236,9 @@ void Combine(const Sums& part, int64_t queries, int64_t head_dim, const Sums& to
     const VF keep_v = hn::Set(d, keep), add_v = hn::Set(d, add);
     int64_t i = 0;
     for (; i + kLanes <= head_dim; i += kLanes) {
-      hn::StoreU(hn::Add(hn::Mul(hn::LoadU(d, o + i), keep_v), hn::Mul(hn::LoadU(d, from + i), add_v)), d, o + i);
+      hn::StoreU(
+          hn::Add(hn::Mul(hn::LoadU(d, o + i), keep_v), hn::Mul(hn::LoadU(d, from + i), add_v)), d,
+          o + i);
     }
     for (; i < head_dim; ++i) o[i] = o[i] * keep + from[i] * add;
   }
@@ -244,9 +255,11 @@ class ItemRunner {
         queries_((item.row_end - item.row_begin) * group_) {
     const int64_t sums = SumsFloats(queries_, head_dim_);
     // Whole cache lines each, so that vectors do not straddle.
-    const int64_t q_floats = RoundUp(queries_ * head_dim_), key_floats = RoundUp(head_dim_ * kKeyStride);
+    const int64_t q_floats = RoundUp(queries_ * head_dim_),
+                  key_floats = RoundUp(head_dim_ * kKeyStride);
     const int64_t score_floats = queries_ * kKeyStride;
-    float* memory = ThreadScratch().Floats(q_floats + key_floats + score_floats + 2 * RoundUp(sums));
+    float* memory =
+        ThreadScratch().Floats(q_floats + key_floats + score_floats + 2 * RoundUp(sums));
     q_ = memory;
     keys_ = q_ + q_floats;
     scores_ = keys_ + key_floats;
@@ -279,12 +292,18 @@ class ItemRunner {
     Gather(chunk, key_begin, key_end);
     const int64_t score_begin = key_begin / kLanes * kLanes;
     const int64_t score_end = (key_end + kLanes - 1) / kLanes * kLanes;
-    Multiply(Product<StridedRows>{q_, head_dim_, {keys_ + score_begin, kKeyStride}, 0, head_dim_,
-                                  scores_ + score_begin, kKeyStride},
+    Multiply(Product<StridedRows>{q_,
+                                  head_dim_,
+                                  {keys_ + score_begin, kKeyStride},
+                                  0,
+                                  head_dim_,
+                                  scores_ + score_begin,
+                                  kKeyStride},
              queries_, score_end - score_begin);
     for (int64_t q = 0; q < queries_; ++q) Softmax(chunk, q, score_begin, score_end, part);
-    Multiply(Product<PointedRows>{scores_, kKeyStride, {values_}, key_begin, key_end, part.o, head_dim_}, queries_,
-             head_dim_);
+    Multiply(
+        Product<PointedRows>{scores_, kKeyStride, {values_}, key_begin, key_end, part.o, head_dim_},
+        queries_, head_dim_);
   }
 
   // Combines the partials of chunks that lie one behind the other, and writes out.
@@ -301,7 +320,9 @@ class ItemRunner {
   static int64_t RoundUp(int64_t floats) { return (floats + 15) / 16 * 16; }
 
   // Queries are ordered by row, then by head of the group.
-  int64_t Position(int64_t query) const { return item_.sequence->first_position + item_.row_begin + query / group_; }
+  int64_t Position(int64_t query) const {
+    return item_.sequence->first_position + item_.row_begin + query / group_;
+  }
 
   // The first position that a row at `position` sees.
   int64_t WindowBegin(int64_t position) const {
@@ -309,8 +330,12 @@ class ItemRunner {
   }
 
   // Where a query lies in q and out.
-  int64_t Row(int64_t query) const { return item_.sequence->row_begin + item_.row_begin + query / group_; }
-  int64_t Column(int64_t query) const { return (item_.kv_head * group_ + query % group_) * head_dim_; }
+  int64_t Row(int64_t query) const {
+    return item_.sequence->row_begin + item_.row_begin + query / group_;
+  }
+  int64_t Column(int64_t query) const {
+    return (item_.kv_head * group_ + query % group_) * head_dim_;
+  }
 
   // True where a row at `position` sees no key of the chunk that starts at `origin`.
   bool SeesNone(int64_t position, int64_t origin) const {
@@ -325,7 +350,8 @@ class ItemRunner {
       const int64_t page = item_.sequence->block_table[token / cache.page_tokens];
       const int64_t in_page = token % cache.page_tokens;
       const int64_t count = std::min(cache.page_tokens - in_page, key_end - j);
-      const int64_t at = ((page * cache.kv_heads + item_.kv_head) * cache.page_tokens + in_page) * head_dim_;
+      const int64_t at =
+          ((page * cache.kv_heads + item_.kv_head) * cache.page_tokens + in_page) * head_dim_;
       TransposeKeys(static_cast<const float*>(cache.k) + at, count, head_dim_, keys_ + j);
       const float* values = static_cast<const float*>(cache.v) + at;
       for (int64_t i = 0; i < count; ++i) values_[j + i] = values + i * head_dim_;
@@ -340,8 +366,10 @@ class ItemRunner {
     for (int64_t i = 0; i < head_dim_; ++i) keys_[i * kKeyStride + j] = 0.0f;
   }
 
-  // Scales and caps the scores of one query and puts minus infinity where it does not see the key. Returns the largest.
-  float MaskScores(int64_t position, int64_t origin, int64_t begin, int64_t end, float* HWY_RESTRICT scores) const {
+  // Scales and caps the scores of one query and puts minus infinity where it does not see the key.
+  // Returns the largest.
+  float MaskScores(int64_t position, int64_t origin, int64_t begin, int64_t end,
+                   float* HWY_RESTRICT scores) const {
     const DF d;
     const hn::RebindToSigned<DF> di;
     using VI = hn::Vec<decltype(di)>;
@@ -419,9 +447,12 @@ class ItemRunner {
   const float* values_[kChunk];
 };
 
-void RunItem(const PagedAttentionArgs& args, const AttentionItem& item) { ItemRunner(args, item).RunAll(); }
+void RunItem(const PagedAttentionArgs& args, const AttentionItem& item) {
+  ItemRunner(args, item).RunAll();
+}
 
-void RunItemChunk(const PagedAttentionArgs& args, const AttentionItem& item, int64_t chunk_index, float* partials) {
+void RunItemChunk(const PagedAttentionArgs& args, const AttentionItem& item, int64_t chunk_index,
+                  float* partials) {
   ItemRunner runner(args, item);
   const int64_t queries = (item.row_end - item.row_begin) * (args.heads / args.cache.kv_heads);
   float* memory = partials + chunk_index * SumsFloats(queries, args.cache.head_dim);
@@ -446,7 +477,8 @@ HWY_EXPORT(CombineItem);
 
 void CheckShapes(const PagedAttentionArgs& args) {
   const KvLayer& cache = args.cache;
-  CCOE_CHECK(args.q.dtype == DType::kF32 && args.out.dtype == DType::kF32 && cache.dtype == DType::kF32);
+  CCOE_CHECK(args.q.dtype == DType::kF32 && args.out.dtype == DType::kF32 &&
+             cache.dtype == DType::kF32);
   CCOE_CHECK(cache.kv_heads > 0 && cache.head_dim > 0 && cache.page_tokens > 0);
   CCOE_CHECK(args.heads > 0 && args.heads % cache.kv_heads == 0);
   CCOE_CHECK(args.q.cols == args.heads * cache.head_dim && args.out.cols == args.q.cols);
@@ -480,7 +512,8 @@ std::vector<AttentionItem> MakeItems(const PagedAttentionArgs& args) {
 int64_t Chunks(const PagedAttentionArgs& args, const AttentionItem& item) {
   const int64_t first = item.sequence->first_position + item.row_begin;
   const int64_t last = item.sequence->first_position + item.row_end - 1;
-  const int64_t seen = args.sliding_window > 0 ? std::max<int64_t>(0, first - args.sliding_window + 1) : 0;
+  const int64_t seen =
+      args.sliding_window > 0 ? std::max<int64_t>(0, first - args.sliding_window + 1) : 0;
   return last / kChunk + 1 - seen / kChunk;
 }
 
@@ -489,7 +522,8 @@ struct ChunkTask {
   int64_t chunk;
 };
 
-void RunSplit(ThreadTeam* team, Scratch* scratch, const PagedAttentionArgs& args, std::vector<AttentionItem>* items) {
+void RunSplit(ThreadTeam* team, Scratch* scratch, const PagedAttentionArgs& args,
+              std::vector<AttentionItem>* items) {
   const int64_t group = args.heads / args.cache.kv_heads;
   std::vector<ChunkTask> tasks;
   int64_t floats = 0;

@@ -8,7 +8,8 @@
 
 namespace ccoe::kernels {
 
-// See Ops::PagedAttention. `partials` holds what a split of long contexts leaves between its two loops.
+// See Ops::PagedAttention. `partials` holds what a split of long contexts leaves between its two
+// loops.
 void CpuPagedAttention(ThreadTeam* team, Scratch* partials, const PagedAttentionArgs& args);
 
 }  // namespace ccoe::kernels

@@ -19,20 +19,30 @@ class CpuOps final : public Ops {
 
   Device& device() override { return CpuDevice(); }
 
-  void EmbedRows(ConstMatrix table, absl::Span<const int32_t> ids, float scale, Matrix out) override {
+  void EmbedRows(ConstMatrix table, absl::Span<const int32_t> ids, float scale,
+                 Matrix out) override {
     CpuEmbedRows(team_, table, ids, scale, out);
   }
   void RmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix out) override {
     CpuRmsNorm(team_, x, weight, eps, out);
   }
-  void Linear(ConstMatrix x, absl::Span<const LinearPart> parts) override { CpuLinear(team_, &scratch_, x, parts); }
-  void RopeAndAppendKv(const RopeAndAppendKvArgs& args) override { CpuRopeAndAppendKv(team_, args); }
-  void PagedAttention(const PagedAttentionArgs& args) override { CpuPagedAttention(team_, &scratch_, args); }
-  void GatedActivation(Activation activation, ConstMatrix gate, ConstMatrix up, Matrix out) override {
+  void Linear(ConstMatrix x, absl::Span<const LinearPart> parts) override {
+    CpuLinear(team_, &scratch_, x, parts);
+  }
+  void RopeAndAppendKv(const RopeAndAppendKvArgs& args) override {
+    CpuRopeAndAppendKv(team_, args);
+  }
+  void PagedAttention(const PagedAttentionArgs& args) override {
+    CpuPagedAttention(team_, &scratch_, args);
+  }
+  void GatedActivation(Activation activation, ConstMatrix gate, ConstMatrix up,
+                       Matrix out) override {
     CpuGatedActivation(team_, activation, gate, up, out);
   }
   void AddRows(ConstMatrix x, Matrix sum) override { CpuAddRows(team_, x, sum); }
-  void ScaleRows(float scale, float soft_cap, Matrix x) override { CpuScaleRows(team_, scale, soft_cap, x); }
+  void ScaleRows(float scale, float soft_cap, Matrix x) override {
+    CpuScaleRows(team_, scale, soft_cap, x);
+  }
   void GatherRows(ConstMatrix x, absl::Span<const int32_t> rows, Matrix out) override {
     CpuGatherRows(team_, x, rows, out);
   }
@@ -50,7 +60,8 @@ class CpuOps final : public Ops {
 
 absl::Status CheckCpuKvDtype(DType dtype) {
   if (dtype == DType::kF32) return absl::OkStatus();
-  return absl::UnimplementedError(absl::StrCat("cpu ops: KV cache dtype: expected f32, found ", DTypeName(dtype)));
+  return absl::UnimplementedError(
+      absl::StrCat("cpu ops: KV cache dtype: expected f32, found ", DTypeName(dtype)));
 }
 
 std::unique_ptr<Ops> MakeCpuOps(ThreadTeam* team) { return std::make_unique<CpuOps>(team); }

@@ -12,15 +12,16 @@
 
 namespace ccoe::kernels {
 
-// Host memory, mapped in pages that become resident when written. One for the process, never destroyed.
+// Host memory, mapped in pages that become resident when written. One for the process, never
+// destroyed.
 Device& CpuDevice();
 
-// Ops on CpuDevice() that cut their loops over `team`, which must outlive them. Several Ops (of several threads) may
-// share a team: their loops take turns.
+// Ops on CpuDevice() that cut their loops over `team`, which must outlive them. Several Ops (of
+// several threads) may share a team: their loops take turns.
 std::unique_ptr<Ops> MakeCpuOps(ThreadTeam* team);
 
-// OK where a KvLayer of this dtype can be used (f32), else UNIMPLEMENTED. Ask before making a cache: the ops abort on
-// another dtype.
+// OK where a KvLayer of this dtype can be used (f32), else UNIMPLEMENTED. Ask before making a
+// cache: the ops abort on another dtype.
 absl::Status CheckCpuKvDtype(DType dtype);
 
 }  // namespace ccoe::kernels

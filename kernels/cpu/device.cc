@@ -20,10 +20,11 @@ class HostDevice final : public Device {
 
   absl::StatusOr<Buffer> Allocate(size_t size_bytes) override {
     if (size_bytes == 0) return Buffer();
-    void* data = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* data = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("cpu device: cannot allocate ", size_bytes, " bytes: ", std::strerror(errno)));
+      return absl::ResourceExhaustedError(absl::StrCat("cpu device: cannot allocate ", size_bytes,
+                                                       " bytes: ", std::strerror(errno)));
     }
     // Fewer TLB misses; a hint, so a refusal does not matter.
     if (size_bytes >= kHugePageBytes) madvise(data, size_bytes, MADV_HUGEPAGE);

@@ -1,4 +1,5 @@
-// f16 and bf16 as stored bits, and their scalar conversions. Widening is exact; narrowing rounds to nearest even.
+// f16 and bf16 as stored bits, and their scalar conversions. Widening is exact; narrowing rounds to
+// nearest even.
 #ifndef CCOE_KERNELS_CPU_HALF_H_
 #define CCOE_KERNELS_CPU_HALF_H_
 
@@ -30,8 +31,8 @@ inline float ToF32(float value) { return value; }
 
 inline float ToF32(BF16 value) { return FloatFromBits(static_cast<uint32_t>(value.bits) << 16); }
 
-// The magnitude bits, moved to where f32 has them, are the value times 2^-112, subnormals included; the product with
-// 2^112 is exact. Infinity and NaN keep their mantissa and get f32's exponent.
+// The magnitude bits, moved to where f32 has them, are the value times 2^-112, subnormals included;
+// the product with 2^112 is exact. Infinity and NaN keep their mantissa and get f32's exponent.
 inline float ToF32(F16 value) {
   const uint32_t magnitude = (value.bits & 0x7fffu) << 13;
   const float scaled = FloatFromBits(magnitude) * FloatFromBits((127u + 112u) << 23);
@@ -49,8 +50,9 @@ inline void FromF32(float value, BF16* out) {
   out->bits = static_cast<uint16_t>(nan ? (bits >> 16) | 0x40u : rounded >> 16);
 }
 
-// Values below f16's normal range are rounded by an f32 addition whose unit in the last place is f16's smallest
-// subnormal; the others by integer arithmetic on the mantissa, where a carry moves into the exponent as it should.
+// Values below f16's normal range are rounded by an f32 addition whose unit in the last place is
+// f16's smallest subnormal; the others by integer arithmetic on the mantissa, where a carry moves
+// into the exponent as it should.
 inline void FromF32(float value, F16* out) {
   const uint32_t bits = BitsFromFloat(value);
   const uint32_t sign = (bits >> 16) & 0x8000u;
@@ -58,7 +60,7 @@ inline void FromF32(float value, F16* out) {
   const uint32_t tiny = BitsFromFloat(FloatFromBits(magnitude) + 0.5f) - BitsFromFloat(0.5f);
   const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
   uint32_t result = magnitude < (113u << 23) ? tiny : normal;
-  if (magnitude >= (143u << 23)) result = 0x7c00u;                              // at least 2^16: infinity
+  if (magnitude >= (143u << 23)) result = 0x7c00u;  // at least 2^16: infinity
   if (magnitude > 0x7f800000u) result = 0x7e00u | ((magnitude >> 13) & 0x1ffu);  // NaN
   out->bits = static_cast<uint16_t>(sign | result);
 }

@@ -1,9 +1,10 @@
-// Dot products vectorised along K. Every output element has one vector accumulator that runs over all of K in steps of
-// one vector, then one fixed tree adds its lanes; so tiles, blocks, packing and tasks may be cut anyhow without
-// changing a bit of any element. Where K is cut into blocks for the caches, accumulators are stored and loaded whole.
+// Dot products vectorised along K. Every output element has one vector accumulator that runs over
+// all of K in steps of one vector, then one fixed tree adds its lanes; so tiles, blocks, packing
+// and tasks may be cut anyhow without changing a bit of any element. Where K is cut into blocks for
+// the caches, accumulators are stored and loaded whole.
 //
-// Few rows: weights are widened in registers, once a use. More rows: a block of weights is widened into f32 panels
-// that stay in the caches and meet all row panels.
+// Few rows: weights are widened in registers, once a use. More rows: a block of weights is widened
+// into f32 panels that stay in the caches and meet all row panels.
 #include "kernels/cpu/linear.h"
 
 #include <algorithm>
@@ -23,8 +24,8 @@ HWY_BEFORE_NAMESPACE();
 namespace ccoe::kernels {
 namespace HWY_NAMESPACE {
 
-// A register tile is kTileCols weight rows by up to kTileRows rows of x: 24 accumulators, 4 weights and one x in 32
-// registers; half of it where there are 16.
+// A register tile is kTileCols weight rows by up to kTileRows rows of x: 24 accumulators, 4 weights
+// and one x in 32 registers; half of it where there are 16.
 constexpr int64_t kTileCols = 4;
 #if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || HWY_TARGET == HWY_NEON
 constexpr int64_t kTileRows = 6;
@@ -34,8 +35,8 @@ constexpr int64_t kTileRows = 3;
 
 // Floats of K in one cache block: 6 rows of x and 4 of weights are then 25 KiB, within L1.
 constexpr int64_t kBlockK = 640;
-// Weight rows widened at a time: for many rows of x as many as L2 takes beside the accumulators; for few rows few,
-// so that the next block can be fetched from memory while this one is multiplied.
+// Weight rows widened at a time: for many rows of x as many as L2 takes beside the accumulators;
+// for few rows few, so that the next block can be fetched from memory while this one is multiplied.
 constexpr int64_t kBlockColsMany = 64;
 constexpr int64_t kBlockColsFew = 16;
 constexpr int64_t kFewRows = 48;
@@ -67,9 +68,11 @@ void PackPanel(const ConstMatrix& x, const PackedX& to, int64_t panel) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* from = static_cast<const float*>(x.Row(begin + r));
     float* row = base + r * kLanes;
-    for (int64_t s = 0; s < full; ++s) hn::Store(hn::LoadU(d, from + s * kLanes), d, row + s * rows * kLanes);
+    for (int64_t s = 0; s < full; ++s)
+      hn::Store(hn::LoadU(d, from + s * kLanes), d, row + s * rows * kLanes);
     if (full < to.steps) {
-      hn::Store(LoadTailF32(from + full * kLanes, x.cols - full * kLanes), d, row + full * rows * kLanes);
+      hn::Store(LoadTailF32(from + full * kLanes, x.cols - full * kLanes), d,
+                row + full * rows * kLanes);
     }
   }
 }
@@ -99,10 +102,13 @@ struct RowsOfWeights {
   int64_t tail = 0;   // elements of the last, partial step
 
   HWY_INLINE VF Load(int64_t step, int j) const { return LoadF32(DF(), row[j] + step * kLanes); }
-  HWY_INLINE VF LoadTail(int64_t step, int j) const { return LoadTailF32(row[j] + step * kLanes, tail); }
+  HWY_INLINE VF LoadTail(int64_t step, int j) const {
+    return LoadTailF32(row[j] + step * kLanes, tail);
+  }
   HWY_INLINE bool HasTail() const { return tail != 0; }
   HWY_INLINE void Prefetch(int64_t step) const {
-    constexpr int64_t kStepsPerLine = HWY_MAX(int64_t{1}, 64 / (kLanes * static_cast<int64_t>(sizeof(T))));
+    constexpr int64_t kStepsPerLine =
+        HWY_MAX(int64_t{1}, 64 / (kLanes * static_cast<int64_t>(sizeof(T))));
     if (step % kStepsPerLine != 0) return;
     for (int64_t j = 0; j < kTileCols; ++j) hwy::Prefetch(row[j] + ahead + step * kLanes);
   }
@@ -115,7 +121,9 @@ struct PanelOfWeights {
   const char* next[2] = {nullptr, nullptr};
   int64_t step_bytes = 0;
 
-  HWY_INLINE VF Load(int64_t step, int j) const { return hn::Load(DF(), data + (step * kTileCols + j) * kLanes); }
+  HWY_INLINE VF Load(int64_t step, int j) const {
+    return hn::Load(DF(), data + (step * kTileCols + j) * kLanes);
+  }
   HWY_INLINE VF LoadTail(int64_t step, int j) const { return Load(step, j); }
   HWY_INLINE bool HasTail() const { return false; }
   HWY_INLINE void Prefetch(int64_t step) const {
@@ -130,23 +138,23 @@ struct PanelOfWeights {
 #define CCOE_TILE_ROWS(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define CCOE_TILE_ZERO(r) \
   [[maybe_unused]] VF c##r##0 = zero, c##r##1 = zero, c##r##2 = zero, c##r##3 = zero;
-#define CCOE_TILE_RESUME(r)                                    \
-  if constexpr (MR > r) {                                      \
+#define CCOE_TILE_RESUME(r)                                      \
+  if constexpr (MR > r) {                                        \
     c##r##0 = hn::Load(d, carry + (r * kTileCols + 0) * kLanes); \
     c##r##1 = hn::Load(d, carry + (r * kTileCols + 1) * kLanes); \
     c##r##2 = hn::Load(d, carry + (r * kTileCols + 2) * kLanes); \
     c##r##3 = hn::Load(d, carry + (r * kTileCols + 3) * kLanes); \
   }
-#define CCOE_TILE_STEP(r)                        \
-  if constexpr (MR > r) {                        \
-    const VF xr = hn::Load(d, x + r * kLanes);   \
-    c##r##0 = hn::MulAdd(xr, w0, c##r##0);       \
-    c##r##1 = hn::MulAdd(xr, w1, c##r##1);       \
-    c##r##2 = hn::MulAdd(xr, w2, c##r##2);       \
-    c##r##3 = hn::MulAdd(xr, w3, c##r##3);       \
+#define CCOE_TILE_STEP(r)                      \
+  if constexpr (MR > r) {                      \
+    const VF xr = hn::Load(d, x + r * kLanes); \
+    c##r##0 = hn::MulAdd(xr, w0, c##r##0);     \
+    c##r##1 = hn::MulAdd(xr, w1, c##r##1);     \
+    c##r##2 = hn::MulAdd(xr, w2, c##r##2);     \
+    c##r##3 = hn::MulAdd(xr, w3, c##r##3);     \
   }
-#define CCOE_TILE_SUSPEND(r)                                   \
-  if constexpr (MR > r) {                                      \
+#define CCOE_TILE_SUSPEND(r)                                     \
+  if constexpr (MR > r) {                                        \
     hn::Store(c##r##0, d, carry + (r * kTileCols + 0) * kLanes); \
     hn::Store(c##r##1, d, carry + (r * kTileCols + 1) * kLanes); \
     hn::Store(c##r##2, d, carry + (r * kTileCols + 2) * kLanes); \
@@ -165,7 +173,8 @@ struct TileSpan {
 
 // MR rows of a packed panel times four weight rows.
 template <int MR, class Weights>
-HWY_NOINLINE void Tile(const float* HWY_RESTRICT x, const Weights& w, const TileSpan& span, const TileOut& to) {
+HWY_NOINLINE void Tile(const float* HWY_RESTRICT x, const Weights& w, const TileSpan& span,
+                       const TileOut& to) {
   const DF d;
   const VF zero = hn::Zero(d);
   float* HWY_RESTRICT carry = span.carry;
@@ -202,7 +211,8 @@ HWY_NOINLINE void Tile(const float* HWY_RESTRICT x, const Weights& w, const Tile
 #undef CCOE_TILE_FINISH
 
 template <class Weights>
-void TileOfRows(int64_t rows, const float* x, const Weights& w, const TileSpan& span, const TileOut& to) {
+void TileOfRows(int64_t rows, const float* x, const Weights& w, const TileSpan& span,
+                const TileOut& to) {
   static_assert(kTileRows <= 6);
   switch (rows) {
     case 1:
@@ -270,7 +280,8 @@ void FewRows(const PackedX& x, const LinearPart& part, int64_t begin, int64_t en
   }
 }
 
-// Steps [step_begin, step_end) of weight rows [col, col + kTileCols) as a PanelOfWeights; zeros where there is no row.
+// Steps [step_begin, step_end) of weight rows [col, col + kTileCols) as a PanelOfWeights; zeros
+// where there is no row.
 template <class T>
 void WidenPanel(const ConstMatrix& weight, int64_t col, int64_t step_begin, int64_t step_end,
                 float* HWY_RESTRICT to) {
@@ -291,7 +302,8 @@ void WidenPanel(const ConstMatrix& weight, int64_t col, int64_t step_begin, int6
   }
 }
 
-// Columns [col_begin, col_end) for the row panels [panel_begin, panel_end): one task of the general path.
+// Columns [col_begin, col_end) for the row panels [panel_begin, panel_end): one task of the general
+// path.
 struct BlockTask {
   int64_t panel_begin = 0;
   int64_t panel_end = 0;
@@ -309,7 +321,8 @@ class ManyRows {
     const int64_t panel_floats = CeilDiv(x.steps, k_blocks_) * kTileCols * kLanes;
     panel_stride_ = panel_floats;
     const int64_t panels = task.block_cols / kTileCols;
-    weights_ = ThreadScratch().Floats(panels * panel_floats + rows * task.block_cols * kLanes + task.block_cols);
+    weights_ = ThreadScratch().Floats(panels * panel_floats + rows * task.block_cols * kLanes +
+                                      task.block_cols);
     carry_ = weights_ + panels * panel_floats;
     bias_ = carry_ + rows * task.block_cols * kLanes;
   }
@@ -331,7 +344,8 @@ class ManyRows {
     const int64_t step_end = StepBegin(block + 1);
     const int64_t w_panels = CeilDiv(end - col, kTileCols);
     for (int64_t p = 0; p < w_panels; ++p) {
-      WidenPanel<T>(part_.weight, col + p * kTileCols, step_begin, step_end, weights_ + p * panel_stride_);
+      WidenPanel<T>(part_.weight, col + p * kTileCols, step_begin, step_end,
+                    weights_ + p * panel_stride_);
     }
     TileSpan span;
     span.steps = step_end - step_begin;
@@ -354,7 +368,8 @@ class ManyRows {
     }
   }
 
-  // The two row segments of the block after this one that tile number `tile` fetches; where all are fetched, its own.
+  // The two row segments of the block after this one that tile number `tile` fetches; where all are
+  // fetched, its own.
   void NextRows(int64_t col, int64_t block, int64_t tile, PanelOfWeights* w) const {
     const bool same_rows = block + 1 < k_blocks_;
     const int64_t next_col = same_rows ? col : col + task_.block_cols;
@@ -362,8 +377,9 @@ class ManyRows {
     for (int64_t i = 0; i < 2; ++i) {
       const int64_t next = next_col + 2 * tile + i;
       const bool wanted = 2 * tile < task_.block_cols && next < task_.col_end;
-      w->next[i] = wanted ? static_cast<const char*>(part_.weight.Row(next)) + next_step * w->step_bytes
-                          : reinterpret_cast<const char*>(w->data);
+      w->next[i] =
+          wanted ? static_cast<const char*>(part_.weight.Row(next)) + next_step * w->step_bytes
+                 : reinterpret_cast<const char*>(w->data);
     }
   }
 
@@ -385,7 +401,8 @@ struct Plan {
   int64_t row_blocks = 1;  // over panels
 };
 
-Plan MakePlan(const ThreadTeam& team, const PackedX& x, int64_t k, absl::Span<const LinearPart> parts) {
+Plan MakePlan(const ThreadTeam& team, const PackedX& x, int64_t k,
+              absl::Span<const LinearPart> parts) {
   Plan plan;
   plan.few = x.rows <= kTileRows;
   plan.block_cols = plan.few ? kTileCols : x.rows <= kFewRows ? kBlockColsFew : kBlockColsMany;
@@ -395,12 +412,14 @@ Plan MakePlan(const ThreadTeam& team, const PackedX& x, int64_t k, absl::Span<co
   const int64_t by_threads = cols * plan.row_blocks / (kTasksPerThread * team.size());
   const int64_t row_work = std::max<int64_t>(1, k * CeilDiv(x.rows, plan.row_blocks));
   const int64_t least = CeilDiv(kMinTaskWork, row_work);
-  plan.task_cols = CeilDiv(std::max<int64_t>({by_threads, least, 1}), plan.block_cols) * plan.block_cols;
+  plan.task_cols =
+      CeilDiv(std::max<int64_t>({by_threads, least, 1}), plan.block_cols) * plan.block_cols;
   return plan;
 }
 
 template <class T>
-void RunPart(const PackedX& x, const LinearPart& part, const Plan& plan, int64_t col, int64_t row_block) {
+void RunPart(const PackedX& x, const LinearPart& part, const Plan& plan, int64_t col,
+             int64_t row_block) {
   BlockTask task;
   task.col_begin = col;
   task.col_end = std::min(col + plan.task_cols, part.weight.rows);
@@ -434,14 +453,17 @@ void RunTask(const PackedX& x, absl::Span<const LinearPart> parts, const Plan& p
 
 void PackX(ThreadTeam* team, const ConstMatrix& x, const PackedX& packed) {
   constexpr int64_t kMinParallel = 128 * 1024;  // elements
-  const int64_t tasks = x.rows * x.cols < kMinParallel ? 1 : std::min<int64_t>(packed.panels, 4 * team->size());
+  const int64_t tasks =
+      x.rows * x.cols < kMinParallel ? 1 : std::min<int64_t>(packed.panels, 4 * team->size());
   team->Run(tasks, [&](int64_t task) {
     const int64_t end = packed.panels * (task + 1) / tasks;
-    for (int64_t panel = packed.panels * task / tasks; panel < end; ++panel) PackPanel(x, packed, panel);
+    for (int64_t panel = packed.panels * task / tasks; panel < end; ++panel)
+      PackPanel(x, packed, panel);
   });
 }
 
-void LinearImpl(ThreadTeam* team, Scratch* scratch, const ConstMatrix& x, absl::Span<const LinearPart> parts) {
+void LinearImpl(ThreadTeam* team, Scratch* scratch, const ConstMatrix& x,
+                absl::Span<const LinearPart> parts) {
   PackedX packed;
   packed.rows = x.rows;
   packed.panels = CeilDiv(x.rows, kTileRows);
@@ -462,19 +484,24 @@ HWY_AFTER_NAMESPACE();
 namespace ccoe::kernels {
 namespace {
 
-bool IsFloat(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16; }
+bool IsFloat(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
 
 }  // namespace
 
 HWY_EXPORT(LinearImpl);
 
-void CpuLinear(ThreadTeam* team, Scratch* packed, ConstMatrix x, absl::Span<const LinearPart> parts) {
+void CpuLinear(ThreadTeam* team, Scratch* packed, ConstMatrix x,
+               absl::Span<const LinearPart> parts) {
   CCOE_CHECK(x.dtype == DType::kF32);
   for (const LinearPart& part : parts) {
     CCOE_CHECK(IsFloat(part.weight.dtype));
     CCOE_CHECK(part.weight.cols == x.cols);
-    CCOE_CHECK(part.out.dtype == DType::kF32 && part.out.rows == x.rows && part.out.cols == part.weight.rows);
-    CCOE_CHECK(part.bias.empty() || (IsFloat(part.bias.dtype) && part.bias.cols == part.weight.rows));
+    CCOE_CHECK(part.out.dtype == DType::kF32 && part.out.rows == x.rows &&
+               part.out.cols == part.weight.rows);
+    CCOE_CHECK(part.bias.empty() ||
+               (IsFloat(part.bias.dtype) && part.bias.cols == part.weight.rows));
   }
   if (x.rows == 0 || x.cols == 0) return;
   HWY_DYNAMIC_DISPATCH(LinearImpl)(team, packed, x, parts);

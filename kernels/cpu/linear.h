@@ -10,7 +10,8 @@
 namespace ccoe::kernels {
 
 // See Ops::Linear. `packed` holds x in the kernel's layout during the call.
-void CpuLinear(ThreadTeam* team, Scratch* packed, ConstMatrix x, absl::Span<const LinearPart> parts);
+void CpuLinear(ThreadTeam* team, Scratch* packed, ConstMatrix x,
+               absl::Span<const LinearPart> parts);
 
 }  // namespace ccoe::kernels
 

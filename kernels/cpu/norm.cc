@@ -1,5 +1,5 @@
-// Zhang and Sennrich 2019, arXiv 1910.07467. The squares are summed in f32 in kAccumulators vectors, then by a fixed
-// tree: an order that depends on the number of columns alone.
+// Zhang and Sennrich 2019, arXiv 1910.07467. The squares are summed in f32 in kAccumulators
+// vectors, then by a fixed tree: an order that depends on the number of columns alone.
 #include "kernels/cpu/norm.h"
 
 #include <cmath>
@@ -76,7 +76,8 @@ HWY_EXPORT(NormOneRow);
 
 void CpuRmsNorm(ThreadTeam* team, ConstMatrix x, ConstMatrix weight, float eps, Matrix out) {
   CCOE_CHECK(x.dtype == DType::kF32 && out.dtype == DType::kF32);
-  CCOE_CHECK(weight.dtype == DType::kF32 || weight.dtype == DType::kF16 || weight.dtype == DType::kBF16);
+  CCOE_CHECK(weight.dtype == DType::kF32 || weight.dtype == DType::kF16 ||
+             weight.dtype == DType::kBF16);
   CCOE_CHECK(x.rows == out.rows && x.cols == out.cols && weight.cols == x.cols);
   const auto norm = HWY_DYNAMIC_DISPATCH(NormOneRow);
   ParallelRows(team, x.rows, x.cols, [&](int64_t begin, int64_t end) {

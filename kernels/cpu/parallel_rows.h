@@ -10,8 +10,8 @@
 
 namespace ccoe::kernels {
 
-// Calls body(begin, end) for disjoint ranges that cover [0, rows). `row_cost` is the work of a row in elements; ranges
-// below about 32 k elements are not split, since waking a thread costs as much.
+// Calls body(begin, end) for disjoint ranges that cover [0, rows). `row_cost` is the work of a row
+// in elements; ranges below about 32 k elements are not split, since waking a thread costs as much.
 inline void ParallelRows(ThreadTeam* team, int64_t rows, int64_t row_cost,
                          absl::FunctionRef<void(int64_t begin, int64_t end)> body) {
   constexpr int64_t kMinCost = 32 * 1024;

@@ -1,4 +1,5 @@
-// Su et al. 2021, arXiv 2104.09864. Element-wise, so plain loops that the compiler vectorises for each Highway target.
+// Su et al. 2021, arXiv 2104.09864. Element-wise, so plain loops that the compiler vectorises for
+// each Highway target.
 #include "kernels/cpu/rope_kv.h"
 
 #include <cstdint>
@@ -65,18 +66,24 @@ void AppendRow(const RopeAndAppendKvArgs& args, int64_t row) {
   const float* k = static_cast<const float*>(args.k.Row(row));
   const float* v = static_cast<const float*>(args.v.Row(row));
   for (int64_t head = 0; head < cache.kv_heads; ++head) {
-    const int64_t at = ((page * cache.kv_heads + head) * cache.page_tokens + in_page) * cache.head_dim;
-    std::memcpy(static_cast<float*>(cache.k) + at, k + head * cache.head_dim, cache.head_dim * sizeof(float));
-    std::memcpy(static_cast<float*>(cache.v) + at, v + head * cache.head_dim, cache.head_dim * sizeof(float));
+    const int64_t at =
+        ((page * cache.kv_heads + head) * cache.page_tokens + in_page) * cache.head_dim;
+    std::memcpy(static_cast<float*>(cache.k) + at, k + head * cache.head_dim,
+                cache.head_dim * sizeof(float));
+    std::memcpy(static_cast<float*>(cache.v) + at, v + head * cache.head_dim,
+                cache.head_dim * sizeof(float));
   }
 }
 
 void CheckShapes(const RopeAndAppendKvArgs& args) {
   const KvLayer& cache = args.cache;
   const int64_t rows = args.q.rows;
-  CCOE_CHECK(args.q.dtype == DType::kF32 && args.k.dtype == DType::kF32 && args.v.dtype == DType::kF32);
-  CCOE_CHECK(args.cos.dtype == DType::kF32 && args.sin.dtype == DType::kF32 && cache.dtype == DType::kF32);
-  CCOE_CHECK(args.k.rows == rows && args.v.rows == rows && static_cast<int64_t>(args.slots.size()) == rows);
+  CCOE_CHECK(args.q.dtype == DType::kF32 && args.k.dtype == DType::kF32 &&
+             args.v.dtype == DType::kF32);
+  CCOE_CHECK(args.cos.dtype == DType::kF32 && args.sin.dtype == DType::kF32 &&
+             cache.dtype == DType::kF32);
+  CCOE_CHECK(args.k.rows == rows && args.v.rows == rows &&
+             static_cast<int64_t>(args.slots.size()) == rows);
   CCOE_CHECK(args.cos.rows == rows && args.sin.rows == rows && args.sin.cols == args.cos.cols);
   CCOE_CHECK(cache.head_dim > 0 && args.q.cols % cache.head_dim == 0);
   CCOE_CHECK(args.k.cols == cache.kv_heads * cache.head_dim && args.v.cols == args.k.cols);

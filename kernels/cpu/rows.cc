@@ -10,9 +10,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/rows.cc"
+#include "hwy/contrib/math/math-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "hwy/contrib/math/math-inl.h"
 #include "kernels/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -84,13 +84,16 @@ HWY_EXPORT(ScaleRow);
 HWY_EXPORT(AddRow);
 HWY_EXPORT(CapRow);
 
-bool IsFloat(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16; }
+bool IsFloat(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
 
 float* F32Row(const Matrix& m, int64_t row) { return static_cast<float*>(m.Row(row)); }
 
 }  // namespace
 
-void CpuEmbedRows(ThreadTeam* team, ConstMatrix table, absl::Span<const int32_t> ids, float scale, Matrix out) {
+void CpuEmbedRows(ThreadTeam* team, ConstMatrix table, absl::Span<const int32_t> ids, float scale,
+                  Matrix out) {
   CCOE_CHECK(IsFloat(table.dtype) && out.dtype == DType::kF32 && out.cols == table.cols);
   CCOE_CHECK(out.rows == static_cast<int64_t>(ids.size()));
   const auto copy = HWY_DYNAMIC_DISPATCH(CopyRow);
@@ -105,10 +108,12 @@ void CpuEmbedRows(ThreadTeam* team, ConstMatrix table, absl::Span<const int32_t>
 }
 
 void CpuAddRows(ThreadTeam* team, ConstMatrix x, Matrix sum) {
-  CCOE_CHECK(x.dtype == DType::kF32 && sum.dtype == DType::kF32 && x.rows == sum.rows && x.cols == sum.cols);
+  CCOE_CHECK(x.dtype == DType::kF32 && sum.dtype == DType::kF32 && x.rows == sum.rows &&
+             x.cols == sum.cols);
   const auto add = HWY_DYNAMIC_DISPATCH(AddRow);
   ParallelRows(team, sum.rows, sum.cols, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) add(static_cast<const float*>(x.Row(r)), sum.cols, F32Row(sum, r));
+    for (int64_t r = begin; r < end; ++r)
+      add(static_cast<const float*>(x.Row(r)), sum.cols, F32Row(sum, r));
   });
 }
 

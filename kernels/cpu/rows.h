@@ -11,7 +11,8 @@
 namespace ccoe::kernels {
 
 // See the Ops methods of the same names.
-void CpuEmbedRows(ThreadTeam* team, ConstMatrix table, absl::Span<const int32_t> ids, float scale, Matrix out);
+void CpuEmbedRows(ThreadTeam* team, ConstMatrix table, absl::Span<const int32_t> ids, float scale,
+                  Matrix out);
 void CpuAddRows(ThreadTeam* team, ConstMatrix x, Matrix sum);
 void CpuScaleRows(ThreadTeam* team, float scale, float soft_cap, Matrix x);
 void CpuGatherRows(ThreadTeam* team, ConstMatrix x, absl::Span<const int32_t> rows, Matrix out);

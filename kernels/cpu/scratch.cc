@@ -16,7 +16,8 @@ Scratch::~Scratch() { std::free(data_); }
 float* Scratch::Floats(int64_t count) {
   if (count > capacity_) {
     std::free(data_);
-    const size_t bytes = (static_cast<size_t>(count) * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
+    const size_t bytes =
+        (static_cast<size_t>(count) * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
     data_ = static_cast<float*>(std::aligned_alloc(kAlignment, bytes));
     CCOE_CHECK(data_ != nullptr);
     capacity_ = count;

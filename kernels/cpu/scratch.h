@@ -7,7 +7,8 @@
 
 namespace ccoe::kernels {
 
-// A growing array of floats, aligned to 64 bytes. What it held is lost when it grows. Not thread-safe.
+// A growing array of floats, aligned to 64 bytes. What it held is lost when it grows. Not
+// thread-safe.
 class Scratch {
  public:
   Scratch() = default;
@@ -15,7 +16,8 @@ class Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 
-  // At least `count` floats, uninitialised; valid until the next call. Aborts where memory runs out.
+  // At least `count` floats, uninitialised; valid until the next call. Aborts where memory runs
+  // out.
   float* Floats(int64_t count);
 
  private:

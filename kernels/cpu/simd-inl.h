@@ -1,5 +1,5 @@
-// Vector helpers shared by the CPU kernels: exact widening loads and the fixed-order sum of lanes. Included once for
-// each Highway target, so the guard toggles.
+// Vector helpers shared by the CPU kernels: exact widening loads and the fixed-order sum of lanes.
+// Included once for each Highway target, so the guard toggles.
 #if defined(CCOE_KERNELS_CPU_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CCOE_KERNELS_CPU_SIMD_INL_H_
 #undef CCOE_KERNELS_CPU_SIMD_INL_H_
@@ -86,7 +86,7 @@ HWY_INLINE void SumLanes4(VF v0, VF v1, VF v2, VF v3, float* HWY_RESTRICT sums) 
 #else
 // Adds the 128-bit blocks of a vector, halves first.
 template <class D>
-HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> FoldBlocks(D d, hn::Vec<D> v) {
+HWY_INLINE hn::Vec<hn::CappedTag<float, 4> > FoldBlocks(D d, hn::Vec<D> v) {
   if constexpr (hn::MaxLanes(D()) <= 4) {
     return v;
   } else {
@@ -95,8 +95,8 @@ HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> FoldBlocks(D d, hn::Vec<D> v) {
   }
 }
 
-// sums[i] = the sum of the lanes of v_i, by a transpose within 128-bit blocks. Each v_i goes through the same tree of
-// additions.
+// sums[i] = the sum of the lanes of v_i, by a transpose within 128-bit blocks. Each v_i goes
+// through the same tree of additions.
 HWY_INLINE void SumLanes4(VF v0, VF v1, VF v2, VF v3, float* HWY_RESTRICT sums) {
   const DF d;
   const hn::Repartition<double, DF> d64;

@@ -1,0 +1,101 @@
+#include "tests/kernels/reference/reference_ops.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace ccoe::kernels::reference {
+
+Dense Linear(const Dense& x, const Dense& weight, const Dense& bias) {
+  Dense out(x.rows, weight.rows);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    for (int64_t c = 0; c < weight.rows; ++c) {
+      double sum = bias.rows > 0 ? bias.at(0, c) : 0.0;
+      for (int64_t k = 0; k < x.cols; ++k) sum += x.at(r, k) * weight.at(c, k);
+      out.at(r, c) = sum;
+    }
+  }
+  return out;
+}
+
+Dense LinearMagnitude(const Dense& x, const Dense& weight) {
+  Dense out(x.rows, weight.rows);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    for (int64_t c = 0; c < weight.rows; ++c) {
+      for (int64_t k = 0; k < x.cols; ++k) out.at(r, c) += std::abs(x.at(r, k) * weight.at(c, k));
+    }
+  }
+  return out;
+}
+
+Dense RmsNorm(const Dense& x, const Dense& weight, double eps) {
+  Dense out(x.rows, x.cols);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    double squares = 0;
+    for (int64_t c = 0; c < x.cols; ++c) squares += x.at(r, c) * x.at(r, c);
+    const double inverse = 1.0 / std::sqrt(squares / x.cols + eps);
+    for (int64_t c = 0; c < x.cols; ++c) out.at(r, c) = x.at(r, c) * inverse * weight.at(0, c);
+  }
+  return out;
+}
+
+Dense Rope(const Dense& x, int64_t head_dim, const Dense& cos, const Dense& sin, RopeStyle style) {
+  Dense out = x;
+  const int64_t pairs = cos.cols;
+  for (int64_t r = 0; r < x.rows; ++r) {
+    for (int64_t head = 0; head < x.cols; head += head_dim) {
+      for (int64_t i = 0; i < pairs; ++i) {
+        const bool half = style == RopeStyle::kHalfSplit;
+        const int64_t a = head + (half ? i : 2 * i);
+        const int64_t b = head + (half ? i + pairs : 2 * i + 1);
+        out.at(r, a) = x.at(r, a) * cos.at(r, i) - x.at(r, b) * sin.at(r, i);
+        out.at(r, b) = x.at(r, b) * cos.at(r, i) + x.at(r, a) * sin.at(r, i);
+      }
+    }
+  }
+  return out;
+}
+
+Dense Attention(const AttentionShape& shape, const Dense& q, const Dense& k, const Dense& v) {
+  const int64_t group = shape.heads / shape.kv_heads;
+  Dense out(q.rows, q.cols);
+  std::vector<double> weights(q.rows);
+  for (int64_t i = 0; i < q.rows; ++i) {
+    for (int64_t head = 0; head < shape.heads; ++head) {
+      const int64_t q_at = head * shape.head_dim;
+      const int64_t kv_at = head / group * shape.head_dim;
+      const int64_t begin =
+          shape.sliding_window > 0 ? std::max<int64_t>(0, i - shape.sliding_window + 1) : 0;
+      double largest = -INFINITY;
+      for (int64_t j = begin; j <= i; ++j) {
+        double score = 0;
+        for (int64_t d = 0; d < shape.head_dim; ++d)
+          score += q.at(i, q_at + d) * k.at(j, kv_at + d);
+        score *= shape.scale;
+        if (shape.soft_cap > 0) score = shape.soft_cap * std::tanh(score / shape.soft_cap);
+        weights[j] = score;
+        largest = std::max(largest, score);
+      }
+      double sum = 0;
+      for (int64_t j = begin; j <= i; ++j) sum += weights[j] = std::exp(weights[j] - largest);
+      for (int64_t j = begin; j <= i; ++j) {
+        for (int64_t d = 0; d < shape.head_dim; ++d)
+          out.at(i, q_at + d) += weights[j] / sum * v.at(j, kv_at + d);
+      }
+    }
+  }
+  return out;
+}
+
+double Activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kSilu:
+      return x / (1.0 + std::exp(-x));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kGeluErf:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+  }
+  return 0;
+}
+
+}  // namespace ccoe::kernels::reference
