@@ -1,0 +1,84 @@
+#include "runtime/engine/admission.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/status_macros.h"
+
+namespace ccoe::engine {
+namespace {
+
+absl::Status CheckPrompt(const QueryOptions& query, const AdmissionLimits& limits, bool generates) {
+  const int64_t tokens = static_cast<int64_t>(query.prompt.size());
+  if (tokens == 0)
+    return absl::InvalidArgumentError("prompt: expected at least one token, found none");
+  for (int64_t i = 0; i < tokens; ++i) {
+    if (query.prompt[i] < 0 || query.prompt[i] >= limits.vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat("prompt: token ", i, ": expected an id 0..",
+                                                     limits.vocab_size - 1, ", found ",
+                                                     query.prompt[i]));
+    }
+  }
+  const int64_t room = generates ? 1 : 0;
+  if (tokens + room > limits.context_tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prompt: expected at most ", limits.context_tokens - room,
+                     " tokens (the context is ", limits.context_tokens, "), found ", tokens));
+  }
+  if (tokens > limits.kv_tokens) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("prompt: ", tokens, " tokens never fit in this worker's KV cache of ",
+                     limits.kv_tokens, " tokens"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MissingLayers(int32_t first, int32_t last, const AdmissionLimits& limits) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the query needs layers [", first, ", ", last, ") of the backbone, which holds layers [",
+      limits.held_layers.first, ", ", limits.held_layers.last, ") of ", limits.layer_count));
+}
+
+}  // namespace
+
+absl::StatusOr<int64_t> CheckQuery(const QueryOptions& query, const AdmissionLimits& limits) {
+  const bool scores = query.prompt_logits || query.prompt_hidden;
+  SamplingParams sampling = query.sampling;
+  const bool generates = !(scores && sampling.max_tokens == 0);
+  if (!generates) sampling.max_tokens = 1;
+  CCOE_RETURN_IF_ERROR(Validate(sampling, limits.vocab_size));
+  CCOE_RETURN_IF_ERROR(CheckPrompt(query, limits, generates));
+  if (!generates) return 0;
+  const int64_t tokens = static_cast<int64_t>(query.prompt.size());
+  // The last token's own KV is never needed.
+  const int64_t most = std::min(limits.context_tokens - tokens, limits.kv_tokens - tokens + 1);
+  return std::min(sampling.max_tokens, most);
+}
+
+absl::Status CheckLayers(const ExpertBinding* binding, const AdmissionLimits& limits) {
+  const int32_t all = limits.layer_count;
+  if (binding == nullptr) {
+    if (limits.held_layers.Contains({0, all})) return absl::OkStatus();
+    return Annotate(MissingLayers(0, all, limits), "a query without expert cannot run here");
+  }
+  const model::LayerRange layers = binding->layers;
+  if (layers.first < 0 || layers.empty() || layers.last > all || binding->link == nullptr) {
+    return absl::InternalError(
+        absl::StrCat("expert ", binding->expert.ToString(), ": expected a link and layers in [0, ",
+                     all, "), found layers [", layers.first, ", ", layers.last, ")"));
+  }
+  if (layers.first > limits.held_layers.last) return MissingLayers(0, layers.first, limits);
+  if (layers.last < all && limits.held_layers.last < all)
+    return MissingLayers(layers.last, all, limits);
+  return absl::OkStatus();
+}
+
+std::vector<int32_t> StopIds(const SamplingParams& sampling, const std::vector<int32_t>& eos_ids) {
+  std::vector<int32_t> ids = sampling.stop_token_ids;
+  if (!sampling.ignore_eos) ids.insert(ids.end(), eos_ids.begin(), eos_ids.end());
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+}  // namespace ccoe::engine

@@ -1,0 +1,137 @@
+#include "runtime/engine/delivery.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "runtime/base/status_macros.h"
+
+namespace ccoe::engine {
+namespace {
+
+// Bounds the memory for logits: with a vocabulary of 150 000, 38 MB.
+constexpr size_t kHeadRows = 64;
+
+}  // namespace
+
+void Delivery::Deliver(absl::Span<StepEntry> entries, absl::Span<const HeldRows> held,
+                       const model::LmHead& head) {
+  const std::vector<HeadRow> rows = RowsForHead(entries, held);
+  EndSteps(entries);
+  for (size_t begin = 0; begin < rows.size(); begin += kHeadRows) {
+    const absl::Status status = RunHead(absl::MakeConstSpan(rows).subspan(begin, kHeadRows), head);
+    if (!status.ok()) return Fail(entries, Annotate(status, "LM head"));
+  }
+  for (StepEntry& entry : entries) {
+    const Sequence& sequence = *entry.sequence;
+    if (entry.alive() && !sequence.Generates() &&
+        sequence.computed_tokens() == sequence.known_tokens()) {
+      roster_->Finish(entry.sequence, FinishReason::kLength, absl::OkStatus(), absl::Now());
+    }
+  }
+}
+
+void Delivery::Fail(absl::Span<StepEntry> entries, const absl::Status& status) {
+  for (StepEntry& entry : entries) {
+    if (entry.alive()) roster_->Finish(entry.sequence, FinishReason::kError, status, absl::Now());
+  }
+}
+
+std::vector<Delivery::HeadRow> Delivery::RowsForHead(absl::Span<StepEntry> entries,
+                                                     absl::Span<const HeldRows> held) const {
+  std::vector<HeadRow> rows;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    StepEntry& entry = entries[i];
+    if (!entry.alive()) continue;
+    const int64_t first = entry.end_position() - held[i].count;
+    for (int64_t r = 0; r < held[i].count; ++r) {
+      const bool samples = entry.samples() && r == held[i].count - 1;
+      if (samples || entry.sequence->WantsLogits(first + r)) {
+        rows.push_back({&entry, static_cast<int32_t>(held[i].begin + r), first + r});
+      }
+    }
+  }
+  return rows;
+}
+
+void Delivery::EndSteps(absl::Span<StepEntry> entries) {
+  for (StepEntry& entry : entries) {
+    if (!entry.alive()) continue;
+    Sequence& sequence = *entry.sequence;
+    sequence.EndStep(entry.row_count);
+    prompt_tokens_ += std::max<int64_t>(
+        0, std::min(entry.end_position(), sequence.prompt_tokens()) - entry.first_position);
+    if (entry.hidden.empty()) continue;
+    const int64_t planes =
+        static_cast<int64_t>(entry.hidden.size()) / (entry.row_count * runner_->hidden_size());
+    sequence.EmitHidden(entry.first_position, entry.row_count, planes, entry.hidden);
+    entry.hidden.clear();
+  }
+}
+
+absl::Status Delivery::RunHead(absl::Span<const HeadRow> rows, const model::LmHead& head) {
+  std::vector<int32_t> numbers;
+  for (const HeadRow& row : rows) numbers.push_back(row.row);
+  CCOE_RETURN_IF_ERROR(runner_->Logits(head, numbers, logits_));
+  EmitLogits(rows);
+  const int64_t vocab = runner_->vocab_size();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const StepEntry& entry = *rows[i].entry;
+    if (entry.alive() && entry.samples() && rows[i].position + 1 == entry.end_position()) {
+      SampleNext(rows[i], absl::MakeConstSpan(logits_).subspan(i * vocab, vocab));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Passes on the logits of prompt rows, as many of one sequence at a time as stand together.
+void Delivery::EmitLogits(absl::Span<const HeadRow> rows) {
+  const int64_t vocab = runner_->vocab_size();
+  for (size_t begin = 0, end = 0; begin < rows.size(); begin = std::max(end, begin + 1)) {
+    const StepEntry* entry = rows[begin].entry;
+    for (end = begin; end < rows.size() && rows[end].entry == entry; ++end) {
+      if (!entry->sequence->WantsLogits(rows[end].position)) break;
+    }
+    if (end == begin) continue;
+    const int64_t count = static_cast<int64_t>(end - begin);
+    entry->sequence->EmitLogits(rows[begin].position, count,
+                                absl::MakeConstSpan(logits_).subspan(begin * vocab, count * vocab));
+  }
+}
+
+void Delivery::SampleNext(const HeadRow& row, absl::Span<const float> logits) {
+  const std::shared_ptr<Sequence>& sequence = row.entry->sequence;
+  SampleRequest request;
+  request.logits = logits;
+  request.params = &sequence->query().sampling;
+  request.counts = &sequence->counts();
+  if (sequence->HoldsBackStops()) request.held_back = sequence->stop_ids();
+  request.seed = sequence->seed();
+  request.position = sequence->known_tokens();
+  const absl::StatusOr<GeneratedToken> token = sampler_.Sample(request);
+  if (!token.ok()) {
+    const absl::Status error =
+        Annotate(token.status(), absl::StrCat("query ", sequence->query().query_id));
+    roster_->Finish(sequence, FinishReason::kError, error, absl::Now());
+  } else if (sequence->IsStop(token->token_id)) {
+    roster_->Finish(sequence, FinishReason::kStop, absl::OkStatus(), absl::Now());
+  } else {
+    Emit(sequence, *token);
+  }
+}
+
+void Delivery::Emit(const std::shared_ptr<Sequence>& sequence, const GeneratedToken& token) {
+  const absl::Time now = absl::Now();
+  ++generated_tokens_;
+  if (observer_ != nullptr) {
+    if (sequence->generated_tokens() == 0) {
+      observer_->OnFirstToken(now - sequence->submitted());
+    } else {
+      observer_->OnNextToken(now - sequence->last_token());
+    }
+  }
+  if (sequence->Emit(token, now))
+    roster_->Finish(sequence, FinishReason::kLength, absl::OkStatus(), now);
+}
+
+}  // namespace ccoe::engine

@@ -1,0 +1,72 @@
+// The end of a branch: head, sampling, and what the sinks get.
+#ifndef CCOE_RUNTIME_ENGINE_DELIVERY_H_
+#define CCOE_RUNTIME_ENGINE_DELIVERY_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/observer.h"
+#include "runtime/engine/roster.h"
+#include "runtime/engine/sampler.h"
+#include "runtime/engine/step.h"
+
+namespace ccoe::engine {
+
+// Where an entry's last `count` rows lie among the branch runner's.
+struct HeldRows {
+  int64_t begin = 0;
+  int64_t count = 0;
+};
+
+// Used by the engine's thread alone.
+class Delivery {
+ public:
+  // The pointers must outlive the delivery; `observer` may be null.
+  Delivery(BranchRunner* runner, Roster* roster, EngineObserver* observer)
+      : runner_(runner), roster_(roster), observer_(observer) {}
+
+  // The entries' rows ran all layers; those the head needs lie in the runner. Finishes the entries'
+  // part of the step: logits, hidden states and tokens go to the sinks; the sequences are runnable
+  // again or finished. Entries of finished queries are passed over.
+  void Deliver(absl::Span<StepEntry> entries, absl::Span<const HeldRows> held,
+               const model::LmHead& head);
+
+  // Ends the entries' queries with `status`.
+  void Fail(absl::Span<StepEntry> entries, const absl::Status& status);
+
+  int64_t prompt_tokens() const { return prompt_tokens_; }  // computed since start, also again
+  int64_t generated_tokens() const { return generated_tokens_; }  // since start
+
+ private:
+  // A row the head runs over.
+  struct HeadRow {
+    StepEntry* entry;
+    int32_t row;       // in the runner
+    int64_t position;  // in the sequence
+  };
+
+  std::vector<HeadRow> RowsForHead(absl::Span<StepEntry> entries,
+                                   absl::Span<const HeldRows> held) const;
+  void EndSteps(absl::Span<StepEntry> entries);
+  absl::Status RunHead(absl::Span<const HeadRow> rows, const model::LmHead& head);
+  void EmitLogits(absl::Span<const HeadRow> rows);
+  void SampleNext(const HeadRow& row, absl::Span<const float> logits);
+  void Emit(const std::shared_ptr<Sequence>& sequence, const GeneratedToken& token);
+
+  BranchRunner* const runner_;
+  Roster* const roster_;
+  EngineObserver* const observer_;
+  Sampler sampler_;
+  std::vector<float> logits_;
+  int64_t prompt_tokens_ = 0;
+  int64_t generated_tokens_ = 0;
+};
+
+}  // namespace ccoe::engine
+
+#endif  // CCOE_RUNTIME_ENGINE_DELIVERY_H_

@@ -1,0 +1,72 @@
+// The engine's thread: takes what came in, lands answers, forms steps, runs branches.
+#ifndef CCOE_RUNTIME_ENGINE_ENGINE_LOOP_H_
+#define CCOE_RUNTIME_ENGINE_ENGINE_LOOP_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/delivery.h"
+#include "runtime/engine/engine_options.h"
+#include "runtime/engine/inbox.h"
+#include "runtime/engine/roster.h"
+#include "runtime/engine/scheduler.h"
+#include "runtime/engine/step.h"
+#include "runtime/engine/swap_board.h"
+
+namespace ccoe::engine {
+
+class EngineLoop {
+ public:
+  // `options` passed Validate; `pages` is the capacity of the runner's KV.
+  EngineLoop(std::unique_ptr<BranchRunner> runner, std::shared_ptr<Inbox> inbox,
+             const EngineOptions& options, int64_t pages);
+
+  // Returns once the inbox was stopped; what is not finished then ends with CANCELLED.
+  void Run();
+
+ private:
+  void Handle(Inbox::Events events);
+  void CancelAll();
+  void Publish();
+
+  // Forms a step if it is time to, and runs it as far as it goes without an expert. False: nothing
+  // to do now.
+  bool FormStep();
+  Branch StartStep(const StepPlan& plan);
+  void RunStep(Branch branch);
+
+  // Runs the branch to the end of the layers, sending away what leaves on the way, and delivers the
+  // rest.
+  void RunToEnd(Branch branch, const model::LmHead& head);
+  absl::Status Advance(Branch& branch);
+  absl::Status RunLayers(Branch& branch, int32_t last);
+  absl::Status SendAway(Branch& branch, const std::vector<LeavingGroup>& groups);
+  absl::Status ReadHidden(Branch& branch, int32_t plane);
+
+  void LandAnswer(SwapAnswer answer);
+  void Continue(SwapFlight flight, exchange::SwapResult result);
+  void Deliver(SwapFlight flight, const exchange::SwapResult& result);
+  void ObserveSwap(const SwapFlight& flight, const absl::StatusOr<exchange::SwapResult>& result);
+  void EndStepIfOver(const Step& step);
+
+  const model::ModelSpec& spec() const { return runner_->model().spec; }
+
+  const EngineOptions options_;
+  const SchedulerLimits limits_;
+  const std::unique_ptr<BranchRunner> runner_;
+  const std::shared_ptr<Inbox> inbox_;
+  Roster roster_;
+  SwapBoard swaps_;
+  Delivery delivery_;
+  std::vector<float> outgoing_;  // rows on their way to a link
+  uint64_t last_step_id_ = 0;
+  int64_t last_step_rows_ = 0;
+};
+
+}  // namespace ccoe::engine
+
+#endif  // CCOE_RUNTIME_ENGINE_ENGINE_LOOP_H_

@@ -1,0 +1,55 @@
+// What an engine is made of and how large it is; what it reports on request.
+#ifndef CCOE_RUNTIME_ENGINE_ENGINE_OPTIONS_H_
+#define CCOE_RUNTIME_ENGINE_ENGINE_OPTIONS_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "kernels/dtype.h"
+#include "runtime/engine/observer.h"
+#include "runtime/model/decoder.h"
+#include "runtime/model/head.h"
+#include "runtime/model/model_spec.h"
+
+namespace ccoe::engine {
+
+struct EngineOptions {
+  int64_t kv_tokens = 65536;  // KV capacity below and above the split on the backbone, in tokens
+  int64_t page_tokens = 32;
+  int64_t max_step_tokens = 512;  // token budget of a step: decode rows first, then prefill chunks
+  int64_t max_prefill_chunk = 512;  // of one sequence in one step
+  int max_running = 256;            // sequences that hold KV
+  int max_waiting = 1024;           // admission queue; one more gets RESOURCE_EXHAUSTED
+  int max_steps_in_flight = 2;      // ping-pong
+  kernels::DType wire_dtype = kernels::DType::kF32;
+  absl::Duration swap_timeout = absl::Seconds(30);
+  // A step whose experts have not answered for this long (or three usual round trips, whichever is
+  // longer) no longer keeps other sequences waiting for it to fill their batch.
+  absl::Duration step_patience = absl::Milliseconds(100);
+  EngineObserver* observer = nullptr;  // may be null; must outlive the engine
+};
+
+// The parts of a model the backbone holds.
+struct BackboneModel {
+  model::ModelSpec spec;
+  std::shared_ptr<const model::TokenEmbedding> embedding;
+  std::shared_ptr<const model::Decoder>
+      decoder;  // layers [0, n); n < all where the base's own top is left out
+  std::shared_ptr<const model::LmHead> head;
+};
+
+struct EngineLoad {
+  int64_t waiting = 0, running = 0;
+  int64_t kv_tokens_used = 0, kv_tokens_total = 0;
+  int64_t prompt_tokens = 0, generated_tokens = 0, preemptions = 0, steps = 0;  // since start
+  int64_t last_step_rows = 0;
+};
+
+// INVALID_ARGUMENT naming the option, its range and what was found.
+absl::Status Validate(const EngineOptions& options);
+
+}  // namespace ccoe::engine
+
+#endif  // CCOE_RUNTIME_ENGINE_ENGINE_OPTIONS_H_

@@ -1,0 +1,90 @@
+// A step in flight: the rows of some sequences on their way through the layers. Bookkeeping only;
+// no device.
+#ifndef CCOE_RUNTIME_ENGINE_STEP_H_
+#define CCOE_RUNTIME_ENGINE_STEP_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "runtime/engine/sequence.h"
+#include "runtime/exchange/step_header.h"
+#include "runtime/model/decoder.h"
+#include "runtime/model/model_spec.h"
+
+namespace ccoe::engine {
+
+// What the loop formed at one time. It is over when no part of it is in flight any more.
+struct Step {
+  uint64_t id = 0;
+  int64_t rows = 0;
+  int64_t sequences = 0;
+  int swaps_in_flight = 0;
+  absl::Time formed;
+};
+
+// One sequence's part of a step: consecutive tokens.
+struct StepEntry {
+  std::shared_ptr<Sequence> sequence;
+  int64_t first_position = 0;
+  int64_t row_count = 0;
+  std::vector<float> hidden;  // [layers + 1, row_count, hidden_size] where the query wants hidden
+                              // states, else empty
+
+  int64_t end_position() const { return first_position + row_count; }
+  // A query that ended while its rows were away: what comes back for it is dropped.
+  bool alive() const { return !sequence->finished(); }
+  // Whether the last row's logits choose the next token.
+  bool samples() const {
+    return sequence->Generates() && end_position() == sequence->known_tokens();
+  }
+};
+
+// Rows that stand before the same layer, entry after entry.
+struct Branch {
+  std::shared_ptr<Step> step;
+  std::vector<StepEntry> entries;
+  int32_t cursor = 0;  // the next layer
+};
+
+// Entries of a branch that leave together.
+struct LeavingGroup {
+  std::shared_ptr<const ExpertBinding> binding;
+  bool capture = false;         // their queries want hidden states
+  std::vector<size_t> entries;  // indices, rising
+};
+
+// Where the branch must stop next: the lowest first layer of an expert ahead, or `end`.
+int32_t NextBoundary(const Branch& branch, int32_t end);
+
+// The groups that leave before layer branch.cursor, in order of their first entry.
+std::vector<LeavingGroup> GroupsLeaving(const Branch& branch);
+
+// Row numbers, in the branch, of the given entries.
+std::vector<int32_t> RowsOf(const Branch& branch, absl::Span<const size_t> entries);
+
+// The entries that no group takes along.
+std::vector<size_t> Staying(const Branch& branch, absl::Span<const LeavingGroup> groups);
+
+// Moves the given entries out of the branch, which must then be cut down to the others with
+// KeepEntries.
+std::vector<StepEntry> MoveOut(Branch& branch, absl::Span<const size_t> entries);
+void KeepEntries(Branch& branch, absl::Span<const size_t> entries);
+
+// The branch as the decoder takes it. Views the sequences' block tables.
+model::RowBatch BatchOf(const Branch& branch);
+
+// Which rows an expert of `layers` is to send back for an entry.
+exchange::ReturnRows RowsWanted(const StepEntry& entry, model::LayerRange layers,
+                                int32_t layer_count);
+
+// The header of a swap, without its id and formats.
+exchange::StepHeader HeaderFor(const ExpertBinding& binding, absl::Span<const StepEntry> entries,
+                               int32_t layer_count);
+
+}  // namespace ccoe::engine
+
+#endif  // CCOE_RUNTIME_ENGINE_STEP_H_
