@@ -1,0 +1,112 @@
+// Every dense golden checkpoint, layer by layer, against the reference implementation's numbers.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "runtime/model/hf_config.h"
+#include "runtime/model/weights.h"
+#include "tests/testing/golden_model.h"
+#include "tests/testing/model_run.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::model {
+namespace {
+
+using testing::GoldenModel;
+using testing::GoldenPrompt;
+using testing::ModelRun;
+using testing::ModelRunOptions;
+using testing::RunOutput;
+
+constexpr float kTolerance = 1e-3f;
+
+const char* const kModels[] = {"llama-gqa",     "llama3-rope-tied", "mistral-swa", "qwen2-tied",
+                               "ccoe/backbone", "ccoe/code",        "ccoe/math",   "ccoe/law",
+                               "ccoe/sql",      "ccoe/medical"};
+
+// Names the worst element where it is too far away.
+void ExpectClose(const std::vector<float>& found, const std::vector<float>& expected,
+                 const std::string& what) {
+  ASSERT_EQ(found.size(), expected.size()) << what;
+  size_t worst = 0;
+  const auto distance = [&](size_t i) {
+    const float d = std::fabs(found[i] - expected[i]);
+    return std::isnan(d) ? INFINITY : d;
+  };
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (distance(i) > distance(worst)) worst = i;
+  }
+  EXPECT_LE(distance(worst), kTolerance) << what << ": element " << worst << ": expected "
+                                         << expected[worst] << ", found " << found[worst];
+}
+
+class GoldenLogitsTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenLogitsTest, LogitsOfEveryPromptMatchTheReference) {
+  ASSERT_OK_AND_ASSIGN(const GoldenModel golden, testing::LoadGolden(GetParam()));
+  for (const GoldenPrompt& prompt : golden.prompts) {
+    ASSERT_OK_AND_ASSIGN(auto run, ModelRun::Open(golden.folder, ModelRunOptions{}));
+    ASSERT_OK_AND_ASSIGN(const RunOutput out, run->Feed(prompt.ids));
+    ASSERT_OK_AND_ASSIGN(const auto expected, golden.Array("logits." + prompt.id));
+    ExpectClose(out.logits, expected, prompt.id);
+  }
+}
+
+TEST_P(GoldenLogitsTest, HiddenStatesOfEveryLayerMatchTheReference) {
+  ASSERT_OK_AND_ASSIGN(const GoldenModel golden, testing::LoadGolden(GetParam()));
+  const auto prompt =
+      std::find_if(golden.prompts.begin(), golden.prompts.end(),
+                   [&](const GoldenPrompt& p) { return p.id == golden.hidden_prompt; });
+  ASSERT_NE(prompt, golden.prompts.end());
+  ASSERT_OK_AND_ASSIGN(auto run, ModelRun::Open(golden.folder, ModelRunOptions{}));
+  ASSERT_OK_AND_ASSIGN(const RunOutput out, run->Feed(prompt->ids));
+  for (size_t i = 0; i < out.hidden.size(); ++i) {
+    const std::string name = "hidden." + std::to_string(i);
+    ASSERT_OK_AND_ASSIGN(const auto expected, golden.Array(name));
+    ExpectClose(out.hidden[i], expected, name);
+  }
+  ASSERT_OK_AND_ASSIGN(const auto expected, golden.Array("hidden.final_norm"));
+  ExpectClose(out.normed, expected, "hidden.final_norm");
+}
+
+TEST_P(GoldenLogitsTest, GreedyContinuationsThroughTheCacheMatchTheReference) {
+  ASSERT_OK_AND_ASSIGN(const GoldenModel golden, testing::LoadGolden(GetParam()));
+  for (const GoldenPrompt& prompt : golden.prompts) {
+    ASSERT_OK_AND_ASSIGN(auto run, ModelRun::Open(golden.folder, ModelRunOptions{}));
+    ASSERT_OK_AND_ASSIGN(const auto ids,
+                         run->Greedy(prompt.ids, static_cast<int>(prompt.greedy_ids.size())));
+    EXPECT_EQ(ids, prompt.greedy_ids) << prompt.id;
+  }
+}
+
+TEST_P(GoldenLogitsTest, ChunksPagesAndThreadsChangeNoBit) {
+  ASSERT_OK_AND_ASSIGN(const GoldenModel golden, testing::LoadGolden(GetParam()));
+  const std::vector<int32_t>& ids = golden.prompts.back().ids;
+  ASSERT_OK_AND_ASSIGN(auto whole, ModelRun::Open(golden.folder, ModelRunOptions{}));
+  ASSERT_OK_AND_ASSIGN(const RunOutput expected, whole->Feed(ids));
+  for (const size_t chunk : {1, 3, 7, 64}) {
+    for (const int64_t page_tokens : {1, 5, 32}) {
+      ModelRunOptions options;
+      options.page_tokens = page_tokens;
+      options.threads = chunk == 3 ? 1 : 2;
+      ASSERT_OK_AND_ASSIGN(auto run, ModelRun::Open(golden.folder, options));
+      ASSERT_OK_AND_ASSIGN(const RunOutput out, run->FeedInChunks(ids, chunk));
+      EXPECT_TRUE(out.logits == expected.logits) << "chunk " << chunk << ", page " << page_tokens;
+      EXPECT_TRUE(out.hidden == expected.hidden) << "chunk " << chunk << ", page " << page_tokens;
+    }
+  }
+}
+
+std::string NameOf(const ::testing::TestParamInfo<const char*>& info) {
+  std::string name = info.param;
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return c == '-' || c == '/'; }, '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenLogitsTest, ::testing::ValuesIn(kModels), NameOf);
+
+}  // namespace
+}  // namespace ccoe::model

@@ -1,0 +1,117 @@
+#include "tests/testing/model_run.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/cpu/cpu_ops.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/model/hf_config.h"
+
+namespace ccoe::testing {
+namespace {
+
+void Append(const std::vector<float>& from, std::vector<float>& to) {
+  to.insert(to.end(), from.begin(), from.end());
+}
+
+int32_t ArgMaxOfLastRow(const std::vector<float>& logits, int64_t vocab) {
+  return static_cast<int32_t>(std::max_element(logits.end() - vocab, logits.end()) -
+                              (logits.end() - vocab));
+}
+
+}  // namespace
+
+ModelRun::ModelRun(const model::ModelSpec& spec, int threads)
+    : spec_(spec), team_(threads), ops_(kernels::MakeCpuOps(&team_)) {}
+
+absl::StatusOr<std::unique_ptr<ModelRun>> ModelRun::Open(const std::string& folder,
+                                                         const ModelRunOptions& options) {
+  CCOE_ASSIGN_OR_RETURN(const model::ModelSpec spec, model::LoadModelSpec(folder));
+  CCOE_ASSIGN_OR_RETURN(auto weights, model::Weights::Open(folder));
+  return Create(spec, std::move(weights), options);
+}
+
+absl::StatusOr<std::unique_ptr<ModelRun>> ModelRun::Create(
+    const model::ModelSpec& spec, std::shared_ptr<const model::Weights> base,
+    const ModelRunOptions& options, std::shared_ptr<const model::Weights> expert,
+    int32_t expert_first) {
+  auto run = std::unique_ptr<ModelRun>(new ModelRun(spec, options.threads));
+  CCOE_ASSIGN_OR_RETURN(run->embedding_, model::TokenEmbedding::Create(spec, base));
+  CCOE_ASSIGN_OR_RETURN(run->head_, model::LmHead::Create(spec, base, expert));
+  const int64_t pages = (options.max_tokens + options.page_tokens - 1) / options.page_tokens;
+  run->kv_options_.page_tokens = options.page_tokens;
+  run->kv_options_.pages = pages;
+  for (int64_t i = 0; i < pages; ++i)
+    run->block_table_.push_back(static_cast<int32_t>(pages - 1 - i));
+  for (size_t i = 0; i + 2 < run->block_table_.size(); i += 3)
+    std::swap(run->block_table_[i], run->block_table_[i + 2]);
+  const int32_t last = spec.layer_count();
+  if (expert == nullptr) {
+    CCOE_RETURN_IF_ERROR(run->AddStage({0, last}, base));
+    return run;
+  }
+  CCOE_RETURN_IF_ERROR(run->AddStage({0, expert_first}, base));
+  CCOE_RETURN_IF_ERROR(run->AddStage({expert_first, last}, expert));
+  return run;
+}
+
+absl::Status ModelRun::AddStage(model::LayerRange layers,
+                                std::shared_ptr<const model::Weights> weights) {
+  Stage stage;
+  CCOE_ASSIGN_OR_RETURN(stage.decoder, model::Decoder::Create(spec_, layers, std::move(weights)));
+  kv_options_.layers = layers;
+  CCOE_ASSIGN_OR_RETURN(stage.kv, model::KvStorage::Create(&ops_->device(), spec_, kv_options_));
+  stages_.push_back(std::move(stage));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RunOutput> ModelRun::Feed(absl::Span<const int32_t> ids) {
+  const auto rows = static_cast<int64_t>(ids.size());
+  std::vector<float> hidden(ids.size() * spec_.hidden_size);
+  RunOutput out;
+  out.normed.resize(hidden.size());
+  out.logits.resize(ids.size() * spec_.vocab_size);
+  const kernels::Matrix view = kernels::F32Matrix(hidden.data(), rows, spec_.hidden_size);
+  CCOE_RETURN_IF_ERROR(embedding_->Embed(ids, *ops_, view));
+  out.hidden.push_back(hidden);
+
+  model::RowBatch batch;
+  batch.sequences.push_back({0, rows, position_, block_table_});
+  model::DecoderScratch scratch(&ops_->device());
+  for (const Stage& stage : stages_) {
+    CCOE_RETURN_IF_ERROR(
+        stage.decoder->Run(stage.decoder->layers(), batch, *stage.kv, *ops_, scratch, view,
+                           [&](int32_t, kernels::ConstMatrix) { out.hidden.push_back(hidden); }));
+  }
+  position_ += rows;
+  CCOE_RETURN_IF_ERROR(
+      head_->Logits(view, *ops_, kernels::F32Matrix(out.normed.data(), rows, spec_.hidden_size),
+                    kernels::F32Matrix(out.logits.data(), rows, spec_.vocab_size)));
+  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  return out;
+}
+
+absl::StatusOr<RunOutput> ModelRun::FeedInChunks(absl::Span<const int32_t> ids, size_t chunk) {
+  RunOutput all;
+  all.hidden.resize(spec_.layers.size() + 1);
+  for (size_t begin = 0; begin < ids.size(); begin += chunk) {
+    CCOE_ASSIGN_OR_RETURN(const RunOutput part, Feed(ids.subspan(begin, chunk)));
+    Append(part.logits, all.logits);
+    Append(part.normed, all.normed);
+    for (size_t i = 0; i < all.hidden.size(); ++i) Append(part.hidden[i], all.hidden[i]);
+  }
+  return all;
+}
+
+absl::StatusOr<std::vector<int32_t>> ModelRun::Greedy(absl::Span<const int32_t> prompt, int count) {
+  std::vector<int32_t> ids;
+  CCOE_ASSIGN_OR_RETURN(RunOutput out, Feed(prompt));
+  ids.push_back(ArgMaxOfLastRow(out.logits, spec_.vocab_size));
+  while (static_cast<int>(ids.size()) < count) {
+    CCOE_ASSIGN_OR_RETURN(out, Feed(absl::MakeConstSpan(&ids.back(), 1)));
+    ids.push_back(ArgMaxOfLastRow(out.logits, spec_.vocab_size));
+  }
+  return ids;
+}
+
+}  // namespace ccoe::testing
