@@ -1,0 +1,47 @@
+// A checkpoint with random weights in the Llama layout: for benchmarks and tests, where only shapes
+// and sizes matter.
+#ifndef CCOE_RUNTIME_MODEL_RANDOM_MODEL_H_
+#define CCOE_RUNTIME_MODEL_RANDOM_MODEL_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/dtype.h"
+#include "runtime/base/parallel.h"
+#include "runtime/model/model_spec.h"
+
+namespace ccoe::model {
+
+// The defaults make 0.25 billion parameters.
+struct RandomModelOptions {
+  int64_t hidden_size = 1024;
+  int64_t layers = 16;
+  int64_t heads = 16;
+  int64_t kv_heads = 4;
+  int64_t head_dim = 64;
+  int64_t intermediate_size = 2816;
+  int64_t vocab_size = 32000;
+  int64_t max_positions = 4096;  // tokens
+  bool tied_head = false;
+  kernels::DType dtype = kernels::DType::kBF16;  // f32, f16 or bf16
+  uint64_t seed = 1;
+};
+
+// The config that WriteRandomModel writes, as a spec. INVALID_ARGUMENT for absurd sizes.
+absl::StatusOr<ModelSpec> RandomModelSpec(const RandomModelOptions& options);
+
+// Number of parameters, embedding and head included.
+int64_t ParameterCount(const RandomModelOptions& options);
+
+// Makes `folder` where it is missing and writes config.json and model.safetensors into it (no
+// tokenizer). Weights are uniform with a variance that keeps hidden states of order one and spreads
+// logits with a standard deviation of about 3; they depend on the seed, the tensor and the element
+// alone, so that the same options give the same bytes with any team.
+absl::Status WriteRandomModel(const RandomModelOptions& options, const std::string& folder,
+                              ThreadTeam& team);
+
+}  // namespace ccoe::model
+
+#endif  // CCOE_RUNTIME_MODEL_RANDOM_MODEL_H_
