@@ -1,4 +1,5 @@
-// Runs layer experts: merges the rows that wait for one expert, from all backbone workers, into one batch, keeps their KV.
+// Runs layer experts: merges the rows that wait for one expert, from all backbone workers, into one
+// batch, keeps their KV.
 #ifndef CCOE_RUNTIME_EXPERTS_EXPERT_RUNNER_H_
 #define CCOE_RUNTIME_EXPERTS_EXPERT_RUNNER_H_
 
@@ -18,10 +19,11 @@
 namespace ccoe::experts {
 
 struct ExpertRunnerOptions {
-  int64_t kv_tokens = 65536;       // KV capacity of each expert, in tokens
+  int64_t kv_tokens = 65536;  // KV capacity of each expert, in tokens
   int64_t page_tokens = 32;
-  int64_t max_batch_rows = 2048;   // rows of one pass; a larger swap runs alone
-  int max_waiting_swaps = 1024;    // over all peers; one more gets RESOURCE_EXHAUSTED
+  int64_t max_batch_rows = 2048;     // rows of one pass; a larger swap runs alone
+  int max_waiting_swaps = 1024;      // over all peers; one more gets RESOURCE_EXHAUSTED
+  int64_t max_waiting_rows = 65536;  // likewise, unless nothing else waits
 };
 
 struct ExpertLoad {
@@ -33,15 +35,19 @@ struct ExpertLoad {
   int64_t swaps = 0, rows = 0, batches = 0;  // since start
 };
 
-// One compute thread. Thread-safe.
+// One compute thread: it takes the expert whose oldest swap waits longest and merges what waits for
+// it. Swaps of one peer for one expert are computed in order, and so are those that share a
+// sequence, with its releases; others of the peer may overtake them. Thread-safe.
 class ExpertRunner final : public exchange::SwapHandler {
  public:
   // `ops` runs on the runner's thread only.
-  static absl::StatusOr<std::unique_ptr<ExpertRunner>> Create(const model::ModelSpec& spec, std::unique_ptr<kernels::Ops> ops,
+  static absl::StatusOr<std::unique_ptr<ExpertRunner>> Create(const model::ModelSpec& spec,
+                                                              std::unique_ptr<kernels::Ops> ops,
                                                               const ExpertRunnerOptions& options);
   ~ExpertRunner() override;
 
-  // Makes an expert available; queries may use it from the next swap on. ALREADY_EXISTS for a version that is there.
+  // Makes an expert available; queries may use it from the next swap on. ALREADY_EXISTS for a
+  // version that is there.
   absl::Status AddExpert(const Bundle& bundle);
   std::vector<ExpertLoad> Load() const;
 

@@ -1,0 +1,83 @@
+#include "runtime/experts/expert_pass.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "runtime/base/status_macros.h"
+
+namespace ccoe::experts {
+
+ExpertPass::ExpertPass(int64_t hidden_size, std::unique_ptr<kernels::Ops> ops)
+    : hidden_size_(hidden_size), ops_(std::move(ops)), scratch_(&ops_->device()) {}
+
+absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::Run(
+    const model::Decoder& decoder, const model::KvStorage& storage,
+    absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
+  const absl::Time start = absl::Now();
+  std::vector<exchange::SwapResult> results(swaps.size());
+  CCOE_RETURN_IF_ERROR(Upload(swaps, batch.rows()));
+  const bool capture = swaps.front().header.capture_layers;
+  CCOE_RETURN_IF_ERROR(
+      Compute(decoder, storage, batch, capture ? &results.front().captured : nullptr));
+  int64_t row = 0;
+  for (size_t i = 0; i < swaps.size(); ++i) {
+    CCOE_RETURN_IF_ERROR(Download(swaps[i].header, row, results[i].rows));
+    row += swaps[i].header.rows();
+  }
+  for (exchange::SwapResult& result : results) result.expert_time = absl::Now() - start;
+  return results;
+}
+
+absl::Status ExpertPass::Upload(absl::Span<const WaitingSwap> swaps, int64_t rows) {
+  const size_t bytes = static_cast<size_t>(rows * hidden_size_) * sizeof(float);
+  if (hidden_.size_bytes() < bytes) {
+    CCOE_ASSIGN_OR_RETURN(hidden_, device().Allocate(bytes));
+  }
+  int64_t row = 0;
+  for (const WaitingSwap& swap : swaps) {
+    CCOE_RETURN_IF_ERROR(
+        device().CopyFromHost(swap.rows.data(), Row(row), swap.rows.size() * sizeof(float)));
+    row += swap.header.rows();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExpertPass::Compute(const model::Decoder& decoder, const model::KvStorage& storage,
+                                 const model::RowBatch& batch, std::vector<float>* captured) {
+  const kernels::Matrix hidden = kernels::F32Matrix(hidden_.f32(), batch.rows(), hidden_size_);
+  if (captured == nullptr) {
+    CCOE_RETURN_IF_ERROR(decoder.Run(decoder.layers(), batch, storage, *ops_, scratch_, hidden));
+    return ops_->Synchronize();
+  }
+  const int64_t values = batch.rows() * hidden_size_;
+  captured->resize(static_cast<size_t>(decoder.layers().size() * values));
+  absl::Status copied = absl::OkStatus();
+  auto copy = [&](int32_t layer, kernels::ConstMatrix output) {
+    if (absl::Status done = ops_->Synchronize(); !done.ok()) copied = done;
+    float* target = captured->data() + (layer - decoder.layers().first) * values;
+    const absl::Status status = device().CopyToHost(output.data, target, values * sizeof(float));
+    if (!status.ok()) copied = status;
+  };
+  CCOE_RETURN_IF_ERROR(
+      decoder.Run(decoder.layers(), batch, storage, *ops_, scratch_, hidden, copy));
+  CCOE_RETURN_IF_ERROR(copied);
+  return ops_->Synchronize();
+}
+
+absl::Status ExpertPass::Download(const exchange::StepHeader& header, int64_t row,
+                                  std::vector<float>& rows) {
+  rows.resize(static_cast<size_t>(header.returned_rows() * hidden_size_));
+  float* target = rows.data();
+  for (const exchange::SwapSequence& sequence : header.sequences) {
+    row += sequence.row_count;
+    const int64_t values = sequence.returned() * hidden_size_;
+    if (values == 0) continue;
+    CCOE_RETURN_IF_ERROR(
+        device().CopyToHost(Row(row - sequence.returned()), target, values * sizeof(float)));
+    target += values;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ccoe::experts
