@@ -1,5 +1,12 @@
 #include "services/common/channel_factory.h"
 
+#include <grpcpp/create_channel_posix.h>
+#include <grpcpp/server_posix.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "services/common/address.h"
@@ -39,7 +46,15 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> InProcessRegistry::Connect(const 
     return absl::UnavailableError(
         absl::StrCat("no server named \"", name, "\" runs in this process"));
   }
-  return found->second->InProcessChannel(MessageLimits());
+  // Not Server::InProcessChannel: with gRPC 1.51 a call on such a channel crashes once the server
+  // has shut down.
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("channel to \"", name, "\": socketpair: ", strerror(errno)));
+  }
+  grpc::AddInsecureChannelFromFd(found->second, ends[0]);
+  return grpc::CreateCustomInsecureChannelFromFd(name, ends[1], MessageLimits());
 }
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> ChannelFactory::Connect(

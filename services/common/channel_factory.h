@@ -27,8 +27,8 @@ class InProcessRegistry {
   absl::Status Register(const std::string& name, grpc::Server* server) ABSL_LOCKS_EXCLUDED(mutex_);
   void Unregister(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // A channel to the server; it stays valid, but fails, after the server has gone. UNAVAILABLE
-  // where no server has this name now.
+  // A channel to the server, over a pair of sockets; it stays valid, but fails, after the server
+  // has gone. UNAVAILABLE where no server has this name now.
   absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const std::string& name)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
