@@ -19,12 +19,15 @@
 
 #include "runtime/base/check.h"
 
+// The order of these matters.
+// clang-format off
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/attention.cc"
-#include "hwy/contrib/math/math-inl.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "hwy/contrib/math/math-inl.h"
 #include "kernels/cpu/simd-inl.h"
+// clang-format on
 
 #ifndef CCOE_KERNELS_CPU_ATTENTION_ITEM_
 #define CCOE_KERNELS_CPU_ATTENTION_ITEM_

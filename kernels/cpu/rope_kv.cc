@@ -8,10 +8,13 @@
 #include "kernels/cpu/parallel_rows.h"
 #include "runtime/base/check.h"
 
+// The order of these matters.
+// clang-format off
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/rope_kv.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace ccoe::kernels {
