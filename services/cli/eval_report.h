@@ -43,8 +43,8 @@ struct DomainScores {
 // By domain.
 using EvalScores = std::map<std::string, DomainScores>;
 
-// The "full" scores of FILE, written by the training recipe: {"domains": {NAME: {"full": {"right":
-// 1, "n": 2}}}}.
+// The full fine-tunes' scores in their own domains, from the training recipe's scores.json:
+// {"full": {NAME: {NAME: {"right": 1, "n": 2, ...}, ...}}}.
 absl::StatusOr<std::map<std::string, Score>> ReadFullScores(const std::string& path);
 
 std::string EvalTable(const EvalScores& scores);
