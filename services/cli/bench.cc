@@ -1,0 +1,171 @@
+#include "services/cli/bench.h"
+
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "kernels/cpu/roofline.h"
+#include "nlohmann/json.hpp"
+#include "runtime/base/parallel.h"
+#include "runtime/base/status_macros.h"
+#include "services/cli/bench_memory.h"
+#include "services/cli/bench_model.h"
+#include "services/cli/progress.h"
+#include "services/offline/model_cost.h"
+#include "services/offline/offline_engine.h"
+#include "services/offline/throughput.h"
+
+namespace ccoe::cli {
+namespace {
+
+constexpr int64_t kPromptTokens = 16;
+constexpr int64_t kPrefillTokens = 512;
+constexpr int64_t kBatch = 16;
+
+struct BenchFlags {
+  BenchModelFlags model;
+  int rounds = 3;
+  int64_t new_tokens = 32;
+  bool json = false;
+};
+
+// One value a round; the median is reported. Baselines and measurements take turns, so that a
+// machine whose speed drifts drifts for both.
+struct Samples {
+  std::vector<double> bandwidth;                     // bytes a second
+  std::vector<double> sgemm;                         // FLOP a second
+  std::vector<double> decode_1, decode_16, prefill;  // tokens a second
+};
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values.empty() ? 0.0 : values[values.size() / 2];
+}
+
+absl::StatusOr<services::Throughput> Run(services::OfflineEngine& offline, int64_t queries,
+                                         int64_t prompt, int64_t tokens) {
+  services::LoadShape load;
+  load.queries = queries;
+  load.prompt_tokens = prompt;
+  load.new_tokens = tokens;
+  return services::MeasureThroughput(offline.engine(), offline.spec(), load);
+}
+
+absl::Status Round(services::OfflineEngine& offline, const BenchFlags& flags, ThreadTeam& team,
+                   Samples& samples) {
+  samples.bandwidth.push_back(kernels::MeasureReadBandwidth(&team));
+  CCOE_ASSIGN_OR_RETURN(const auto one, Run(offline, 1, kPromptTokens, flags.new_tokens));
+  samples.decode_1.push_back(one.decode_tokens_per_second);
+  CCOE_ASSIGN_OR_RETURN(const auto many, Run(offline, kBatch, kPromptTokens, flags.new_tokens));
+  samples.decode_16.push_back(many.decode_tokens_per_second);
+  kernels::SgemmOptions sgemm;
+  sgemm.rows = kPrefillTokens;
+  sgemm.in_features = offline.spec().hidden_size;
+  sgemm.out_features = offline.spec().layers.front().ffn.intermediate;
+  samples.sgemm.push_back(kernels::MeasureSgemm(team.size(), sgemm));
+  CCOE_ASSIGN_OR_RETURN(const auto prefill, Run(offline, 1, kPrefillTokens, 2));
+  samples.prefill.push_back(prefill.prefill_tokens_per_second);
+  return absl::OkStatus();
+}
+
+// The medians, and what they are of the machine's.
+struct Result {
+  double bandwidth, sgemm, decode_1, decode_16, prefill;
+  double decode_1_bytes, decode_16_flops, prefill_flops;  // a second
+
+  Result(const Samples& samples, const model::ModelSpec& spec, int64_t bytes_per_weight)
+      : bandwidth(Median(samples.bandwidth)),
+        sgemm(Median(samples.sgemm)),
+        decode_1(Median(samples.decode_1)),
+        decode_16(Median(samples.decode_16)),
+        prefill(Median(samples.prefill)),
+        decode_1_bytes(decode_1 *
+                       static_cast<double>(services::DecodeBytes(spec, bytes_per_weight))),
+        decode_16_flops(decode_16 * 2.0 * static_cast<double>(services::ParametersTouched(spec))),
+        prefill_flops(prefill * services::PrefillFlops(spec, kPrefillTokens) / kPrefillTokens) {}
+};
+
+void PrintTable(const Result& r, const model::ModelSpec& spec, const BenchFlags& flags,
+                int threads) {
+  std::cout << absl::StrFormat(
+      "model    random Llama, %.3f B parameters, %s, %d layers, hidden %d, vocabulary %d\n",
+      services::ParametersTotal(spec) / 1e9, flags.model.dtype, spec.layer_count(),
+      spec.hidden_size, spec.vocab_size);
+  std::cout << absl::StrFormat(
+      "machine  %d threads; read bandwidth %.1f GB/s, sgemm (OpenBLAS) %.0f GFLOP/s, in this "
+      "run\n\n",
+      threads, r.bandwidth / 1e9, r.sgemm / 1e9);
+  std::cout << "              tokens/s  rate            against\n";
+  std::cout << absl::StrFormat(
+      "decode b1     %8.1f  %6.1f GB/s     %.0f %% of the read bandwidth\n", r.decode_1,
+      r.decode_1_bytes / 1e9, 100 * r.decode_1_bytes / r.bandwidth);
+  std::cout << absl::StrFormat("decode b16    %8.1f  %6.1f GFLOP/s  %.2f times batch 1\n",
+                               r.decode_16, r.decode_16_flops / 1e9, r.decode_16 / r.decode_1);
+  std::cout << absl::StrFormat("prefill 512   %8.1f  %6.1f GFLOP/s  %.0f %% of the sgemm rate\n",
+                               r.prefill, r.prefill_flops / 1e9, 100 * r.prefill_flops / r.sgemm);
+}
+
+nlohmann::json ToJson(const Result& r, const model::ModelSpec& spec, int threads) {
+  return {{"parameters", services::ParametersTotal(spec)},
+          {"threads", threads},
+          {"read_bandwidth_bytes_per_second", r.bandwidth},
+          {"sgemm_flops_per_second", r.sgemm},
+          {"decode_1_tokens_per_second", r.decode_1},
+          {"decode_16_tokens_per_second", r.decode_16},
+          {"prefill_512_tokens_per_second", r.prefill},
+          {"decode_1_of_bandwidth", r.decode_1_bytes / r.bandwidth},
+          {"decode_16_of_decode_1", r.decode_16 / r.decode_1},
+          {"prefill_512_of_sgemm", r.prefill_flops / r.sgemm}};
+}
+
+absl::Status Bench(const BenchFlags& flags) {
+  CCOE_ASSIGN_OR_RETURN(const auto folder, BenchFolder::Create(flags.model));
+  ThreadTeam team(flags.model.threads);
+  const std::string model = folder->Path("model");
+  const model::RandomModelOptions model_options = ToModelOptions(flags.model, /*seed=*/1);
+  CCOE_RETURN_IF_ERROR(model::WriteRandomModel(model_options, model, team));
+
+  services::OfflineOptions options;
+  options.model_folder = model;
+  options.threads = flags.model.threads;
+  options.engine.kv_tokens = 8192;
+  CCOE_ASSIGN_OR_RETURN(const auto offline, services::OfflineEngine::Create(options));
+  CCOE_RETURN_IF_ERROR(Run(*offline, 1, kPrefillTokens, 2).status());  // pages the weights in
+  Samples samples;
+  Progress progress("bench", flags.rounds);
+  for (int round = 0; round < flags.rounds; ++round) {
+    progress.Update(round);
+    CCOE_RETURN_IF_ERROR(Round(*offline, flags, team, samples));
+  }
+  progress.Update(flags.rounds);
+  const Result result(samples, offline->spec(),
+                      static_cast<int64_t>(kernels::DTypeBytes(model_options.dtype)));
+  if (flags.json) {
+    std::cout << ToJson(result, offline->spec(), team.size()).dump() << "\n";
+  } else {
+    PrintTable(result, offline->spec(), flags, team.size());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void RegisterBench(CLI::App& app, CommandContext& context) {
+  auto flags = std::make_shared<BenchFlags>();
+  CLI::App* command = AddCommand(app, context, "bench",
+                                 "Measures decode and prefill of a random model against this "
+                                 "machine's bandwidth and sgemm rate.",
+                                 [flags] { return Bench(*flags); });
+  AddBenchModelFlags(command, flags->model);
+  AddFlag(command, "--rounds", flags->rounds, "Rounds; the median counts.")
+      ->check(CLI::Range(1, 100));
+  AddFlag(command, "--new-tokens", flags->new_tokens, "Tokens each query decodes.")
+      ->check(CLI::Range(int64_t{2}, int64_t{1024}));
+  AddSwitch(command, "--json", flags->json, "Print JSON.");
+  RegisterBenchMemory(*command, context);
+}
+
+}  // namespace ccoe::cli

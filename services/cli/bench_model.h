@@ -1,0 +1,52 @@
+// The random models that benchmarks run on, in a folder of their own.
+#ifndef CCOE_SERVICES_CLI_BENCH_MODEL_H_
+#define CCOE_SERVICES_CLI_BENCH_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "runtime/model/random_model.h"
+#include "services/cli/flags.h"
+
+namespace ccoe::cli {
+
+struct BenchModelFlags {
+  std::string
+      folder;  // where the models are made; empty: a fresh one below the system's temporary folder
+  bool keep = false;
+  int threads = 0;
+  int64_t hidden = 1024;
+  int64_t layers = 16;
+  int64_t heads = 16;
+  int64_t kv_heads = 4;
+  int64_t intermediate = 2816;
+  int64_t vocabulary = 32000;
+  std::string dtype = "bf16";
+};
+
+// --dir, --keep, --threads and the model's shape.
+void AddBenchModelFlags(CLI::App* command, BenchModelFlags& flags);
+model::RandomModelOptions ToModelOptions(const BenchModelFlags& flags, uint64_t seed);
+
+// A folder for a benchmark's models, removed at the end unless it is to be kept.
+class BenchFolder {
+ public:
+  static absl::StatusOr<std::unique_ptr<BenchFolder>> Create(const BenchModelFlags& flags);
+  ~BenchFolder();
+  BenchFolder(const BenchFolder&) = delete;
+  BenchFolder& operator=(const BenchFolder&) = delete;
+
+  std::string Path(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  BenchFolder(std::string path, bool keep) : path_(std::move(path)), keep_(keep) {}
+
+  const std::string path_;
+  const bool keep_;
+};
+
+}  // namespace ccoe::cli
+
+#endif  // CCOE_SERVICES_CLI_BENCH_MODEL_H_
