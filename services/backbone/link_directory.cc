@@ -112,10 +112,10 @@ absl::StatusOr<LinkDirectory::Peer*> LinkDirectory::ChoosePeer(const Place& plac
     if (best == nullptr || peer.queries->load() < best->queries->load()) best = &peer;
   }
   if (best != nullptr) return best;
-  return absl::UnavailableError(absl::StrCat(
-      "expert \"", ExpertFromProto(place.table.info().expert()).ToString(),
-      "\": no link to its workers works: ",
-      errors.empty() ? "no worker holds it" : absl::StrJoin(errors, "; ")));
+  return absl::UnavailableError(
+      absl::StrCat("expert \"", ExpertFromProto(place.table.info().expert()).ToString(),
+                   "\": no link to its workers works: ",
+                   errors.empty() ? "no worker holds it" : absl::StrJoin(errors, "; ")));
 }
 
 void LinkDirectory::Run() {
@@ -138,9 +138,9 @@ absl::Status LinkDirectory::CheckFits(const v1::ExpertPlace& place) const {
   const ExpertRef expert = ExpertFromProto(info.expert());
   if (info.first_layer() < 0 || info.last_layer() <= info.first_layer() ||
       info.last_layer() > options_.layer_count) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "layers: expected a range within ", Range(0, options_.layer_count), ", found ",
-        Range(info.first_layer(), info.last_layer())));
+    return absl::FailedPreconditionError(
+        absl::StrCat("layers: expected a range within ", Range(0, options_.layer_count), ", found ",
+                     Range(info.first_layer(), info.last_layer())));
   }
   if (info.owns_head() && options_.own_heads.count(expert) == 0) {
     return absl::FailedPreconditionError(
@@ -149,9 +149,9 @@ absl::Status LinkDirectory::CheckFits(const v1::ExpertPlace& place) const {
   }
   CCOE_ASSIGN_OR_RETURN(const std::string own, options_.base_fingerprint(info.first_layer()));
   if (own != place.base_fingerprint()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "it was made for another base: expected fingerprint ", own, " below layer ",
-        info.first_layer(), ", found ", place.base_fingerprint()));
+    return absl::FailedPreconditionError(
+        absl::StrCat("it was made for another base: expected fingerprint ", own, " below layer ",
+                     info.first_layer(), ", found ", place.base_fingerprint()));
   }
   return absl::OkStatus();
 }

@@ -1,4 +1,5 @@
-// Which experts there are and over which links their rows go: the engine's ExpertDirectory, fed by the router's directives.
+// Which experts there are and over which links their rows go: the engine's ExpertDirectory, fed by
+// the router's directives.
 #ifndef CCOE_SERVICES_BACKBONE_LINK_DIRECTORY_H_
 #define CCOE_SERVICES_BACKBONE_LINK_DIRECTORY_H_
 
@@ -26,9 +27,13 @@
 namespace ccoe::services {
 
 struct LinkDirectoryOptions {
-  // Opens a link to the expert worker at an address; may block for some seconds. Called from the directory's thread. Required.
-  std::function<absl::StatusOr<std::unique_ptr<exchange::ActivationLink>>(const std::string& address)> open;
-  // Fingerprint of this worker's base below a layer; may read the whole base. Called from the directory's thread. Required.
+  // Opens a link to the expert worker at an address; may block for some seconds. Called from the
+  // directory's thread. Required.
+  std::function<absl::StatusOr<std::unique_ptr<exchange::ActivationLink>>(
+      const std::string& address)>
+      open;
+  // Fingerprint of this worker's base below a layer; may read the whole base. Called from the
+  // directory's thread. Required.
   std::function<absl::StatusOr<std::string>(int32_t first_layer)> base_fingerprint;
   // Layers of the model; an expert outside is refused.
   int32_t layer_count = 0;
@@ -38,9 +43,9 @@ struct LinkDirectoryOptions {
   absl::Duration retry = absl::Milliseconds(500);
 };
 
-// One link a worker, opened in the background and again after it broke; a query goes over the link that carries the fewest
-// queries of those that lead to its expert. Links of workers that are no longer listed close when their last query has ended.
-// Thread-safe.
+// One link a worker, opened in the background and again after it broke; a query goes over the link
+// that carries the fewest queries of those that lead to its expert. Links of workers that are no
+// longer listed close when their last query has ended. Thread-safe.
 class LinkDirectory final : public engine::ExpertDirectory {
  public:
   explicit LinkDirectory(LinkDirectoryOptions options);
@@ -50,10 +55,11 @@ class LinkDirectory final : public engine::ExpertDirectory {
   // Takes the table of a directive; returns at once.
   void Update(const v1::Directive& directive) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // NOT_FOUND lists the experts there are; UNAVAILABLE says why no link to one works; FAILED_PRECONDITION for an expert of
-  // another base, or one whose own head this worker does not have.
-  absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> Find(const ExpertRef& expert)
-      override ABSL_LOCKS_EXCLUDED(mutex_);
+  // NOT_FOUND lists the experts there are; UNAVAILABLE says why no link to one works;
+  // FAILED_PRECONDITION for an expert of another base, or one whose own head this worker does not
+  // have.
+  absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> Find(
+      const ExpertRef& expert) override ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Place {
@@ -72,8 +78,8 @@ class LinkDirectory final : public engine::ExpertDirectory {
   absl::Status CheckFits(const v1::ExpertPlace& place) const;
   void CheckPlaces() ABSL_LOCKS_EXCLUDED(mutex_);
   void OpenLinks() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Destroys retired links that no query uses any more. A link joins threads of its own when it closes, so this is not left to
-  // the engine's thread.
+  // Destroys retired links that no query uses any more. A link joins threads of its own when it
+  // closes, so this is not left to the engine's thread.
   void CloseRetired() ABSL_LOCKS_EXCLUDED(mutex_);
   void Retire(Peer& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Peers that want an attempt now.

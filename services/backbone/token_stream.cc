@@ -9,7 +9,8 @@
 
 namespace ccoe::services {
 
-// What the engine holds; it keeps the stream alive, for the engine may still speak when the call is over.
+// What the engine holds; it keeps the stream alive, for the engine may still speak when the call is
+// over.
 class TokenStream::Sink final : public engine::TokenSink {
  public:
   explicit Sink(std::shared_ptr<TokenStream> stream) : stream_(std::move(stream)) {}
@@ -62,7 +63,8 @@ void TokenStream::AddToken(const engine::GeneratedToken& token) {
     if (too_slow) broken_ = true;
     action = NextLocked();
   }
-  // Leads to OnCancel on a thread of gRPC's, so that the engine is not called from its own callback.
+  // Leads to OnCancel on a thread of gRPC's, so that the engine is not called from its own
+  // callback.
   if (too_slow) context_->TryCancel();
   Do(action);
 }

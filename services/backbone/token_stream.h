@@ -17,15 +17,17 @@
 
 namespace ccoe::services {
 
-// The reactor of one Backbone.Generate call. The engine never waits for the network: tokens that come while a message is being
-// written gather in the next one, up to a bound; a reader slower than that loses its query (CANCELLED).
+// The reactor of one Backbone.Generate call. The engine never waits for the network: tokens that
+// come while a message is being written gather in the next one, up to a bound; a reader slower than
+// that loses its query (CANCELLED).
 //
-// It lives until gRPC says OnDone and the engine has let go of its sink, whichever is later. Thread-safe.
+// It lives until gRPC says OnDone and the engine has let go of its sink, whichever is later.
+// Thread-safe.
 class TokenStream final : public grpc::ServerWriteReactor<v1::BackboneGenerateResponse>,
                           public std::enable_shared_from_this<TokenStream> {
  public:
-  // Submits `query` to `engine` and returns the reactor to hand to gRPC. `engine` and `context` outlive the call.
-  // `max_unsent` >= 1 tokens.
+  // Submits `query` to `engine` and returns the reactor to hand to gRPC. `engine` and `context`
+  // outlive the call. `max_unsent` >= 1 tokens.
   static TokenStream* Start(QueryEngine* engine, grpc::CallbackServerContext* context,
                             engine::QueryOptions query, int64_t max_unsent);
 

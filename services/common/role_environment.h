@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "runtime/base/parallel.h"
+#include "runtime/telemetry/metrics.h"
 #include "services/common/channel_factory.h"
 
 namespace ccoe::services {
@@ -18,6 +19,7 @@ class LocalPeers;
 struct RoleEnvironment {
   ThreadTeam* team = nullptr;  // for computing
   const ChannelFactory* channels = nullptr;
+  telemetry::Metrics* metrics = nullptr;
   InProcessRegistry* in_process = nullptr;  // null: the role is alone in its process
   LocalPeers* local_peers = nullptr;        // null: no local links
   // Told what is being loaded, for people; from the calling thread. Unset: nothing.

@@ -18,8 +18,8 @@ absl::StatusOr<std::unique_ptr<Admission::Ticket>> Admission::Enter() {
   absl::MutexLock lock(&mutex_);
   if (taken_ >= limit_) {
     return WithRetryAfter(
-        absl::ResourceExhaustedError(absl::StrCat(
-            "the gateway is full: ", limit_, " queries are running; come back later")),
+        absl::ResourceExhaustedError(
+            absl::StrCat("the gateway is full: ", limit_, " queries are running; come back later")),
         std::clamp(mean_gap_, kShortestHint, kLongestHint));
   }
   // Gaps are measured between ends while busy: a quiet hour says nothing about them.

@@ -31,7 +31,8 @@ class Admission {
   // `limit` >= 1 queries at once. `clock` must outlive this.
   Admission(int64_t limit, const Clock* clock) : limit_(limit), clock_(clock) {}
 
-  // RESOURCE_EXHAUSTED with a retry hint (the usual time between two queries' ends) where all places are taken.
+  // RESOURCE_EXHAUSTED with a retry hint (the usual time between two queries' ends) where all
+  // places are taken.
   absl::StatusOr<std::unique_ptr<Ticket>> Enter() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Places taken.
@@ -44,7 +45,8 @@ class Admission {
   const Clock* const clock_;
   mutable absl::Mutex mutex_;
   int64_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
-  // While the gateway is full: when a query last ended, and a running mean of the time between two ends.
+  // While the gateway is full: when a query last ended, and a running mean of the time between two
+  // ends.
   absl::Time last_end_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   absl::Duration mean_gap_ ABSL_GUARDED_BY(mutex_) = absl::Milliseconds(500);
 };

@@ -20,7 +20,8 @@ class BackboneStubs {
   // `channels` must outlive this.
   explicit BackboneStubs(const ChannelFactory* channels) : channels_(channels) {}
 
-  // shared_ptr: the stub is used outside the lock while Forget may drop it. Errors as ChannelFactory::Connect.
+  // shared_ptr: the stub is used outside the lock while Forget may drop it. Errors as
+  // ChannelFactory::Connect.
   absl::StatusOr<std::shared_ptr<v1::Backbone::StubInterface>> Get(const std::string& address)
       ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -42,7 +42,10 @@ grpc::Status InferenceService::Generate(grpc::ServerContext* context,
                                         const v1::GenerateRequest* request,
                                         grpc::ServerWriter<v1::GenerateResponse>* writer) {
   absl::StatusOr<std::unique_ptr<Admission::Ticket>> ticket = admission_->Enter();
-  if (!ticket.ok()) return ToGrpc(ticket.status(), context);
+  if (!ticket.ok()) {
+    parts_.observer->OnRefused(ticket.status());
+    return ToGrpc(ticket.status(), context);
+  }
   const auto deadline =
       std::min(context->deadline(), absl::ToChronoTime(absl::Now() + options_.longest_query));
   QueryCaller caller;

@@ -19,11 +19,12 @@ namespace ccoe::services {
 // Thread-safe (const).
 class ModelText {
  public:
-  // Reads config.json and the tokenizer's files of a model folder; no weights.
+  // Reads config.json and the tokenizer's files of a model folder; no weights. A chat template that
+  // cannot be used is no error here: chats get it.
   static absl::StatusOr<std::unique_ptr<ModelText>> Load(const std::string& folder);
 
-  // All return INVALID_ARGUMENT naming the part that is wrong: text that is not UTF-8 or too long, an id outside the
-  // vocabulary, an unknown role, no messages, a model without a chat template.
+  // All return INVALID_ARGUMENT naming the part that is wrong: text that is not UTF-8 or too long,
+  // an id outside the vocabulary, an unknown role, no messages, a model without a chat template.
   absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text, bool add_special) const;
   absl::StatusOr<std::vector<int32_t>> Encode(const v1::Chat& chat) const;
   absl::Status CheckIds(const v1::TokenIds& ids) const;
@@ -37,7 +38,8 @@ class ModelText {
 
   model::ModelSpec spec_;
   std::unique_ptr<const tokenizer::Tokenizer> tokenizer_;
-  std::unique_ptr<const tokenizer::ChatTemplate> chat_template_;  // null: the model has none
+  std::unique_ptr<const tokenizer::ChatTemplate> chat_template_;  // null: no_chat_ says why
+  absl::Status no_chat_;
 };
 
 }  // namespace ccoe::services

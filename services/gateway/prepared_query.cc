@@ -30,8 +30,8 @@ absl::Status CheckStops(const v1::GenerateRequest& request) {
   for (int i = 0; i < request.stop_size(); ++i) {
     const size_t size = request.stop(i).size();
     if (size < 1 || size > kMaxStopBytes) {
-      return absl::InvalidArgumentError(absl::StrCat("stop[", i, "]: expected 1 to ",
-                                                     kMaxStopBytes, " bytes, found ", size));
+      return absl::InvalidArgumentError(
+          absl::StrCat("stop[", i, "]: expected 1 to ", kMaxStopBytes, " bytes, found ", size));
     }
   }
   return absl::OkStatus();
@@ -77,9 +77,9 @@ absl::Status CheckLength(const Prompt& prompt, const ModelText& model) {
   const int64_t longest = model.spec().max_positions - 1;
   const auto found = static_cast<int64_t>(prompt.ids.size());
   if (found >= 1 && found <= longest) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("prompt: expected 1 to ", longest, " tokens (the model's context is ",
-                   model.spec().max_positions, "), found ", found));
+  return absl::InvalidArgumentError(absl::StrCat("prompt: expected 1 to ", longest,
+                                                 " tokens (the model's context is ",
+                                                 model.spec().max_positions, "), found ", found));
 }
 
 }  // namespace
@@ -98,8 +98,8 @@ std::string RoutedPart(const std::string& text) {
 
 absl::Status CheckName(absl::string_view what, absl::string_view value) {
   if (value.size() <= kMaxNameBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(what, ": expected at most ", kMaxNameBytes,
-                                                 " bytes, found ", value.size()));
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, ": expected at most ", kMaxNameBytes, " bytes, found ", value.size()));
 }
 
 absl::StatusOr<PreparedQuery> PrepareQuery(const v1::GenerateRequest& request,

@@ -21,7 +21,8 @@ struct PreparedQuery {
   std::vector<std::string> stops;
 };
 
-// INVALID_ARGUMENT names the field, its range and what was found. An empty request id is replaced by a fresh one.
+// INVALID_ARGUMENT names the field, its range and what was found. An empty request id is replaced
+// by a fresh one.
 absl::StatusOr<PreparedQuery> PrepareQuery(const v1::GenerateRequest& request,
                                            const ModelText& model);
 

@@ -11,21 +11,24 @@
 namespace ccoe::services {
 
 absl::Status Query::Run(const v1::GenerateRequest& request) {
-  absl::Status status = [&]() -> absl::Status {
-    CCOE_ASSIGN_OR_RETURN(query_, PrepareQuery(request, *parts_.model));
-    CCOE_ASSIGN_OR_RETURN(route_, parts_.routing->Route(query_.route));
-    parts_.observer->OnRouted(route_.decision());
-    if (route_.decision().has_expert()) {
-      *query_.backbone.mutable_expert() = route_.decision().expert();
-    }
-    text_ = std::make_unique<TextStream>(parts_.model->tokenizer(), query_.stops);
-    CCOE_RETURN_IF_ERROR(SendStarted());
-    CCOE_RETURN_IF_ERROR(Generate());
-    return SendFinished();
-  }();
-  parts_.observer->OnEnd({status, route_.decision(), query_.route.prompt_tokens(), generated_,
-                          parts_.clock->Now() - began_});
+  parts_.observer->OnBegin();
+  const absl::Status status = Answer(request);
+  parts_.observer->OnEnd(
+      {status, routed_, route_.decision(), Usage(), parts_.clock->Now() - began_});
   return status;
+}
+
+absl::Status Query::Answer(const v1::GenerateRequest& request) {
+  CCOE_ASSIGN_OR_RETURN(query_, PrepareQuery(request, *parts_.model));
+  CCOE_ASSIGN_OR_RETURN(route_, parts_.routing->Route(query_.route));
+  routed_ = true;
+  if (route_.decision().has_expert()) {
+    *query_.backbone.mutable_expert() = route_.decision().expert();
+  }
+  text_ = std::make_unique<TextStream>(parts_.model->tokenizer(), query_.stops);
+  CCOE_RETURN_IF_ERROR(SendStarted());
+  CCOE_RETURN_IF_ERROR(Generate());
+  return SendFinished();
 }
 
 absl::Status Query::SendStarted() {
@@ -43,7 +46,6 @@ absl::Status Query::Generate() {
   workers.insert(workers.end(), route_.alternatives().begin(), route_.alternatives().end());
   absl::Status status;
   for (size_t i = 0; i < workers.size(); ++i) {
-    if (i > 0) parts_.observer->OnRetry();
     status = GenerateOn(workers[i]);
     if (!absl::IsUnavailable(status) || generated_ > 0) return status;
     parts_.backbones->Forget(workers[i].address());
@@ -68,8 +70,8 @@ absl::Status Query::GenerateOn(const v1::BackboneWorker& worker) {
   if (caller_gone_) return absl::CancelledError("the client is gone");
   if (done_) return absl::OkStatus();
   if (!status.ok()) return status;
-  return absl::InternalError(
-      absl::StrCat("backbone worker ", worker.worker_id(), " ended its answer without a last message"));
+  return absl::InternalError(absl::StrCat("backbone worker ", worker.worker_id(),
+                                          " ended its answer without a last message"));
 }
 
 bool Query::ReadAnswer(Reader& reader) {
@@ -77,8 +79,8 @@ bool Query::ReadAnswer(Reader& reader) {
   while (reader.Read(&response)) {
     if (response.has_tokens() && !OnTokens(response.tokens())) return false;
     if (!response.has_done()) continue;
-    finished_.set_reason(response.done().reason());
-    *finished_.mutable_usage() = response.done().usage();
+    finish_reason_ = response.done().reason();
+    worker_usage_ = response.done().usage();
     done_ = true;
   }
   return true;
@@ -102,8 +104,6 @@ bool Query::OnTokens(const v1::Tokens& tokens) {
   }
   if (!SendDelta(std::move(delta))) return false;
   if (!text_->stop().has_value()) return true;
-  finished_.set_reason(v1::FINISH_REASON_STOP);
-  *finished_.mutable_usage() = OwnUsage();
   done_ = true;
   return false;
 }
@@ -119,20 +119,24 @@ absl::Status Query::SendFinished() {
   v1::Delta rest;
   rest.set_text(text_->Finish());
   if (!rest.text().empty()) SendDelta(std::move(rest));
-  if (text_->stop().has_value()) {
-    finished_.set_reason(v1::FINISH_REASON_STOP);
-    finished_.set_stop(*text_->stop());
-  }
-  *finished_.mutable_decision() = route_.decision();
-  finished_.set_request_id(query_.route.request_id());
   v1::GenerateResponse response;
-  *response.mutable_finished() = std::move(finished_);
+  v1::Finished* finished = response.mutable_finished();
+  finished->set_reason(finish_reason_);
+  if (text_->stop().has_value()) {
+    finished->set_reason(v1::FINISH_REASON_STOP);
+    finished->set_stop(*text_->stop());
+  }
+  *finished->mutable_usage() = Usage();
+  *finished->mutable_decision() = route_.decision();
+  finished->set_request_id(query_.route.request_id());
   if (!caller_gone_ && caller_.send(response)) return absl::OkStatus();
   return absl::CancelledError("the client is gone");
 }
 
-v1::Usage Query::OwnUsage() const {
+v1::Usage Query::Usage() const {
+  if (worker_usage_.has_value()) return *worker_usage_;
   v1::Usage usage;
+  if (generated_ == 0) return usage;
   usage.set_prompt_tokens(query_.route.prompt_tokens());
   usage.set_generated_tokens(generated_);
   usage.set_prefill_seconds(absl::ToDoubleSeconds(first_token_ - began_));

@@ -1,4 +1,5 @@
-// One query's life in the gateway: route, generate, stream text, try another backbone worker where the first is gone.
+// One query's life in the gateway: route, generate, stream text, try another backbone worker where
+// the first is gone.
 #ifndef CCOE_SERVICES_GATEWAY_QUERY_H_
 #define CCOE_SERVICES_GATEWAY_QUERY_H_
 
@@ -7,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -33,7 +35,8 @@ struct QueryParts {
 
 // How a query hangs on its caller.
 struct QueryCaller {
-  // A context for a call to a backbone worker that carries the caller's deadline and cancellation. Required.
+  // A context for a call to a backbone worker that carries the caller's deadline and cancellation.
+  // Required.
   std::function<std::unique_ptr<grpc::ClientContext>()> new_context;
   // Hands a message to the caller; false where the caller is gone. Required.
   std::function<bool(const v1::GenerateResponse&)> send;
@@ -45,13 +48,15 @@ class Query {
   Query(const QueryParts& parts, QueryCaller caller)
       : parts_(parts), caller_(std::move(caller)), began_(parts.clock->Now()) {}
 
-  // Sends Started, Deltas and Finished; errors as Inference.Generate. UNAVAILABLE before the first token is tried again on the
-  // router's alternatives; later it is the caller's, who has seen half an answer.
+  // Sends Started, Deltas and Finished; errors as Inference.Generate. UNAVAILABLE before the first
+  // token is tried again on the router's alternatives; later it is the caller's, who has seen half
+  // an answer.
   absl::Status Run(const v1::GenerateRequest& request);
 
  private:
   using Reader = grpc::ClientReaderInterface<v1::BackboneGenerateResponse>;
 
+  absl::Status Answer(const v1::GenerateRequest& request);
   absl::Status SendStarted();
   absl::Status Generate();
   absl::Status GenerateOn(const v1::BackboneWorker& worker);
@@ -60,7 +65,8 @@ class Query {
   bool OnTokens(const v1::Tokens& tokens);
   bool SendDelta(v1::Delta delta);
   absl::Status SendFinished();
-  v1::Usage OwnUsage() const;
+  // The backbone worker's, or, where its call was ended early, what was seen here.
+  v1::Usage Usage() const;
 
   const QueryParts parts_;
   const QueryCaller caller_;
@@ -68,8 +74,10 @@ class Query {
   PreparedQuery query_;
   v1::RouteResponse route_;
   std::unique_ptr<TextStream> text_;
-  v1::Finished finished_;
-  bool done_ = false;         // finished_ is complete
+  v1::FinishReason finish_reason_ = v1::FINISH_REASON_UNSPECIFIED;
+  std::optional<v1::Usage> worker_usage_;
+  bool routed_ = false;
+  bool done_ = false;  // the answer is complete
   bool caller_gone_ = false;
   int64_t generated_ = 0;
   absl::Time first_token_ = absl::InfinitePast();

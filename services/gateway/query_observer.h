@@ -14,19 +14,19 @@ namespace ccoe::services {
 class QueryObserver {
  public:
   virtual ~QueryObserver() = default;
-  virtual void OnRouted(const v1::Decision& decision) = 0;
+  // Instead of all others: the query was not admitted.
+  virtual void OnRefused(const absl::Status& status) = 0;
+  virtual void OnBegin() = 0;
   virtual void OnFirstToken(absl::Duration since_began) = 0;
   virtual void OnNextToken(absl::Duration since_previous) = 0;
-  // Another backbone worker is tried.
-  virtual void OnRetry() = 0;
-  // Once a query. `decision` is empty where the query was not routed.
   struct End {
     absl::Status status;
-    v1::Decision decision;
-    int64_t prompt_tokens = 0;
-    int64_t generated_tokens = 0;
+    bool routed = false;
+    v1::Decision decision;  // where routed
+    v1::Usage usage;        // zero where it did not begin to answer
     absl::Duration took;
   };
+  // Once after OnBegin.
   virtual void OnEnd(const End& end) = 0;
 };
 

@@ -40,6 +40,11 @@ void Readiness::NoteAnswer(const std::string& expert) {
   if (auto it = answered_.find(expert); it != answered_.end()) it->second = absl::Now();
 }
 
+void Readiness::NoteUnavailable(const std::string& expert) {
+  absl::MutexLock lock(&mutex_);
+  if (auto it = answered_.find(expert); it != answered_.end()) it->second = absl::InfinitePast();
+}
+
 bool Readiness::stopping() const {
   absl::MutexLock lock(&mutex_);
   return stopping_;
@@ -59,7 +64,8 @@ void Readiness::Run() {
       if (!status.ok()) LOG(WARNING) << "not ready: " << status.message();
       options_.on_change(status.ok());
     }
-    // Experts come and go between two full rounds, so the list is looked at more often than they are probed.
+    // Experts come and go between two full rounds, so the list is looked at more often than they
+    // are probed.
     const absl::Duration pause = status.ok() ? options_.interval / 15 : options_.retry;
     absl::MutexLock lock(&mutex_);
     if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), pause)) return;

@@ -1,4 +1,5 @@
-// Whether the cluster really answers: ready means that a token was generated through the whole path.
+// Whether the cluster really answers: ready means that a token was generated through the whole
+// path.
 #ifndef CCOE_SERVICES_GATEWAY_READINESS_H_
 #define CCOE_SERVICES_GATEWAY_READINESS_H_
 
@@ -30,9 +31,10 @@ struct ReadinessOptions {
   absl::Duration retry = absl::Milliseconds(250);
 };
 
-// Probes the base and each expert in the background: all must answer. RESOURCE_EXHAUSTED counts as an answer of a target that
-// answered before (it is busy, not broken); FAILED_PRECONDITION of the base means that this cluster leaves the base's own top
-// out, which is no fault while it has experts. Thread-safe.
+// Probes the base and each expert in the background: all must answer. RESOURCE_EXHAUSTED counts as
+// an answer of a target that answered before (it is busy, not broken); FAILED_PRECONDITION of the
+// base means that this cluster leaves the base's own top out, which is no fault while it has
+// experts. Thread-safe.
 class Readiness {
  public:
   explicit Readiness(ReadinessOptions options);
@@ -43,8 +45,10 @@ class Readiness {
   // OK, or what does not answer and why.
   absl::Status status() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // A client's query was answered: as good as a probe.
+  // A client's query was answered: as good as a probe. Or it found nobody there: the target is
+  // probed soon.
   void NoteAnswer(const std::string& expert) ABSL_LOCKS_EXCLUDED(mutex_);
+  void NoteUnavailable(const std::string& expert) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   void Run();

@@ -10,9 +10,10 @@
 
 namespace ccoe::services {
 
-// Pieces go in, text that can no longer be part of a stop string comes out. The first stop string is the one that is complete
-// first, reading character by character (of several that end at the same place, the longest): so it does not depend on how the
-// text was cut. Whole characters in give whole characters out. Not thread-safe.
+// Pieces go in, text that can no longer be part of a stop string comes out. The first stop string
+// is the one that is complete first, reading character by character (of several that end at the
+// same place, the longest): so it does not depend on how the text was cut. Whole characters in give
+// whole characters out. Not thread-safe.
 class StopFilter {
  public:
   // Empty strings among `stops` are ignored.

@@ -13,14 +13,16 @@
 
 namespace ccoe::services {
 
-// Pieces are whole UTF-8 characters, without special tokens and up to the first stop string. Not thread-safe.
+// Pieces are whole UTF-8 characters, without special tokens and up to the first stop string. Not
+// thread-safe.
 class TextStream {
  public:
   // `tokenizer` must outlive the stream.
   TextStream(const tokenizer::Tokenizer& tokenizer, std::vector<std::string> stops)
       : decoder_(tokenizer, /*skip_special=*/true), filter_(std::move(stops)) {}
 
-  // The text that is certain with this token. An id without a token (a padding row of the model) has no text.
+  // The text that is certain with this token. An id without a token (a padding row of the model)
+  // has no text.
   std::string Append(int32_t id);
 
   // The rest. It may still end a stop string.

@@ -1,0 +1,59 @@
+#include "services/backbone/engine_metrics.h"
+
+#include "absl/time/time.h"
+
+namespace ccoe::services {
+
+void EngineMetrics::OnStep(int64_t rows, int64_t sequences, absl::Duration duration) {
+  metrics_.step_rows.Observe(static_cast<double>(rows));
+  metrics_.step_sequences.Observe(static_cast<double>(sequences));
+  metrics_.step_seconds.Observe(absl::ToDoubleSeconds(duration));
+}
+
+void EngineMetrics::OnSwap(const engine::SwapEvent& event) {
+  metrics_.swap_bytes_out.Increment(static_cast<double>(event.bytes_out));
+  metrics_.swap_bytes_in.Increment(static_cast<double>(event.bytes_in));
+  if (event.code != absl::StatusCode::kOk) {
+    metrics_.failed_swaps.Increment(event.code);
+    return;
+  }
+  metrics_.swap_seconds.Observe(absl::ToDoubleSeconds(event.round_trip));
+  metrics_.swap_expert_seconds.Observe(absl::ToDoubleSeconds(event.expert_time));
+}
+
+void EngineMetrics::OnFirstToken(absl::Duration since_submit) {
+  metrics_.first_token_seconds.Observe(absl::ToDoubleSeconds(since_submit));
+}
+
+void EngineMetrics::OnNextToken(absl::Duration since_previous) {
+  metrics_.inter_token_seconds.Observe(absl::ToDoubleSeconds(since_previous));
+}
+
+void EngineMetrics::OnPreemption() { metrics_.preemptions.Increment(); }
+
+void EngineMetrics::OnFinish(engine::FinishReason reason, const engine::Usage& usage) {
+  switch (reason) {
+    case engine::FinishReason::kStop:
+      metrics_.finished_stop.Increment();
+      break;
+    case engine::FinishReason::kLength:
+      metrics_.finished_length.Increment();
+      break;
+    case engine::FinishReason::kCancelled:
+    case engine::FinishReason::kError:
+      metrics_.finished_error.Increment();
+      break;
+  }
+  metrics_.queue_seconds.Observe(absl::ToDoubleSeconds(usage.queue_time));
+  metrics_.prompt_tokens.Increment(static_cast<double>(usage.prompt_tokens));
+  metrics_.generated_tokens.Increment(static_cast<double>(usage.generated_tokens));
+}
+
+void EngineMetrics::Sample(const engine::EngineLoad& load) {
+  metrics_.waiting_queries.Set(static_cast<double>(load.waiting));
+  metrics_.running_queries.Set(static_cast<double>(load.running));
+  metrics_.kv_used_tokens.Set(static_cast<double>(load.kv_tokens_used));
+  metrics_.kv_total_tokens.Set(static_cast<double>(load.kv_tokens_total));
+}
+
+}  // namespace ccoe::services

@@ -1,0 +1,140 @@
+#include "services/backbone/worker.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/exchange/grpc/grpc_link.h"
+#include "runtime/exchange/local/local_link.h"
+#include "runtime/model/hf_config.h"
+#include "runtime/telemetry/resident_bytes.h"
+#include "services/backbone/expert_heads.h"
+#include "services/common/model_identity.h"
+#include "services/expert/local_peers.h"
+
+namespace ccoe::services {
+namespace {
+
+constexpr absl::Duration kOpenLinkTimeout = absl::Seconds(5);
+// For the last messages of answers that are complete, in a drain.
+constexpr absl::Duration kLastMessages = absl::Seconds(1);
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BackboneWorker>> BackboneWorker::Create(
+    const BackboneWorkerOptions& options, const RoleEnvironment& environment) {
+  CCOE_CHECK(environment.team != nullptr && environment.channels != nullptr &&
+             environment.metrics != nullptr);
+  std::unique_ptr<BackboneWorker> worker(new BackboneWorker(options, environment));
+  CCOE_RETURN_IF_ERROR(worker->LoadModel());
+  CCOE_RETURN_IF_ERROR(worker->Serve());
+  CCOE_RETURN_IF_ERROR(worker->Register());
+  return worker;
+}
+
+BackboneWorker::~BackboneWorker() { Drain(absl::ZeroDuration()); }
+
+absl::Status BackboneWorker::LoadModel() {
+  environment_.Progress(absl::StrCat(options_.worker_id, ": model ", options_.model_folder));
+  int32_t layers = 0;  // all
+  if (options_.without_base_top) {
+    CCOE_ASSIGN_OR_RETURN(const model::ModelSpec spec, model::LoadModelSpec(options_.model_folder));
+    CCOE_ASSIGN_OR_RETURN(layers, LayersBelowExperts(spec, options_.bundle_folders));
+  }
+  CCOE_ASSIGN_OR_RETURN(loaded_, LoadBackbone(options_.model_folder, layers));
+  const model::ModelSpec& spec = loaded_.model.spec;
+  model_identity_ = ModelIdentity(spec);
+  fingerprints_.emplace(&spec, loaded_.weights.get());
+  LinkDirectoryOptions directory;
+  directory.open = [this](const std::string& address) { return OpenLink(address); };
+  directory.base_fingerprint = [this](int32_t first) { return fingerprints_->Below(first); };
+  directory.layer_count = spec.layer_count();
+  CCOE_ASSIGN_OR_RETURN(directory.own_heads, LoadExpertHeads(loaded_, options_.bundle_folders));
+  directory_ = std::make_unique<LinkDirectory>(std::move(directory));
+  metrics_ = std::make_unique<EngineMetrics>(&environment_.metrics->backbone(options_.worker_id));
+  engine::EngineOptions engine = options_.engine;
+  engine.observer = metrics_.get();
+  CCOE_ASSIGN_OR_RETURN(
+      engine_, engine::Engine::Create(loaded_.model, kernels::MakeCpuOps(environment_.team),
+                                      directory_.get(), engine));
+  sampler_ = environment_.metrics->AddSampler([this] { metrics_->Sample(engine_->Load()); });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLink(
+    const std::string& address) {
+  if (environment_.local_peers != nullptr) {
+    if (exchange::SwapHandler* handler = environment_.local_peers->Find(address)) {
+      return exchange::MakeLocalLink(handler);
+    }
+  }
+  CCOE_ASSIGN_OR_RETURN(auto channel, environment_.channels->Connect(address));
+  exchange::GrpcLinkOptions options;
+  options.name = absl::StrCat("grpc://", address);
+  options.worker_id = options_.worker_id;
+  options.model_fingerprint = model_identity_;
+  options.hidden_size = loaded_.model.spec.hidden_size;
+  options.wire_dtype = options_.engine.wire_dtype;
+  options.open_timeout = kOpenLinkTimeout;
+  return exchange::OpenGrpcLink(std::move(channel), options);
+}
+
+absl::Status BackboneWorker::Serve() {
+  queries_ = std::make_unique<LocalQueryEngine>(engine_.get());
+  service_ = std::make_unique<BackboneService>(queries_.get(), options_.service);
+  ServerOptions server;
+  server.listen = options_.serve.listen;
+  server.services = {{service_.get(), std::string(v1::Backbone::service_full_name())}};
+  server.in_process_name = options_.serve.in_process_name;
+  server.registry = environment_.in_process;
+  CCOE_ASSIGN_OR_RETURN(server_, ServerRunner::Start(std::move(server)));
+  address_ = AdvertisedAddress(options_.serve, server_->addresses());
+  return absl::OkStatus();
+}
+
+absl::Status BackboneWorker::Register() {
+  RegistrationOptions registration;
+  registration.connect = [this] { return environment_.channels->Connect(options_.router); };
+  registration.report = [this] { return Report(); };
+  registration.on_directive = [this](const v1::Directive& directive) {
+    directory_->Update(directive);
+  };
+  registration_ = std::make_unique<Registration>(std::move(registration));
+  CCOE_RETURN_IF_ERROR(Annotate(
+      registration_->WaitRegistered(options_.serve.register_timeout),
+      absl::StrCat(options_.worker_id, ": registering with the router at ", options_.router)));
+  server_->SetReady(true);
+  return absl::OkStatus();
+}
+
+v1::WorkerReport BackboneWorker::Report() const {
+  v1::WorkerReport report;
+  report.set_worker_id(options_.worker_id);
+  report.set_role(v1::WORKER_ROLE_BACKBONE);
+  report.set_address(address_);
+  report.set_model_fingerprint(model_identity_);
+  report.set_ready(!draining_.load());
+  const engine::EngineLoad load = engine_->Load();
+  v1::WorkerLoad* proto = report.mutable_load();
+  proto->set_waiting(load.waiting);
+  proto->set_running(load.running);
+  proto->set_kv_tokens_used(load.kv_tokens_used);
+  proto->set_kv_tokens_total(load.kv_tokens_total);
+  proto->set_resident_bytes(telemetry::ResidentBytes());
+  return report;
+}
+
+void BackboneWorker::Drain(absl::Duration grace) {
+  if (server_ == nullptr) return;
+  const absl::Time deadline = absl::Now() + grace;
+  if (!draining_.exchange(true) && registration_ != nullptr) registration_->ReportNow();
+  // Queries still need the directory while they run, so the registration goes after them.
+  const bool idle = engine_->Drain(deadline);
+  server_->Drain(idle ? kLastMessages : absl::ZeroDuration());
+  registration_.reset();
+}
+
+}  // namespace ccoe::services

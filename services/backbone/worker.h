@@ -1,0 +1,93 @@
+// A backbone worker: the engine over the shared layers, links to expert workers, the Backbone
+// service.
+#ifndef CCOE_SERVICES_BACKBONE_WORKER_H_
+#define CCOE_SERVICES_BACKBONE_WORKER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "ccoe/v1/control.pb.h"
+#include "runtime/engine/engine.h"
+#include "services/backbone/backbone_service.h"
+#include "services/backbone/engine_metrics.h"
+#include "services/backbone/link_directory.h"
+#include "services/backbone/load_backbone.h"
+#include "services/common/registration.h"
+#include "services/common/role_environment.h"
+#include "services/common/server_runner.h"
+
+namespace ccoe::services {
+
+struct BackboneWorkerOptions {
+  std::string worker_id = "backbone-0";  // unique in the cluster
+  std::string model_folder;
+  // Bundles of the experts, for those that bring their own norm or head, and for without_base_top.
+  // May be empty.
+  std::vector<std::string> bundle_folders;
+  // Hold only the layers that some expert needs below it: queries without expert are then refused.
+  // Needs bundle_folders.
+  bool without_base_top = false;
+  std::string router;  // address
+  ServeOptions serve;
+  engine::EngineOptions engine;
+  BackboneServiceOptions service;
+};
+
+// Thread-safe. Destruction cancels what runs.
+class BackboneWorker {
+ public:
+  // Loads, serves and registers; returns once the router knows the worker. Errors name the file,
+  // tensor, address or peer.
+  static absl::StatusOr<std::unique_ptr<BackboneWorker>> Create(
+      const BackboneWorkerOptions& options, const RoleEnvironment& environment);
+  ~BackboneWorker();
+
+  // Leaves the router's table, lets running queries end until `grace` is over, cancels the rest.
+  void Drain(absl::Duration grace);
+
+  // What others dial.
+  const std::string& address() const { return address_; }
+  // OK while the router hears the worker.
+  absl::Status status() const { return registration_->status(); }
+  engine::EngineLoad Load() const { return engine_->Load(); }
+
+ private:
+  BackboneWorker(const BackboneWorkerOptions& options, const RoleEnvironment& environment)
+      : options_(options), environment_(environment) {}
+
+  absl::Status LoadModel();
+  absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> OpenLink(const std::string& address);
+  absl::Status Serve();
+  absl::Status Register();
+  v1::WorkerReport Report() const;
+
+  const BackboneWorkerOptions options_;
+  const RoleEnvironment environment_;
+  std::string address_;
+  std::string model_identity_;
+  LoadedBackbone loaded_;
+  std::optional<BaseFingerprints> fingerprints_;  // of the directory's thread
+  std::atomic<bool> draining_ = false;
+  // In the order in which they need each other.
+  std::unique_ptr<EngineMetrics> metrics_;
+  std::unique_ptr<LinkDirectory> directory_;
+  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<telemetry::Metrics::Sampler> sampler_;
+  std::unique_ptr<QueryEngine> queries_;
+  std::unique_ptr<BackboneService> service_;
+  std::unique_ptr<ServerRunner> server_;
+  std::unique_ptr<Registration> registration_;
+};
+
+}  // namespace ccoe::services
+
+#endif  // CCOE_SERVICES_BACKBONE_WORKER_H_

@@ -1,0 +1,38 @@
+#include "services/cli/serving_flags.h"
+
+namespace ccoe::cli {
+
+void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags) {
+  engine::EngineOptions& engine = flags.engine;
+  AddFlag(command, "--kv-tokens", engine.kv_tokens,
+          "Capacity of the backbone's KV cache in tokens. Memory is used as it fills.")
+      ->check(CLI::PositiveNumber);
+  AddFlag(command, "--step-tokens", engine.max_step_tokens,
+          "Tokens that one step may hold: decoding sequences first, then prefill.")
+      ->check(CLI::PositiveNumber);
+  AddFlag(command, "--prefill-chunk", engine.max_prefill_chunk,
+          "Tokens of one prompt that one step may hold.")
+      ->check(CLI::PositiveNumber);
+  AddFlag(command, "--max-running", engine.max_running, "Queries that run at once.")
+      ->check(CLI::PositiveNumber);
+  AddFlag(command, "--max-waiting", engine.max_waiting,
+          "Queries that may wait for a place; one more is refused (RESOURCE_EXHAUSTED).")
+      ->check(CLI::NonNegativeNumber);
+  AddFlag(command, "--wire", flags.wire,
+          "Type of activations between backbone and expert workers: f32 is exact, bf16 halves the "
+          "bytes.")
+      ->check(CLI::IsMember({"f32", "bf16"}));
+}
+
+engine::EngineOptions ToEngineOptions(const ServingEngineFlags& flags) {
+  engine::EngineOptions options = flags.engine;
+  options.wire_dtype = flags.wire == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
+  return options;
+}
+
+void AddThreadsFlag(CLI::App* command, int& threads) {
+  AddFlag(command, "--threads", threads, "Threads that compute; 0: all cores.")
+      ->check(CLI::Range(0, 1024));
+}
+
+}  // namespace ccoe::cli

@@ -1,0 +1,26 @@
+// Flags of the parts of a cluster that `ccoe up` and the roles share.
+#ifndef CCOE_SERVICES_CLI_SERVING_FLAGS_H_
+#define CCOE_SERVICES_CLI_SERVING_FLAGS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "runtime/engine/engine_options.h"
+#include "services/cli/flags.h"
+
+namespace ccoe::cli {
+
+// --kv-tokens, --step-tokens, --prefill-chunk, --max-running, --max-waiting, --wire.
+struct ServingEngineFlags {
+  engine::EngineOptions engine;
+  std::string wire = "f32";
+};
+void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags);
+engine::EngineOptions ToEngineOptions(const ServingEngineFlags& flags);
+
+// --threads.
+void AddThreadsFlag(CLI::App* command, int& threads);
+
+}  // namespace ccoe::cli
+
+#endif  // CCOE_SERVICES_CLI_SERVING_FLAGS_H_

@@ -1,0 +1,33 @@
+// What `ccoe up` runs, in one process or in several.
+#ifndef CCOE_SERVICES_CLUSTER_CLUSTER_OPTIONS_H_
+#define CCOE_SERVICES_CLUSTER_CLUSTER_OPTIONS_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/time/time.h"
+#include "runtime/engine/engine_options.h"
+#include "services/cluster/model_layout.h"
+
+namespace ccoe::services {
+
+struct ClusterOptions {
+  ModelLayout model;
+  int expert_workers = 1;                 // 1 to 64; not used without experts
+  std::string listen = "127.0.0.1:8001";  // gRPC, for clients
+  std::string http = "127.0.0.1:8002";    // /metrics and /healthz
+  int threads = 0;                        // of a process's compute team; 0: all cores
+  int64_t expert_kv_tokens = 65536;       // KV capacity of each expert on each worker
+  int64_t max_queries = 256;              // at once, at the gateway
+  bool without_base_top =
+      false;  // leave the base's own top layers out: every query needs an expert
+  engine::EngineOptions engine;
+  absl::Duration start_timeout = absl::Minutes(10);  // until everything answers
+  // Told what is going on while the cluster starts, for people. Unset: nothing.
+  std::function<void(const std::string& what)> on_progress;
+};
+
+}  // namespace ccoe::services
+
+#endif  // CCOE_SERVICES_CLUSTER_CLUSTER_OPTIONS_H_

@@ -1,0 +1,128 @@
+#include "services/expert/worker.h"
+
+#include <cstdint>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/model/hf_config.h"
+#include "runtime/telemetry/resident_bytes.h"
+#include "services/common/model_identity.h"
+#include "services/expert/local_peers.h"
+#include "services/expert/runner_metrics.h"
+
+namespace ccoe::services {
+namespace {
+
+int64_t WeightBytes(const experts::ExpertRunner& runner, const ExpertRef& expert) {
+  for (const experts::ExpertLoad& load : runner.Load()) {
+    if (load.expert == expert) return load.weight_bytes;
+  }
+  return 0;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ExpertWorker>> ExpertWorker::Create(
+    const ExpertWorkerOptions& options, const RoleEnvironment& environment) {
+  CCOE_CHECK(environment.team != nullptr && environment.channels != nullptr &&
+             environment.metrics != nullptr);
+  if (options.bundle_folders.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.worker_id, ": expected at least one expert bundle, found none"));
+  }
+  std::unique_ptr<ExpertWorker> worker(new ExpertWorker(options, environment));
+  CCOE_RETURN_IF_ERROR(worker->LoadExperts());
+  CCOE_RETURN_IF_ERROR(worker->Serve());
+  CCOE_RETURN_IF_ERROR(worker->Register());
+  return worker;
+}
+
+ExpertWorker::~ExpertWorker() { Drain(absl::ZeroDuration()); }
+
+absl::Status ExpertWorker::LoadExperts() {
+  CCOE_ASSIGN_OR_RETURN(const model::ModelSpec spec, model::LoadModelSpec(options_.base_folder));
+  model_identity_ = ModelIdentity(spec);
+  CCOE_ASSIGN_OR_RETURN(
+      runner_,
+      experts::ExpertRunner::Create(spec, kernels::MakeCpuOps(environment_.team), options_.runner));
+  const auto add = [this](const experts::Bundle& bundle) {
+    environment_.Progress(
+        absl::StrCat(options_.worker_id, ": expert ", bundle.manifest.expert.ToString()));
+    CCOE_RETURN_IF_ERROR(runner_->AddExpert(bundle));
+    held_.push_back(HeldExpertOf(bundle.manifest, WeightBytes(*runner_, bundle.manifest.expert)));
+    return absl::OkStatus();
+  };
+  CCOE_RETURN_IF_ERROR(OpenBundles(spec, options_.base_folder, options_.bundle_folders, add));
+  sampler_ = environment_.metrics->AddSampler(
+      [runner = runner_.get(), &metrics = environment_.metrics->expert(options_.worker_id)] {
+        SampleRunner(runner->Load(), metrics);
+      });
+  return absl::OkStatus();
+}
+
+absl::Status ExpertWorker::Serve() {
+  ExchangeServiceOptions service;
+  service.worker_id = options_.worker_id;
+  service.epoch = static_cast<uint64_t>(absl::ToUnixMicros(absl::Now()));
+  service.model_fingerprint = model_identity_;
+  service_ = std::make_unique<ExchangeService>(runner_.get(), service);
+  ServerOptions server;
+  server.listen = options_.serve.listen;
+  server.services = {{service_.get(), std::string(v1::Exchange::service_full_name())}};
+  server.in_process_name = options_.serve.in_process_name;
+  server.registry = environment_.in_process;
+  server.on_drain = [this] { service_->CloseLinks(); };
+  CCOE_ASSIGN_OR_RETURN(server_, ServerRunner::Start(std::move(server)));
+  address_ = AdvertisedAddress(options_.serve, server_->addresses());
+  if (environment_.local_peers != nullptr) environment_.local_peers->Add(address_, runner_.get());
+  return absl::OkStatus();
+}
+
+absl::Status ExpertWorker::Register() {
+  RegistrationOptions registration;
+  registration.connect = [this] { return environment_.channels->Connect(options_.router); };
+  registration.report = [this] { return Report(); };
+  registration_ = std::make_unique<Registration>(std::move(registration));
+  CCOE_RETURN_IF_ERROR(Annotate(
+      registration_->WaitRegistered(options_.serve.register_timeout),
+      absl::StrCat(options_.worker_id, ": registering with the router at ", options_.router)));
+  server_->SetReady(true);
+  return absl::OkStatus();
+}
+
+v1::WorkerReport ExpertWorker::Report() const {
+  v1::WorkerReport report;
+  report.set_worker_id(options_.worker_id);
+  report.set_role(v1::WORKER_ROLE_EXPERT);
+  report.set_address(address_);
+  report.set_model_fingerprint(model_identity_);
+  report.set_ready(!draining_.load());
+  for (const v1::HeldExpert& held : held_) *report.add_experts() = held;
+  v1::WorkerLoad* load = report.mutable_load();
+  for (const experts::ExpertLoad& expert : runner_->Load()) {
+    load->set_waiting(load->waiting() + expert.waiting_rows);
+    load->set_kv_tokens_used(load->kv_tokens_used() + expert.kv_tokens_used);
+    load->set_kv_tokens_total(load->kv_tokens_total() + expert.kv_tokens_total);
+  }
+  load->set_resident_bytes(telemetry::ResidentBytes());
+  return report;
+}
+
+void ExpertWorker::Drain(absl::Duration grace) {
+  if (server_ == nullptr) return;
+  const absl::Time deadline = absl::Now() + grace;
+  const bool first = !draining_.exchange(true);
+  if (first && environment_.local_peers != nullptr) environment_.local_peers->Remove(address_);
+  if (first && registration_ != nullptr) registration_->ReportNow();
+  // Backbone workers hold a query's link until its end, so links that are still open may still be
+  // wanted.
+  while (service_->links() > 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(20));
+  registration_.reset();
+  server_->Drain(absl::ZeroDuration());
+}
+
+}  // namespace ccoe::services
