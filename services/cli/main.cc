@@ -1,4 +1,6 @@
 // The `ccoe` binary: the table of its subcommands, nothing else.
+#include "services/cli/ask.h"
+#include "services/cli/bench.h"
 #include "services/cli/chat.h"
 #include "services/cli/command.h"
 #include "services/cli/eval.h"
@@ -7,15 +9,17 @@
 #include "services/cli/role.h"
 #include "services/cli/route.h"
 #include "services/cli/score.h"
+#include "services/cli/status.h"
 #include "services/cli/tokenize.h"
 #include "services/cli/up.h"
 
 int main(int argc, char** argv) {
   static constexpr ccoe::cli::RegisterFunction kCommands[] = {
-      ccoe::cli::RegisterUp,       ccoe::cli::RegisterRouter,   ccoe::cli::RegisterGateway,
-      ccoe::cli::RegisterBackbone, ccoe::cli::RegisterExpert,   ccoe::cli::RegisterGenerate,
-      ccoe::cli::RegisterChat,     ccoe::cli::RegisterRoute,    ccoe::cli::RegisterEval,
-      ccoe::cli::RegisterScore,    ccoe::cli::RegisterTokenize, ccoe::cli::RegisterExperts,
+      ccoe::cli::RegisterUp,       ccoe::cli::RegisterRouter, ccoe::cli::RegisterGateway,
+      ccoe::cli::RegisterBackbone, ccoe::cli::RegisterExpert, ccoe::cli::RegisterGenerate,
+      ccoe::cli::RegisterChat,     ccoe::cli::RegisterAsk,    ccoe::cli::RegisterRoute,
+      ccoe::cli::RegisterStatus,   ccoe::cli::RegisterEval,   ccoe::cli::RegisterScore,
+      ccoe::cli::RegisterTokenize, ccoe::cli::RegisterBench,  ccoe::cli::RegisterExperts,
   };
   return ccoe::cli::RunCommandLine(argc, argv, kCommands);
 }
