@@ -1,0 +1,158 @@
+"""The client commands against a running cluster, and what they say when something is wrong."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+from tests.cluster import ccoe_process, golden
+
+RULES = """
+rules { name: "sums" expert: "math" keyword: "plus" }
+rules { name: "queries" expert: "sql" pattern: "(?i)select .* from" }
+"""
+
+
+def write(name, text):
+    folder = tempfile.mkdtemp(dir=os.environ.get("TEST_TMPDIR"))
+    with open(f"{folder}/{name}", "w", encoding="utf-8") as file:
+        file.write(text)
+    return f"{folder}/{name}"
+
+
+class CommandsTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.cluster = ccoe_process.Cluster(golden.up_flags("--rules", write("rules.textproto", RULES), "--expert-workers", "2"))
+        cls.cluster.__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.cluster.stop() == 0, cls.cluster.output()
+
+    def ccoe(self, *words, stdin=None):
+        return ccoe_process.run(list(words[:1]) + ["--server", self.cluster.grpc] + list(words[1:]), stdin)
+
+    def test_generate_streams_text_and_prints_json(self):
+        code, out, error = self.ccoe("generate", "--raw", "--temperature", "0", "--max-tokens", "8", "--ignore-eos", "--expert", "law", "Hello")
+        self.assertEqual(code, 0, error)
+        self.assertTrue(out.strip("\n"))
+        self.assertIn("law@1", error)
+        prompt = golden.prompts("ccoe/law")[0]
+        requests = write("requests.jsonl", json.dumps({"id": "a", "token_ids": prompt["ids"]}) + "\n")
+        code, out, error = self.ccoe("generate", "--requests", requests, "--temperature", "0", "--max-tokens", "32", "--ignore-eos",
+                                     "--expert", "law", "--json")
+        self.assertEqual(code, 0, error)
+        line = json.loads(out)
+        self.assertEqual(line["token_ids"], prompt["greedy_ids"])
+        self.assertEqual(line["finish_reason"], "length")
+
+    def test_stop_strings_end_the_answer_without_standing_in_it(self):
+        prompt = golden.prompts("ccoe/law")[1]
+        whole = prompt["greedy_text"]
+        stop = whole[3:6]
+        code, out, error = self.ccoe("generate", "--requests", write("r.jsonl", json.dumps({"id": "a", "token_ids": prompt["ids"]})),
+                                     "--temperature", "0", "--max-tokens", "32", "--ignore-eos", "--expert", "law", "--json", "--stop", stop)
+        self.assertEqual(code, 0, error)
+        line = json.loads(out)
+        self.assertEqual(line["text"], whole[:whole.index(stop)])
+        self.assertEqual(line["finish_reason"], "stop")
+
+    def test_route_says_where_and_why(self):
+        for words, expert, reason in ((["2 plus 2"], "math@1", "rule"), (["Select a From b"], "sql@1", "rule"),
+                                      (["hello"], "base", "default"), (["hello", "--expert", "law"], "law@1", "explicit")):
+            code, out, error = self.ccoe("route", "--json", *words)
+            self.assertEqual(code, 0, error)
+            line = json.loads(out)
+            self.assertEqual((line["expert"], line["reason"]), (expert, reason))
+            self.assertTrue(line["explanation"])
+        self.assertEqual(self.ccoe("route", "--expert", "nobody", "hello")[0], 1)
+
+    def test_status_lists_workers_and_experts(self):
+        code, out, error = self.ccoe("status", "--json")
+        self.assertEqual(code, 0, error)
+        status = json.loads(out)
+        self.assertEqual(len(status["workers"]), 3)
+        self.assertEqual({e["expert"]["name"] for e in status["experts"]}, set(golden.EXPERTS))
+        code, out, _ = self.ccoe("status")
+        self.assertEqual(code, 0)
+        self.assertIn("medical@1", out)
+
+    def test_chat_answers_each_line_and_knows_its_commands(self):
+        code, out, error = self.ccoe("chat", "--max-tokens", "4", "--temperature", "0", "--expert", "math", stdin="hi\n/expert base\nho\n/new\n/quit\n")
+        self.assertEqual(code, 0, error)
+        self.assertIn("[math@1", out)
+        self.assertIn("[base", out)
+
+    def test_eval_and_ask_score_answers(self):
+        question = {"id": "g1", "domain": "general", "question": "hi", "answer": "no model says this", "check": "exact"}
+        folder = os.path.dirname(write("general.jsonl", json.dumps(question) + "\n"))
+        code, out, error = self.ccoe("eval", "--questions", folder, "--json", "--max-tokens", "4")
+        self.assertEqual(code, 0, error)
+        self.assertEqual(json.loads(out)["general"]["base"]["n"], 1)
+        self.assertEqual(json.loads(out)["general"]["base"]["right"], 0)
+        code, out, error = self.ccoe("ask", "--questions", folder, "--max-tokens", "4")
+        self.assertEqual(code, 0, error)
+        self.assertIn("1 asked, 1 went to the right place, 0 answered rightly", out)
+
+
+class WithoutClusterTest(unittest.TestCase):
+    def test_a_missing_server_is_exit_code_3(self):
+        nobody = f"127.0.0.1:{ccoe_process.free_port()}"
+        for command in (["generate", "hi"], ["route", "hi"], ["status"], ["chat"]):
+            code, _, error = ccoe_process.run(command[:1] + ["--server", nobody, "--timeout", "20"] * (command[0] != "status")
+                                              + (["--server", nobody] if command[0] == "status" else []) + command[1:], stdin="")
+            self.assertEqual(code, 3, (command, error))
+            self.assertIn(nobody, error)
+
+    def test_up_explains_what_is_wrong_and_leaves_nothing_running(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            cases = [
+                (["--model", "nowhere"], "nowhere"),
+                (golden.up_flags("--listen", f"127.0.0.1:{port}"), str(port)),
+                (golden.up_flags("--http", f"127.0.0.1:{port}"), str(port)),
+                (golden.up_flags("--rules", write("bad.textproto", 'rules { name: "x" expert: "math" pattern: "(" }')), "x"),
+                (golden.up_flags("--rules", write("bad.textproto", "rules {\n nonsense: 1 }")), ":2:"),
+                (["--model", f"{golden.MODELS}/llama-gqa", "--experts", golden.bundles()], "fingerprint"),
+            ]
+            for flags, words in cases:
+                ports = [] if "--listen" in flags else ["--listen", f"127.0.0.1:{ccoe_process.free_port()}"]
+                ports += [] if "--http" in flags else ["--http", f"127.0.0.1:{ccoe_process.free_port()}"]
+                code, _, error = ccoe_process.run(["up"] + flags + ports)
+                self.assertEqual(code, 1, (flags, error))
+                self.assertIn(words, error)
+
+    def test_sigterm_lets_a_running_answer_end(self):
+        with ccoe_process.Cluster(golden.up_flags()) as cluster:
+            client = subprocess.Popen([ccoe_process.CCOE, "generate", "--server", cluster.grpc, "--raw", "--temperature", "0", "--max-tokens",
+                                       "200", "--ignore-eos", "--expert", "code", "--json", "Hello"], stdout=subprocess.PIPE, text=True)
+            until = time.monotonic() + 60
+            while "ccoe_engine_running_sequences 1" not in cluster.get("/metrics")[1] and client.poll() is None and time.monotonic() < until:
+                time.sleep(0.005)
+            cluster.process.send_signal(signal.SIGTERM)
+            out, _ = client.communicate(timeout=120)
+            self.assertEqual(client.returncode, 0)
+            self.assertEqual(len(json.loads(out)["token_ids"]), 200)
+            self.assertEqual(cluster.process.wait(60), 0)
+
+    def test_kill_minus_9_of_a_process_cluster_leaves_no_children(self):
+        with ccoe_process.Cluster(golden.up_flags("--processes")) as cluster:
+            children = subprocess.run(["pgrep", "-P", str(cluster.process.pid)], capture_output=True, text=True, check=False).stdout.split()
+            self.assertGreaterEqual(len(children), 4)
+            cluster.process.kill()
+            cluster.process.wait()
+            until = time.monotonic() + 20
+            while any(os.path.exists(f"/proc/{pid}") for pid in children) and time.monotonic() < until:
+                time.sleep(0.05)
+            self.assertFalse([pid for pid in children if os.path.exists(f"/proc/{pid}")])
+
+
+if __name__ == "__main__":
+    unittest.main()
