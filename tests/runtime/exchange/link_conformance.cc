@@ -389,12 +389,12 @@ TEST_P(LinkConformanceTest, CallbacksNeverRunInsideSwap) {
     absl::MutexLock lock(&users);
     link_->Swap(Header(1), kernels::F32Matrix(rows.data(), 1, 4), absl::Now() + kTestPatience,
                 [&](absl::StatusOr<SwapResult>) {
-                  absl::MutexLock lock(&users);
+                  { absl::MutexLock lock(&users); }
                   answered.Notify();
                 });
     link_->Swap(Header(1), kernels::F32Matrix(rows.data(), 1, 4), absl::Now() + kTestPatience,
                 [&](absl::StatusOr<SwapResult>) {
-                  absl::MutexLock lock(&users);
+                  { absl::MutexLock lock(&users); }
                   refused.Notify();
                 });
   }

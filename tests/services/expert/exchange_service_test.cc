@@ -1,0 +1,146 @@
+#include "services/expert/exchange_service.h"
+
+#include <memory>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/runtime/exchange/grpc/exchange_server.h"
+#include "tests/services/expert/exchange_client.h"
+#include "tests/testing/fake_swap_handler.h"
+
+namespace ccoe::services {
+namespace {
+
+using ::ccoe::testing::FakeSwapHandler;
+using ::testing::HasSubstr;
+
+constexpr int64_t kHidden = 4;
+
+class ExchangeServiceTest : public ::testing::Test {
+ protected:
+  void Start(ExchangeServiceOptions options = {}) {
+    options.worker_id = "expert-2";
+    options.epoch = 99;
+    service_ = std::make_unique<ExchangeService>(&handler_, options);
+    server_ = std::make_unique<exchange::ExchangeServer>(service_.get());
+  }
+  std::unique_ptr<ExchangeClient> Client() {
+    return std::make_unique<ExchangeClient>(server_->TcpChannel());
+  }
+
+  void ExpectRefused(const v1::OpenLink& open, grpc::StatusCode code, const char* message) {
+    auto client = Client();
+    client->Send(open);
+    const grpc::Status end = client->End();
+    EXPECT_EQ(end.error_code(), code) << end.error_message();
+    EXPECT_THAT(end.error_message(), HasSubstr(message));
+    EXPECT_TRUE(handler_.AwaitPeers(0));
+  }
+
+  FakeSwapHandler handler_{kHidden};
+  std::unique_ptr<ExchangeService> service_;
+  std::unique_ptr<exchange::ExchangeServer> server_;
+};
+
+TEST_F(ExchangeServiceTest, AcceptsAndSaysWhoItIsAndWhatItTakes) {
+  ExchangeServiceOptions options;
+  options.max_swaps_in_flight = 5;
+  options.limits.max_rows = 123;
+  Start(options);
+  auto client = Client();
+  client->Send(ExchangeClient::GoodOpen(kHidden));
+  const v1::OpenAccepted accepted = client->Read().accepted();
+  EXPECT_EQ(accepted.protocol_version(), exchange::kExchangeProtocolVersion);
+  EXPECT_EQ(accepted.worker_id(), "expert-2");
+  EXPECT_EQ(accepted.epoch(), 99);
+  EXPECT_EQ(accepted.max_swaps_in_flight(), 5);
+  EXPECT_EQ(accepted.max_rows(), 123);
+  EXPECT_GT(accepted.max_sequences(), 0);
+  EXPECT_EQ(service_->links(), 1);
+}
+
+TEST_F(ExchangeServiceTest, RefusesAnotherProtocolVersionNamingBoth) {
+  Start();
+  v1::OpenLink open = ExchangeClient::GoodOpen(kHidden);
+  open.set_protocol_version(7);
+  ExpectRefused(open, grpc::StatusCode::FAILED_PRECONDITION, "this worker speaks 1, the peer 7");
+}
+
+TEST_F(ExchangeServiceTest, RefusesAnotherModel) {
+  ExchangeServiceOptions options;
+  options.model_fingerprint = "aaaa";
+  Start(options);
+  v1::OpenLink open = ExchangeClient::GoodOpen(kHidden);
+  open.set_hidden_size(8);
+  ExpectRefused(open, grpc::StatusCode::FAILED_PRECONDITION,
+                "this worker's model has 4, the peer's 8");
+  open = ExchangeClient::GoodOpen(kHidden);
+  open.set_model_fingerprint("bbbb");
+  ExpectRefused(open, grpc::StatusCode::FAILED_PRECONDITION,
+                "this worker serves aaaa, the peer bbbb");
+  open.set_model_fingerprint(std::string(1000, 'x'));
+  ExpectRefused(open, grpc::StatusCode::INVALID_ARGUMENT, "at most 256 bytes");
+  open = ExchangeClient::GoodOpen(kHidden);
+  open.set_wire_dtype(v1::WIRE_DTYPE_UNSPECIFIED);
+  ExpectRefused(open, grpc::StatusCode::INVALID_ARGUMENT, "wire_dtype");
+}
+
+TEST_F(ExchangeServiceTest, BoundsTheNumberOfLinks) {
+  ExchangeServiceOptions options;
+  options.max_links = 1;
+  Start(options);
+  auto first = Client();
+  first->Send(ExchangeClient::GoodOpen(kHidden));
+  EXPECT_TRUE(first->Read().has_accepted());
+  auto second = Client();
+  second->Send(ExchangeClient::GoodOpen(kHidden));
+  const grpc::Status end = second->End();
+  EXPECT_EQ(end.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(end.error_message(), HasSubstr("1 links are open, at most 1"));
+}
+
+TEST_F(ExchangeServiceTest, APeerThatNeverSaysWhoItIsIsDropped) {
+  ExchangeServiceOptions options;
+  options.open_timeout = absl::Milliseconds(30);
+  Start(options);
+  auto client = Client();
+  EXPECT_FALSE(client->End().ok());
+  EXPECT_TRUE(handler_.AwaitPeers(0));
+}
+
+TEST_F(ExchangeServiceTest, CloseLinksEndsThemAndRefusesNewOnes) {
+  Start();
+  handler_.Hold();
+  auto client = Client();
+  client->Send(ExchangeClient::GoodOpen(kHidden));
+  EXPECT_TRUE(client->Read().has_accepted());
+  client->Send(ExchangeClient::GoodSwap(1, kHidden));
+  ASSERT_TRUE(handler_.AwaitEvents(1));
+  service_->CloseLinks();
+  EXPECT_FALSE(client->End().ok());
+  EXPECT_TRUE(handler_.AwaitPeers(0));
+  auto late = Client();
+  late->Send(ExchangeClient::GoodOpen(kHidden));
+  EXPECT_EQ(late->End().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(ExchangeServiceTest, APeerIsRemovedHoweverItsStreamEnds) {
+  Start();
+  handler_.Hold();
+  for (const bool abrupt : {false, true}) {
+    auto client = Client();
+    client->Send(ExchangeClient::GoodOpen(kHidden));
+    EXPECT_TRUE(client->Read().has_accepted());
+    client->Send(ExchangeClient::GoodSwap(1, kHidden));
+    ASSERT_TRUE(handler_.AwaitPeers(1));
+    if (abrupt) {
+      client->Cancel();
+    } else {
+      client->HalfClose();
+    }
+    EXPECT_TRUE(handler_.AwaitPeers(0));
+  }
+}
+
+}  // namespace
+}  // namespace ccoe::services
