@@ -1,0 +1,69 @@
+// The router's view of the cluster: who is there, who holds what, whom to send a query to.
+#ifndef CCOE_SERVICES_ROUTER_CLUSTER_H_
+#define CCOE_SERVICES_ROUTER_CLUSTER_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "ccoe/v1/control.pb.h"
+#include "ccoe/v1/routing.pb.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/ids.h"
+#include "runtime/telemetry/metrics.h"
+#include "services/router/placement.h"
+#include "services/router/worker_registry.h"
+
+namespace ccoe::services {
+
+// WorkerRegistry and Placement under one lock, and their metrics. Thread-safe.
+class Cluster {
+ public:
+  // `clock` and `metrics` outlive the cluster.
+  Cluster(const Clock* clock, const WorkerRegistryOptions& options,
+          telemetry::RouterMetrics* metrics);
+
+  // As WorkerRegistry. `changed` is set to whether the expert table changed.
+  absl::StatusOr<WorkerSession> Register(const v1::WorkerReport& report, bool* changed)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Report(WorkerSession session, const v1::WorkerReport& report, bool* changed)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Remove(WorkerSession session, bool* changed) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<WorkerSession> Expire(bool* changed) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  v1::Directive CurrentDirective() const ABSL_LOCKS_EXCLUDED(mutex_);
+  v1::ClusterStatus Status() const ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<v1::ExpertInfo> Experts() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // As Placement::Resolve.
+  absl::StatusOr<ExpertRef> Resolve(const ExpertRef& wanted) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // The ready backbone workers, least loaded first: fewest queries waiting, running or just sent,
+  // then the least part of the KV cache in use, then by id. The first is counted as getting a
+  // query. UNAVAILABLE where there is none, with a hint to retry.
+  absl::StatusOr<std::vector<v1::BackboneWorker>> TakeBackbones() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // OK while a backbone worker is ready.
+  absl::Status Health() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::Duration lease() const { return lease_; }
+
+ private:
+  // After every change of the registry. Whether the expert table changed.
+  bool Refresh() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<std::vector<const Worker*>> ReadyBackbones() const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  telemetry::RouterMetrics& metrics_;
+  const absl::Duration lease_;
+  mutable absl::Mutex mutex_;
+  WorkerRegistry registry_ ABSL_GUARDED_BY(mutex_);
+  Placement placement_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace ccoe::services
+
+#endif  // CCOE_SERVICES_ROUTER_CLUSTER_H_

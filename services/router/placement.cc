@@ -1,0 +1,96 @@
+#include "services/router/placement.h"
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "glog/logging.h"
+#include "google/protobuf/util/message_differencer.h"
+
+namespace ccoe::services {
+namespace {
+
+using Places = std::map<ExpertRef, v1::ExpertPlace>;
+
+bool IsPlaced(const Worker& worker, const std::string& model_fingerprint) {
+  const std::string& model = worker.report.model_fingerprint();
+  const bool same_model = model.empty() || model_fingerprint.empty() || model == model_fingerprint;
+  return worker.report.role() == v1::WORKER_ROLE_EXPERT && worker.ready() && same_model;
+}
+
+void Add(const Worker& worker, const v1::HeldExpert& held, Places* places) {
+  const ExpertRef ref{held.info().expert().name(), held.info().expert().version()};
+  const auto [found, fresh] = places->try_emplace(ref);
+  v1::ExpertPlace& place = found->second;
+  if (fresh) {
+    *place.mutable_info() = held.info();
+    place.set_base_fingerprint(held.base_fingerprint());
+  } else if (place.base_fingerprint() != held.base_fingerprint() ||
+             place.info().first_layer() != held.info().first_layer() ||
+             place.info().last_layer() != held.info().last_layer()) {
+    LOG_EVERY_N(WARNING, 100)
+        << "expert " << ref.ToString() << " on worker " << worker.report.worker_id()
+        << " has other layers or another base than on earlier workers: left out";
+    return;
+  }
+  place.add_addresses(worker.report.address());
+  place.mutable_info()->set_replicas(place.addresses_size());
+}
+
+bool Same(const Places& a, const Places& b) {
+  if (a.size() != b.size()) return false;
+  for (auto i = a.begin(), j = b.begin(); i != a.end(); ++i, ++j) {
+    if (!(i->first == j->first) ||
+        !google::protobuf::util::MessageDifferencer::Equals(i->second, j->second)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+bool Placement::Update(const std::map<std::string, Worker>& workers,
+                       const std::string& model_fingerprint) {
+  Places places;
+  for (const auto& [id, worker] : workers) {
+    if (!IsPlaced(worker, model_fingerprint)) continue;
+    for (const v1::HeldExpert& held : worker.report.experts()) Add(worker, held, &places);
+  }
+  if (Same(places, places_)) return false;
+  places_ = std::move(places);
+  ++epoch_;
+  return true;
+}
+
+absl::StatusOr<ExpertRef> Placement::Resolve(const ExpertRef& wanted) const {
+  if (wanted.version > 0) {
+    if (places_.contains(wanted)) return wanted;
+  } else {
+    // The last entry of the name is its newest version.
+    auto after = places_.upper_bound(ExpertRef{wanted.name, INT64_MAX});
+    if (after != places_.begin() && (--after)->first.name == wanted.name) return after->first;
+  }
+  std::vector<std::string> held;
+  for (const auto& [ref, place] : places_) held.push_back(ref.ToString());
+  return absl::NotFoundError(
+      absl::StrCat("expert \"", wanted.ToString(), "\": no ready worker holds it; there ",
+                   held.empty() ? "are none" : absl::StrCat("are ", absl::StrJoin(held, ", "))));
+}
+
+std::vector<v1::ExpertInfo> Placement::Experts() const {
+  std::vector<v1::ExpertInfo> experts;
+  for (const auto& [ref, place] : places_) experts.push_back(place.info());
+  return experts;
+}
+
+v1::Directive Placement::ToDirective(absl::Duration lease) const {
+  v1::Directive directive;
+  directive.set_epoch(epoch_);
+  directive.set_lease_seconds(absl::ToDoubleSeconds(lease));
+  for (const auto& [ref, place] : places_) *directive.add_experts() = place;
+  return directive;
+}
+
+}  // namespace ccoe::services

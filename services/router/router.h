@@ -1,0 +1,65 @@
+// The router's process: cluster, rules, services, server.
+#ifndef CCOE_SERVICES_ROUTER_ROUTER_H_
+#define CCOE_SERVICES_ROUTER_ROUTER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "runtime/base/clock.h"
+#include "runtime/routing/rules.h"
+#include "services/common/role_environment.h"
+#include "services/common/server_runner.h"
+#include "services/router/cluster.h"
+#include "services/router/control_service.h"
+#include "services/router/routing_service.h"
+
+namespace ccoe::services {
+
+struct RouterOptions {
+  // The gating rules (docs/routing.md). Empty: none, every query without a named expert goes to the
+  // base.
+  std::string rules_file;
+  ServeOptions serve;
+  // A worker that is silent for so long is forgotten. 0.1 s to 10 minutes.
+  absl::Duration lease = absl::Seconds(6);
+};
+
+// Thread-safe. Destruction ends all streams.
+class Router {
+ public:
+  // Errors: the rules' mistakes (INVALID_ARGUMENT, with lines), a lease out of range, the server's.
+  // `clock`, where given, outlives the router; null: the system's. Of `environment`, metrics and
+  // in_process are used.
+  static absl::StatusOr<std::unique_ptr<Router>> Create(const RouterOptions& options,
+                                                        const RoleEnvironment& environment,
+                                                        const Clock* clock = nullptr);
+
+  // Ends the workers' streams (they keep their last directive), then drains.
+  void Drain(absl::Duration grace) { server_->Drain(grace); }
+
+  // What others dial.
+  const std::string& address() const { return address_; }
+  const std::vector<std::string>& listening() const { return server_->addresses(); }
+
+  // OK while a backbone worker is ready for queries.
+  absl::Status status() const;
+
+ private:
+  Router(const RouterOptions& options, const RoleEnvironment& environment, const Clock* clock,
+         std::unique_ptr<const routing::Rules> rules);
+
+  const SystemClock system_clock_;
+  Cluster cluster_;
+  RoutingService routing_;
+  ControlService control_;
+  std::string address_;
+  std::unique_ptr<ServerRunner> server_;
+};
+
+}  // namespace ccoe::services
+
+#endif  // CCOE_SERVICES_ROUTER_ROUTER_H_

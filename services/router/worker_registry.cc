@@ -1,0 +1,167 @@
+#include "services/router/worker_registry.h"
+
+#include <set>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "runtime/base/ids.h"
+#include "runtime/base/status_macros.h"
+#include "services/common/address.h"
+#include "services/common/protocol_version.h"
+
+namespace ccoe::services {
+namespace {
+
+absl::Status CheckAddress(const std::string& address) {
+  if (address.size() > kMaxAddressBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("address: expected at most ", kMaxAddressBytes,
+                                                   " bytes, found ", address.size()));
+  }
+  if (IsInProcess(address)) return absl::OkStatus();
+  return ParseHostPort(address).status();
+}
+
+absl::Status CheckHeldExpert(const v1::HeldExpert& held) {
+  const v1::ExpertInfo& info = held.info();
+  const std::string name = info.expert().name();
+  CCOE_RETURN_IF_ERROR(ExpertRef::Parse(name).status());
+  if (name == "base") {
+    return absl::InvalidArgumentError(
+        "expert \"base\": the name means the base model's own layers");
+  }
+  if (info.expert().version() < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expert \"", name, "\": version: expected 1 or more, found ", info.expert().version()));
+  }
+  if (held.ByteSizeLong() > kMaxExpertInfoBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("expert \"", name, "\": expected at most ",
+                                                   kMaxExpertInfoBytes, " bytes about it, found ",
+                                                   held.ByteSizeLong()));
+  }
+  if (info.first_layer() < 0 || info.last_layer() <= info.first_layer()) {
+    return absl::InvalidArgumentError(absl::StrCat("expert \"", name, "\": layers [",
+                                                   info.first_layer(), ", ", info.last_layer(),
+                                                   ") are none"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckHeldExperts(const v1::WorkerReport& report) {
+  if (report.experts_size() > kMaxHeldExperts) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "held experts: expected at most ", kMaxHeldExperts, ", found ", report.experts_size()));
+  }
+  std::set<std::pair<std::string, int64_t>> seen;
+  for (const v1::HeldExpert& held : report.experts()) {
+    CCOE_RETURN_IF_ERROR(CheckHeldExpert(held));
+    const v1::Expert& expert = held.info().expert();
+    if (!seen.insert({expert.name(), expert.version()}).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("expert \"", expert.name(), "@", expert.version(), "\" is listed twice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status WorkerRegistry::CheckReport(const v1::WorkerReport& report) const {
+  if (report.protocol_version() != kProtocolVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("protocol version: the router speaks ", kProtocolVersion, ", the worker ",
+                     report.protocol_version(), "; run the same release everywhere"));
+  }
+  if (report.worker_id().empty() || report.worker_id().size() > kMaxWorkerIdBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("worker id: expected 1 to ", kMaxWorkerIdBytes,
+                                                   " bytes, found ", report.worker_id().size()));
+  }
+  if (report.role() != v1::WORKER_ROLE_BACKBONE && report.role() != v1::WORKER_ROLE_EXPERT) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("role: expected backbone or expert, found ", static_cast<int>(report.role())));
+  }
+  CCOE_RETURN_IF_ERROR(CheckAddress(report.address()));
+  const std::string& model = report.model_fingerprint();
+  if (model.size() > kMaxWorkerIdBytes) {
+    return absl::InvalidArgumentError("model fingerprint: longer than a digest");
+  }
+  if (!model_fingerprint_.empty() && !model.empty() && model != model_fingerprint_) {
+    return absl::FailedPreconditionError(absl::StrCat("model: the cluster serves ",
+                                                      absl::CEscape(model_fingerprint_),
+                                                      ", the worker ", absl::CEscape(model)));
+  }
+  return CheckHeldExperts(report);
+}
+
+absl::StatusOr<WorkerSession> WorkerRegistry::Register(const v1::WorkerReport& report) {
+  CCOE_RETURN_IF_ERROR(
+      Annotate(CheckReport(report),
+               absl::StrCat("worker \"",
+                            absl::CEscape(report.worker_id().substr(0, kMaxWorkerIdBytes)), "\"")));
+  const auto earlier = workers_.find(report.worker_id());
+  if (earlier == workers_.end() && static_cast<int>(workers_.size()) >= options_.max_workers) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the router knows ", workers_.size(), " workers and takes no more"));
+  }
+  if (earlier != workers_.end()) ids_.erase(earlier->second.session);
+  const WorkerSession session = next_session_++;
+  Worker& worker = workers_[report.worker_id()];
+  worker = Worker{report, session, clock_.Now(), 0};
+  ids_[session] = report.worker_id();
+  if (report.role() == v1::WORKER_ROLE_BACKBONE && model_fingerprint_.empty()) {
+    model_fingerprint_ = report.model_fingerprint();
+  }
+  return session;
+}
+
+absl::Status WorkerRegistry::Report(WorkerSession session, const v1::WorkerReport& report) {
+  const auto id = ids_.find(session);
+  if (id == ids_.end()) {
+    return absl::AbortedError("the worker's lease ran out, or it registered again elsewhere");
+  }
+  Worker& worker = workers_[id->second];
+  if (report.worker_id() != id->second || report.role() != worker.report.role() ||
+      report.model_fingerprint() != worker.report.model_fingerprint()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("worker \"", absl::CEscape(id->second),
+                     "\": id, role and model cannot change on a stream"));
+  }
+  CCOE_RETURN_IF_ERROR(
+      Annotate(CheckReport(report), absl::StrCat("worker \"", absl::CEscape(id->second), "\"")));
+  worker.report = report;
+  worker.last_report = clock_.Now();
+  worker.sent_since_report = 0;
+  return absl::OkStatus();
+}
+
+void WorkerRegistry::Remove(WorkerSession session) {
+  const auto id = ids_.find(session);
+  if (id == ids_.end()) return;
+  workers_.erase(id->second);
+  ids_.erase(id);
+  ForgetModelWithoutBackbone();
+}
+
+std::vector<WorkerSession> WorkerRegistry::Expire() {
+  std::vector<WorkerSession> expired;
+  const absl::Time oldest = clock_.Now() - options_.lease;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.last_report < oldest) expired.push_back(worker.session);
+  }
+  for (WorkerSession session : expired) Remove(session);
+  return expired;
+}
+
+void WorkerRegistry::CountSent(const std::string& worker_id) {
+  const auto found = workers_.find(worker_id);
+  if (found != workers_.end()) ++found->second.sent_since_report;
+}
+
+void WorkerRegistry::ForgetModelWithoutBackbone() {
+  for (const auto& [id, worker] : workers_) {
+    if (worker.report.role() == v1::WORKER_ROLE_BACKBONE) return;
+  }
+  model_fingerprint_.clear();
+}
+
+}  // namespace ccoe::services
