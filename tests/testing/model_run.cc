@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<ModelRun>> ModelRun::Open(const std::string& fold
 absl::StatusOr<std::unique_ptr<ModelRun>> ModelRun::Create(
     const model::ModelSpec& spec, std::shared_ptr<const model::Weights> base,
     const ModelRunOptions& options, std::shared_ptr<const model::Weights> expert,
-    int32_t expert_first) {
+    int32_t expert_first, int32_t expert_last) {
   auto run = std::unique_ptr<ModelRun>(new ModelRun(spec, options.threads));
   CCOE_ASSIGN_OR_RETURN(run->embedding_, model::TokenEmbedding::Create(spec, base));
   CCOE_ASSIGN_OR_RETURN(run->head_, model::LmHead::Create(spec, base, expert));
@@ -50,8 +50,10 @@ absl::StatusOr<std::unique_ptr<ModelRun>> ModelRun::Create(
     CCOE_RETURN_IF_ERROR(run->AddStage({0, last}, base));
     return run;
   }
-  CCOE_RETURN_IF_ERROR(run->AddStage({0, expert_first}, base));
-  CCOE_RETURN_IF_ERROR(run->AddStage({expert_first, last}, expert));
+  const int32_t end = expert_last < 0 ? last : expert_last;
+  if (expert_first > 0) CCOE_RETURN_IF_ERROR(run->AddStage({0, expert_first}, base));
+  CCOE_RETURN_IF_ERROR(run->AddStage({expert_first, end}, expert));
+  if (end < last) CCOE_RETURN_IF_ERROR(run->AddStage({end, last}, base));
   return run;
 }
 

@@ -35,13 +35,14 @@ struct ModelRunOptions {
 // One sequence over one model. Not thread-safe.
 class ModelRun {
  public:
-  // The layers below `expert_first` from `base`, those above from `expert` (null: all from `base`).
+  // The layers [expert_first, expert_last) from `expert` (null: all from `base`; -1: to the end),
+  // the others from `base`.
   // Each part has its own KV storage, as on separate workers. The block table names the pages in a
   // scrambled order.
   static absl::StatusOr<std::unique_ptr<ModelRun>> Create(
       const model::ModelSpec& spec, std::shared_ptr<const model::Weights> base,
       const ModelRunOptions& options, std::shared_ptr<const model::Weights> expert = nullptr,
-      int32_t expert_first = 0);
+      int32_t expert_first = 0, int32_t expert_last = -1);
   // Spec and weights of a checkpoint folder.
   static absl::StatusOr<std::unique_ptr<ModelRun>> Open(const std::string& folder,
                                                         const ModelRunOptions& options);

@@ -1,0 +1,131 @@
+#include "runtime/engine/admission.h"
+
+#include <memory>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/fake_link.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::engine {
+namespace {
+
+using ::ccoe::testing::FakeLink;
+using ::ccoe::testing::IsOk;
+using ::ccoe::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+AdmissionLimits Limits() {
+  AdmissionLimits limits;
+  limits.vocab_size = 100;
+  limits.context_tokens = 64;
+  limits.kv_tokens = 1000;
+  limits.layer_count = 8;
+  limits.held_layers = {0, 8};
+  return limits;
+}
+
+QueryOptions Query(int64_t tokens, int64_t max_tokens = 10) {
+  QueryOptions query;
+  query.prompt.assign(tokens, 7);
+  query.sampling.max_tokens = max_tokens;
+  return query;
+}
+
+TEST(AdmissionTest, MaxTokensAreCutToTheContext) {
+  ASSERT_OK_AND_ASSIGN(int64_t max_tokens, CheckQuery(Query(50), Limits()));
+  EXPECT_EQ(max_tokens, 10);
+  ASSERT_OK_AND_ASSIGN(max_tokens, CheckQuery(Query(50, 1000), Limits()));
+  EXPECT_EQ(max_tokens, 14);
+  ASSERT_OK_AND_ASSIGN(max_tokens, CheckQuery(Query(63, 1000), Limits()));
+  EXPECT_EQ(max_tokens, 1);
+}
+
+TEST(AdmissionTest, MaxTokensAreCutToTheKvCapacity) {
+  AdmissionLimits limits = Limits();
+  limits.kv_tokens = 20;
+  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens, CheckQuery(Query(18, 1000), limits));
+  EXPECT_EQ(max_tokens, 3);  // the last token needs no KV
+}
+
+TEST(AdmissionTest, PromptsThatDoNotFitAreRefusedWithLimitAndFound) {
+  EXPECT_THAT(CheckQuery(Query(0), Limits()),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found none")));
+  EXPECT_THAT(CheckQuery(Query(64), Limits()),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("at most 63"), HasSubstr("found 64"))));
+  AdmissionLimits limits = Limits();
+  limits.kv_tokens = 20;
+  EXPECT_THAT(CheckQuery(Query(21), limits),
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("20 tokens")));
+}
+
+TEST(AdmissionTest, IdsOutsideTheVocabularyAreRefused) {
+  QueryOptions query = Query(3);
+  query.prompt[1] = 100;
+  EXPECT_THAT(CheckQuery(query, Limits()),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("token 1"), HasSubstr("found 100"))));
+  query.prompt[1] = -1;
+  EXPECT_THAT(CheckQuery(query, Limits()), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(AdmissionTest, SamplingIsChecked) {
+  QueryOptions query = Query(3);
+  query.sampling.top_p = 2.0f;
+  EXPECT_THAT(CheckQuery(query, Limits()),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("top_p")));
+}
+
+TEST(AdmissionTest, ScoringAloneMayGenerateNothingAndFillTheContext) {
+  QueryOptions query = Query(64, 0);
+  EXPECT_THAT(CheckQuery(query, Limits()),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_tokens")));
+  query.prompt_logits = true;
+  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens, CheckQuery(query, Limits()));
+  EXPECT_EQ(max_tokens, 0);
+}
+
+TEST(AdmissionTest, LayersTheBackboneLacksAreNamed) {
+  AdmissionLimits limits = Limits();
+  EXPECT_THAT(CheckLayers(nullptr, limits), IsOk());
+  limits.held_layers = {0, 6};
+  EXPECT_THAT(CheckLayers(nullptr, limits),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("without expert"), HasSubstr("[0, 6) of 8"))));
+  ExpertBinding binding;
+  binding.link = std::make_shared<FakeLink>();
+  binding.layers = {6, 8};
+  EXPECT_THAT(CheckLayers(&binding, limits), IsOk());
+  binding.layers = {4, 8};
+  EXPECT_THAT(CheckLayers(&binding, limits), IsOk());
+  binding.layers = {7, 8};
+  EXPECT_THAT(CheckLayers(&binding, limits),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("[0, 7)")));
+  binding.layers = {2, 5};
+  EXPECT_THAT(CheckLayers(&binding, limits),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("[5, 8)")));
+}
+
+TEST(AdmissionTest, ABindingThatMakesNoSenseIsOurOwnFault) {
+  ExpertBinding binding;
+  binding.layers = {4, 9};
+  binding.link = std::make_shared<FakeLink>();
+  EXPECT_THAT(CheckLayers(&binding, Limits()), StatusIs(absl::StatusCode::kInternal));
+  binding.layers = {4, 8};
+  binding.link = nullptr;
+  EXPECT_THAT(CheckLayers(&binding, Limits()), StatusIs(absl::StatusCode::kInternal));
+}
+
+TEST(AdmissionTest, StopIdsAreTheQuerysAndTheModels) {
+  SamplingParams sampling;
+  sampling.stop_token_ids = {9, 2};
+  EXPECT_THAT(StopIds(sampling, {2, 3}), ElementsAre(2, 3, 9));
+  sampling.ignore_eos = true;
+  EXPECT_THAT(StopIds(sampling, {2, 3}), ElementsAre(2, 9));
+}
+
+}  // namespace
+}  // namespace ccoe::engine

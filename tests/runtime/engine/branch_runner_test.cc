@@ -1,0 +1,98 @@
+#include "runtime/engine/branch_runner.h"
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "tests/testing/engine_cluster.h"
+#include "tests/testing/golden_model.h"
+#include "tests/testing/model_run.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::engine {
+namespace {
+
+using ::ccoe::testing::GoldenBackbone;
+using ::ccoe::testing::GoldenFolder;
+using ::ccoe::testing::IsOk;
+using ::ccoe::testing::ModelRun;
+using ::testing::ElementsAre;
+
+const std::vector<int32_t> kIds = {507, 46, 77, 12, 300};
+
+class BranchRunnerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_OK_AND_ASSIGN(BackboneModel model, GoldenBackbone("ccoe/backbone"));
+    ASSERT_OK_AND_ASSIGN(runner_,
+                         BranchRunner::Create(std::move(model), kernels::MakeCpuOps(&team_), 4, 4));
+    ASSERT_OK_AND_ASSIGN(auto run, ModelRun::Open(GoldenFolder("ccoe/backbone"), {}));
+    ASSERT_OK_AND_ASSIGN(expected_, run->Feed(kIds));
+  }
+
+  model::RowBatch Batch() const {
+    model::RowBatch batch;
+    batch.sequences.push_back({0, static_cast<int64_t>(kIds.size()), 0, table_});
+    return batch;
+  }
+
+  ThreadTeam team_{1};
+  const std::vector<int32_t> table_ = {2, 0};
+  std::unique_ptr<BranchRunner> runner_;
+  ccoe::testing::RunOutput expected_;
+};
+
+TEST_F(BranchRunnerTest, LayersInPartsAndTheHeadGiveTheModelsLogits) {
+  ASSERT_OK(runner_->Embed(kIds));
+  ASSERT_OK(runner_->Run({0, 3}, Batch()));
+  ASSERT_OK(runner_->Run({3, 3}, Batch()));  // nothing to do
+  ASSERT_OK(runner_->Run({3, 8}, Batch()));
+  std::vector<float> logits;
+  ASSERT_OK(runner_->Logits(*runner_->model().head, std::vector<int32_t>{0, 1, 2, 3, 4}, logits));
+  EXPECT_EQ(logits, expected_.logits);
+  std::vector<float> last;
+  ASSERT_OK(runner_->Logits(*runner_->model().head, std::vector<int32_t>{4}, last));
+  EXPECT_EQ(last, std::vector<float>(logits.end() - runner_->vocab_size(), logits.end()));
+}
+
+TEST_F(BranchRunnerTest, LayerOutputsCanBeReadOnTheWay) {
+  const int64_t values = kIds.size() * runner_->hidden_size();
+  std::vector<std::vector<float>> planes;
+  const auto read = [&](int32_t) {
+    planes.emplace_back(values);
+    return runner_->Read(0, kIds.size(), planes.back().data());
+  };
+  ASSERT_OK(runner_->Embed(kIds));
+  ASSERT_OK(read(-1));
+  ASSERT_OK(runner_->Run({0, 8}, Batch(), read));
+  EXPECT_EQ(planes, expected_.hidden);
+}
+
+TEST_F(BranchRunnerTest, AnErrorOfTheReaderComesBack) {
+  ASSERT_OK(runner_->Embed(kIds));
+  EXPECT_THAT(runner_->Run({0, 2}, Batch(), [](int32_t) { return absl::InternalError("x"); }),
+              ccoe::testing::StatusIs(absl::StatusCode::kInternal));
+}
+
+TEST_F(BranchRunnerTest, KeepAndReadPickRows) {
+  const int64_t width = runner_->hidden_size();
+  std::vector<float> rows;
+  for (int r = 0; r < 4; ++r) rows.insert(rows.end(), width, static_cast<float>(r));
+  ASSERT_OK(runner_->Load(rows));
+  std::vector<float> picked;
+  ASSERT_OK(runner_->Read(std::vector<int32_t>{3, 1}, picked));
+  EXPECT_EQ(picked[0], 3.0f);
+  EXPECT_EQ(picked[width], 1.0f);
+  ASSERT_OK(runner_->Keep(std::vector<int32_t>{2, 3}));
+  ASSERT_OK(runner_->Read(std::vector<int32_t>{0, 1}, picked));
+  EXPECT_EQ(picked[0], 2.0f);
+  EXPECT_EQ(picked[width], 3.0f);
+}
+
+}  // namespace
+}  // namespace ccoe::engine

@@ -1,0 +1,94 @@
+#include "tests/testing/engine_cluster.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/exchange/local/local_link.h"
+#include "runtime/model/hf_config.h"
+#include "runtime/model/weights.h"
+#include "tests/testing/golden_model.h"
+
+namespace ccoe::testing {
+
+absl::StatusOr<engine::BackboneModel> GoldenBackbone(const std::string& name, int32_t held_layers) {
+  engine::BackboneModel backbone;
+  const std::string folder = GoldenFolder(name);
+  CCOE_ASSIGN_OR_RETURN(backbone.spec, model::LoadModelSpec(folder));
+  CCOE_ASSIGN_OR_RETURN(auto weights, model::Weights::Open(folder));
+  CCOE_ASSIGN_OR_RETURN(backbone.embedding, model::TokenEmbedding::Create(backbone.spec, weights));
+  const int32_t last = held_layers < 0 ? backbone.spec.layer_count() : held_layers;
+  CCOE_ASSIGN_OR_RETURN(backbone.decoder,
+                        model::Decoder::Create(backbone.spec, {0, last}, weights));
+  CCOE_ASSIGN_OR_RETURN(backbone.head, model::LmHead::Create(backbone.spec, weights));
+  return backbone;
+}
+
+absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> MapDirectory::Find(
+    const ExpertRef& expert) {
+  const auto found = bindings_.find(expert.name);
+  if (found == bindings_.end())
+    return absl::NotFoundError(absl::StrCat("no expert ", expert.ToString()));
+  return found->second;
+}
+
+void MapDirectory::Add(std::shared_ptr<const engine::ExpertBinding> binding) {
+  bindings_[binding->expert.name] = std::move(binding);
+}
+
+absl::StatusOr<std::unique_ptr<EngineCluster>> EngineCluster::Create(
+    const EngineClusterOptions& options) {
+  std::unique_ptr<EngineCluster> cluster(new EngineCluster());
+  cluster->team_ = std::make_unique<ThreadTeam>(1);
+  CCOE_ASSIGN_OR_RETURN(cluster->backbone_, GoldenBackbone("ccoe/backbone", options.held_layers));
+  for (int i = 0; i < options.expert_workers; ++i) {
+    CCOE_ASSIGN_OR_RETURN(
+        auto runner,
+        experts::ExpertRunner::Create(cluster->backbone_.spec,
+                                      kernels::MakeCpuOps(cluster->team_.get()), options.expert));
+    cluster->runners_.push_back(std::move(runner));
+    cluster->links_.push_back(
+        std::make_shared<FakeLink>(exchange::MakeLocalLink(cluster->runners_.back().get())));
+  }
+  CCOE_ASSIGN_OR_RETURN(
+      cluster->engine_,
+      engine::Engine::Create(cluster->backbone_, kernels::MakeCpuOps(cluster->team_.get()),
+                             &cluster->directory_, options.engine));
+  return cluster;
+}
+
+EngineCluster::~EngineCluster() {
+  engine_.reset();
+  for (const auto& link : links_) link->Close();
+}
+
+absl::Status EngineCluster::AddExpert(const std::string& name, const std::string& source,
+                                      model::LayerRange layers, int worker) {
+  experts::Bundle bundle;
+  bundle.folder = GoldenFolder(absl::StrCat("ccoe/", source));
+  bundle.manifest.expert = {name, 1};
+  bundle.manifest.layers = layers;
+  CCOE_ASSIGN_OR_RETURN(bundle.weights, model::Weights::Open(bundle.folder));
+  CCOE_RETURN_IF_ERROR(runners_[worker]->AddExpert(bundle));
+  auto binding = std::make_shared<engine::ExpertBinding>();
+  binding->expert = bundle.manifest.expert;
+  binding->layers = layers;
+  binding->link = links_[worker];
+  directory_.Add(std::move(binding));
+  return absl::OkStatus();
+}
+
+engine::QueryOptions GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
+                                 int64_t max_tokens) {
+  engine::QueryOptions query;
+  query.query_id = absl::StrCat("query for ", expert.empty() ? "the base" : expert);
+  query.prompt = prompt;
+  query.expert.name = expert;
+  query.sampling.temperature = 0.0f;
+  query.sampling.ignore_eos = true;
+  query.sampling.max_tokens = max_tokens;
+  return query;
+}
+
+}  // namespace ccoe::testing

@@ -1,0 +1,77 @@
+// An engine with real experts in one process: the golden backbone, expert runners on their threads,
+// a FakeLink before each of them.
+#ifndef CCOE_TESTS_TESTING_ENGINE_CLUSTER_H_
+#define CCOE_TESTS_TESTING_ENGINE_CLUSTER_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/base/parallel.h"
+#include "runtime/engine/engine.h"
+#include "runtime/experts/expert_runner.h"
+#include "tests/testing/fake_link.h"
+#include "tests/testing/recording_sink.h"
+
+namespace ccoe::testing {
+
+// The golden checkpoint `name` as a backbone that holds layers [0, held_layers); all with -1.
+absl::StatusOr<engine::BackboneModel> GoldenBackbone(const std::string& name,
+                                                     int32_t held_layers = -1);
+
+// Experts by name, all at version 1.
+class MapDirectory final : public engine::ExpertDirectory {
+ public:
+  absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> Find(
+      const ExpertRef& expert) override;
+  void Add(std::shared_ptr<const engine::ExpertBinding> binding);
+
+ private:
+  std::map<std::string, std::shared_ptr<const engine::ExpertBinding>> bindings_;
+};
+
+struct EngineClusterOptions {
+  engine::EngineOptions engine;
+  experts::ExpertRunnerOptions expert;
+  int expert_workers = 1;
+  int32_t held_layers = -1;  // of the backbone
+};
+
+class EngineCluster {
+ public:
+  // The ccoe/backbone of tests/golden, without experts yet.
+  static absl::StatusOr<std::unique_ptr<EngineCluster>> Create(const EngineClusterOptions& options);
+  // The engine goes first, then the links, then the runners.
+  ~EngineCluster();
+
+  // Layers `layers` of the golden checkpoint ccoe/`source` as expert `name`, on worker `worker`.
+  // Before the first query.
+  absl::Status AddExpert(const std::string& name, const std::string& source,
+                         model::LayerRange layers, int worker = 0);
+
+  engine::Engine& engine() { return *engine_; }
+  FakeLink& link(int worker = 0) { return *links_[worker]; }
+  MapDirectory& directory() { return directory_; }
+
+ private:
+  EngineCluster() = default;
+
+  std::unique_ptr<ThreadTeam> team_;
+  engine::BackboneModel backbone_;
+  std::vector<std::unique_ptr<experts::ExpertRunner>> runners_;
+  std::vector<std::shared_ptr<FakeLink>> links_;
+  MapDirectory directory_;
+  std::unique_ptr<engine::Engine> engine_;
+};
+
+// A greedy query that does not stop before `max_tokens`.
+engine::QueryOptions GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
+                                 int64_t max_tokens = 32);
+
+}  // namespace ccoe::testing
+
+#endif  // CCOE_TESTS_TESTING_ENGINE_CLUSTER_H_
