@@ -1,0 +1,170 @@
+#include "runtime/experts/extract.h"
+
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "runtime/base/file.h"
+#include "runtime/model/hf_config.h"
+#include "tests/testing/expect_close.h"
+#include "tests/testing/golden_model.h"
+#include "tests/testing/model_run.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
+
+namespace ccoe::experts {
+namespace {
+
+using ::testing::AllOf;
+using testing::GoldenFolder;
+using ::testing::HasSubstr;
+using testing::StatusIs;
+using testing::TempFolder;
+
+ExtractOptions Options(const std::string& name, const std::string& output) {
+  ExtractOptions options;
+  options.base_folder = GoldenFolder("ccoe/backbone");
+  options.tuned_folder = GoldenFolder("ccoe/" + name);
+  options.layers = {4, 8};
+  options.name = name;
+  options.output_folder = output;
+  return options;
+}
+
+// The golden backbone, opened once a test.
+class ExtractTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_OK_AND_ASSIGN(spec_, model::LoadModelSpec(GoldenFolder("ccoe/backbone")));
+    ASSERT_OK_AND_ASSIGN(base_, model::Weights::Open(GoldenFolder("ccoe/backbone")));
+  }
+
+  int EntriesInFolder() const {
+    int entries = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder_.path()))
+      ++entries;
+    return entries;
+  }
+
+  TempFolder folder_;
+  model::ModelSpec spec_;
+  std::shared_ptr<const model::Weights> base_;
+};
+
+TEST_F(ExtractTest, BackboneAndBundleGiveTheTunedCheckpointsLogits) {
+  for (const char* name : {"code", "math", "law", "sql", "medical"}) {
+    const std::string output = folder_ / name;
+    ASSERT_OK_AND_ASSIGN(const ExtractReport report, ExtractExpert(Options(name, output)));
+    ASSERT_OK_AND_ASSIGN(const Bundle bundle,
+                         OpenBundle(output, spec_, report.manifest.base_fingerprint));
+    ASSERT_OK_AND_ASSIGN(const auto golden, testing::LoadGolden("ccoe/" + std::string(name)));
+    for (const auto& prompt : golden.prompts) {
+      const auto make = [&] {
+        return testing::ModelRun::Create(spec_, base_, testing::ModelRunOptions{}, bundle.weights,
+                                         4);
+      };
+      ASSERT_OK_AND_ASSIGN(auto run, make());
+      ASSERT_OK_AND_ASSIGN(const auto out, run->FeedInChunks(prompt.ids, 16));
+      ASSERT_OK_AND_ASSIGN(const auto expected, golden.Array("logits." + prompt.id));
+      testing::ExpectClose(out.logits, expected, 1e-3, prompt.id);
+      ASSERT_OK_AND_ASSIGN(auto greedy_run, make());
+      ASSERT_OK_AND_ASSIGN(const auto greedy, greedy_run->Greedy(prompt.ids, 32));
+      EXPECT_EQ(greedy, prompt.greedy_ids) << name << " " << prompt.id;
+    }
+  }
+}
+
+TEST_F(ExtractTest, TheBundleHoldsTheTunedLayersByteForByteAndNothingElse) {
+  ASSERT_OK(ExtractExpert(Options("math", folder_ / "math")));
+  ASSERT_OK_AND_ASSIGN(const auto bundle, model::Weights::Open(folder_ / "math"));
+  ASSERT_OK_AND_ASSIGN(const auto tuned, model::Weights::Open(GoldenFolder("ccoe/math")));
+  EXPECT_EQ(bundle->Names().size(), 36u);
+  for (const std::string& name : bundle->Names()) {
+    ASSERT_OK_AND_ASSIGN(const model::TensorView found, bundle->Raw(name));
+    ASSERT_OK_AND_ASSIGN(const model::TensorView expected, tuned->Raw(name));
+    EXPECT_EQ(found.dtype, kernels::DType::kBF16);
+    EXPECT_EQ(found.shape, expected.shape);
+    EXPECT_EQ(std::memcmp(found.data, expected.data, expected.size_bytes), 0) << name;
+  }
+}
+
+TEST_F(ExtractTest, TheReportSaysWhatDriftedAndWhatTravels) {
+  ASSERT_OK_AND_ASSIGN(const ExtractReport report,
+                       ExtractExpert(Options("math", folder_ / "math")));
+  ASSERT_EQ(report.drift.size(), 11u);
+  for (size_t i = 0; i < report.drift.size(); ++i) {
+    const bool tuned = i >= 5 && i < 9;
+    EXPECT_EQ(report.drift[i].in_bundle, tuned) << report.drift[i].part;
+    EXPECT_EQ(report.drift[i].relative > 0.0, tuned) << report.drift[i].part;
+  }
+  EXPECT_EQ(report.drift[5].part, "layer 4");
+  EXPECT_GT(report.bundle_bytes, 200'000);
+  EXPECT_EQ(report.manifest.domain, "math");
+}
+
+TEST_F(ExtractTest, NormAndHeadTravelWhenAskedFor) {
+  ExtractOptions options = Options("math", folder_ / "math");
+  options.own_norm = true;
+  options.own_head = true;
+  ASSERT_OK_AND_ASSIGN(const ExtractReport report, ExtractExpert(options));
+  EXPECT_TRUE(report.manifest.owns_norm);
+  EXPECT_TRUE(report.drift[9].in_bundle);
+  EXPECT_TRUE(report.drift[10].in_bundle);
+  ASSERT_OK_AND_ASSIGN(const Bundle bundle,
+                       OpenBundle(folder_ / "math", spec_, report.manifest.base_fingerprint));
+  EXPECT_TRUE(bundle.weights->Has("lm_head.weight"));
+  EXPECT_TRUE(bundle.weights->Has("model.norm.weight"));
+}
+
+TEST_F(ExtractTest, AnotherShapeOfModelIsRefusedWithTheFirstDifference) {
+  ExtractOptions options = Options("math", folder_ / "x");
+  options.tuned_folder = GoldenFolder("llama-gqa");
+  EXPECT_THAT(ExtractExpert(options),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("llama-gqa/config.json"), HasSubstr("hidden 64"),
+                             HasSubstr("hidden 96"))));
+  EXPECT_EQ(EntriesInFolder(), 0);
+}
+
+TEST_F(ExtractTest, BadRequestsLeaveNothingBehind) {
+  const auto expect = [&](const ExtractOptions& options, absl::StatusCode code,
+                          const std::string& message) {
+    EXPECT_THAT(ExtractExpert(options), StatusIs(code, HasSubstr(message)));
+    EXPECT_EQ(EntriesInFolder(), 0);
+  };
+  ExtractOptions options = Options("math", folder_ / "x");
+  options.layers = {4, 9};
+  expect(options, absl::StatusCode::kInvalidArgument, "LAST <= 8, found 4:9");
+  options.layers = {4, 4};
+  expect(options, absl::StatusCode::kInvalidArgument, "found 4:4");
+  options = Options("math", folder_ / "x");
+  options.name = "no/slash";
+  expect(options, absl::StatusCode::kInvalidArgument, "no/slash");
+  options = Options("math", folder_ / "x");
+  options.version = 0;
+  expect(options, absl::StatusCode::kInvalidArgument, "");
+  options = Options("math", folder_ / "x");
+  options.description = "\xff";
+  expect(options, absl::StatusCode::kInvalidArgument, "expert.json");
+  options = Options("math", folder_ / "x");
+  options.tuned_folder = folder_ / "none";
+  expect(options, absl::StatusCode::kNotFound, "none/config.json");
+}
+
+TEST_F(ExtractTest, AFolderThatHoldsSomethingIsNotOverwritten) {
+  std::filesystem::create_directories(folder_ / "full");
+  ASSERT_OK(WriteFileAtomically(folder_ / "full/file", {"mine"}));
+  EXPECT_THAT(ExtractExpert(Options("math", folder_ / "full")),
+              StatusIs(absl::StatusCode::kAlreadyExists));
+  EXPECT_TRUE(FileExists(folder_ / "full/file"));
+  std::filesystem::create_directories(folder_ / "empty");
+  EXPECT_OK(ExtractExpert(Options("math", folder_ / "empty/")));
+  EXPECT_OK(ExtractExpert(Options("math", folder_ / "new/deep/bundle")));
+  EXPECT_TRUE(FileExists(folder_ / "new/deep/bundle/expert.json"));
+}
+
+}  // namespace
+}  // namespace ccoe::experts
