@@ -1,0 +1,104 @@
+#include "services/router/placement.h"
+
+#include <map>
+#include <string>
+
+#include "tests/services/router/worker_reports.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::services {
+namespace {
+
+using ::ccoe::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::map<std::string, Worker> WorkersOf(const std::vector<v1::WorkerReport>& reports) {
+  std::map<std::string, Worker> workers;
+  for (const v1::WorkerReport& report : reports) workers[report.worker_id()].report = report;
+  return workers;
+}
+
+TEST(PlacementTest, ListsWhoHoldsWhat) {
+  Placement placement;
+  v1::WorkerReport two = ExpertReport("e1", "law");
+  Hold("math", 1, &two);
+  EXPECT_TRUE(placement.Update(WorkersOf({BackboneReport("b0"), ExpertReport("e0", "math"), two}),
+                               "model-a"));
+  const v1::Directive directive = placement.ToDirective(absl::Seconds(6));
+  EXPECT_EQ(directive.epoch(), 1);
+  EXPECT_EQ(directive.lease_seconds(), 6.0);
+  ASSERT_EQ(directive.experts_size(), 2);
+  EXPECT_EQ(directive.experts(0).info().expert().name(), "law");
+  EXPECT_EQ(directive.experts(1).info().expert().name(), "math");
+  EXPECT_THAT(directive.experts(1).addresses(), ElementsAre("inproc:e0", "inproc:e1"));
+  EXPECT_EQ(directive.experts(1).info().replicas(), 2);
+  EXPECT_EQ(directive.experts(1).base_fingerprint(), "base-6");
+}
+
+TEST(PlacementTest, TheEpochRisesWithEveryChangeAndWithNothingElse) {
+  Placement placement;
+  EXPECT_FALSE(placement.Update({}, ""));
+  EXPECT_EQ(placement.epoch(), 0);
+  EXPECT_TRUE(placement.Update(WorkersOf({ExpertReport("e0", "math")}), ""));
+  v1::WorkerReport busy = ExpertReport("e0", "math");
+  busy.mutable_load()->set_running(9);
+  EXPECT_FALSE(placement.Update(WorkersOf({busy}), ""));
+  EXPECT_EQ(placement.epoch(), 1);
+  EXPECT_TRUE(placement.Update({}, ""));
+  EXPECT_EQ(placement.epoch(), 2);
+}
+
+TEST(PlacementTest, LeavesOutWorkersThatDrainOrServeAnotherModel) {
+  Placement placement;
+  v1::WorkerReport draining = ExpertReport("e0", "math");
+  draining.set_ready(false);
+  v1::WorkerReport foreign = ExpertReport("e1", "law");
+  foreign.set_model_fingerprint("model-b");
+  EXPECT_FALSE(placement.Update(WorkersOf({draining, foreign}), "model-a"));
+}
+
+TEST(PlacementTest, LeavesOutACopyWithAnotherBaseOrOtherLayers) {
+  Placement placement;
+  v1::WorkerReport other_base = ExpertReport("e1", "math");
+  other_base.mutable_experts(0)->set_base_fingerprint("base-7");
+  v1::WorkerReport other_layers = ExpertReport("e2", "math");
+  other_layers.mutable_experts(0)->mutable_info()->set_first_layer(5);
+  EXPECT_TRUE(placement.Update(WorkersOf({ExpertReport("e0", "math"), other_base, other_layers}),
+                               "model-a"));
+  EXPECT_THAT(placement.ToDirective(absl::Seconds(1)).experts(0).addresses(),
+              ElementsAre("inproc:e0"));
+}
+
+TEST(PlacementTest, ResolvesToTheNewestVersionOrTheNamedOne) {
+  Placement placement;
+  placement.Update(WorkersOf({ExpertReport("e0", "math", 2), ExpertReport("e1", "math", 10),
+                              ExpertReport("e2", "mathx", 11)}),
+                   "");
+  ASSERT_OK_AND_ASSIGN(const ExpertRef newest, placement.Resolve({"math", 0}));
+  EXPECT_EQ(newest, (ExpertRef{"math", 10}));
+  ASSERT_OK_AND_ASSIGN(const ExpertRef named, placement.Resolve({"math", 2}));
+  EXPECT_EQ(named, (ExpertRef{"math", 2}));
+  EXPECT_THAT(placement.Resolve({"math", 3}), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(PlacementTest, SaysWhatThereIsWhereAnExpertIsMissing) {
+  Placement placement;
+  EXPECT_THAT(placement.Resolve({"tax", 0}),
+              StatusIs(absl::StatusCode::kNotFound, AllOf(HasSubstr("tax"), HasSubstr("none"))));
+  placement.Update(WorkersOf({ExpertReport("e0", "math", 2), ExpertReport("e1", "law")}), "");
+  EXPECT_THAT(placement.Resolve({"tax", 0}),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("law@1, math@2")));
+}
+
+TEST(PlacementTest, ListsExpertsForClients) {
+  Placement placement;
+  placement.Update(WorkersOf({ExpertReport("e0", "math"), ExpertReport("e1", "math")}), "");
+  const std::vector<v1::ExpertInfo> experts = placement.Experts();
+  ASSERT_EQ(experts.size(), 1u);
+  EXPECT_EQ(experts[0].replicas(), 2);
+}
+
+}  // namespace
+}  // namespace ccoe::services
