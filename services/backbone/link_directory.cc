@@ -145,7 +145,7 @@ absl::Status LinkDirectory::CheckFits(const v1::ExpertPlace& place) const {
   if (info.owns_head() && options_.own_heads.count(expert) == 0) {
     return absl::FailedPreconditionError(
         "it brings its own norm or head, which this backbone worker needs its bundle for: "
-        "expected one in the folder of --experts, found none");
+        "expected it among those given with --bundle, found none");
   }
   CCOE_ASSIGN_OR_RETURN(const std::string own, options_.base_fingerprint(info.first_layer()));
   if (own != place.base_fingerprint()) {

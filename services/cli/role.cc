@@ -21,7 +21,7 @@ namespace {
 // Where a role is reached, and where it reaches the router.
 struct PlaceFlags {
   std::string listen;
-  std::string advertise;
+  std::string advertise = {};
   std::string router = "127.0.0.1:8100";
   double register_timeout_seconds = 30;
 };
@@ -158,7 +158,7 @@ void RegisterRouter(CLI::App& app, CommandContext& context) {
   auto flags = std::make_shared<RouterFlags>();
   CLI::App* command =
       AddCommand(app, context, "router", "Runs a cluster's router: who is there, who answers what.",
-                 [flags] { return RunRouter(*flags); });
+                 [flags] { return AsServerFailure(RunRouter(*flags)); });
   AddListenFlag(command, flags->place.listen);
   AddFlag(command, "--rules", flags->rules,
           "Routing rules (text form of ccoe.v1.RoutingRules). Default: none.");
@@ -172,7 +172,7 @@ void RegisterGateway(CLI::App& app, CommandContext& context) {
   auto flags = std::make_shared<GatewayFlags>();
   CLI::App* command =
       AddCommand(app, context, "gateway", "Runs a cluster's gateway: what clients talk to.",
-                 [flags] { return RunGateway(*flags); });
+                 [flags] { return AsServerFailure(RunGateway(*flags)); });
   AddFlag(command, "--model", flags->model,
           "Folder with the model's tokenizer and config.json; no weights are read.")
       ->required();
@@ -190,7 +190,7 @@ void RegisterBackbone(CLI::App& app, CommandContext& context) {
   auto flags = std::make_shared<BackboneFlags>();
   CLI::App* command = AddCommand(app, context, "backbone",
                                  "Runs a backbone worker: the layers that all experts share.",
-                                 [flags] { return RunBackbone(*flags); });
+                                 [flags] { return AsServerFailure(RunBackbone(*flags)); });
   AddFlag(command, "--id", flags->id, "The worker's name, unique in the cluster.");
   AddFlag(command, "--model", flags->model, "The base model's folder.")->required();
   AddFlag(command, "--bundle", flags->bundles,
@@ -208,7 +208,7 @@ void RegisterExpert(CLI::App& app, CommandContext& context) {
   auto flags = std::make_shared<ExpertFlags>();
   CLI::App* command =
       AddCommand(app, context, "expert", "Runs an expert worker: the layers of some experts.",
-                 [flags] { return RunExpert(*flags); });
+                 [flags] { return AsServerFailure(RunExpert(*flags)); });
   AddFlag(command, "--id", flags->id, "The worker's name, unique in the cluster.");
   AddFlag(command, "--model", flags->model,
           "The base model's folder: config.json; with its weights the bundles are checked against "

@@ -81,4 +81,9 @@ absl::Status ServerProcess::Health() {
   return health_();
 }
 
+absl::Status AsServerFailure(const absl::Status& status) {
+  if (!absl::IsUnavailable(status)) return status;
+  return absl::FailedPreconditionError(status.message());
+}
+
 }  // namespace ccoe::cli

@@ -79,6 +79,10 @@ class ServerProcess {
   std::unique_ptr<services::HttpEndpoints> http_;
 };
 
+// A server's own failure, for its exit code: UNAVAILABLE (a port in use) means elsewhere that a
+// client finds no server.
+absl::Status AsServerFailure(const absl::Status& status);
+
 }  // namespace ccoe::cli
 
 #endif  // CCOE_SERVICES_CLI_SERVER_PROCESS_H_

@@ -112,7 +112,7 @@ void RegisterUp(CLI::App& app, CommandContext& context) {
   auto flags = std::make_shared<UpFlags>();
   CLI::App* command =
       AddCommand(app, context, "up", "Serves a model with its experts on this machine.",
-                 [flags] { return Up(*flags); });
+                 [flags] { return AsServerFailure(Up(*flags)); });
   AddFlag(command, "--model", flags->model,
           "Model folder: a checkpoint, or a folder with base/, experts/ and routing.textproto.")
       ->required();

@@ -1,0 +1,253 @@
+#include "services/backbone/link_directory.h"
+
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::services {
+namespace {
+
+using ::ccoe::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// What the links of one test have in common.
+struct Network {
+  absl::Mutex mutex;
+  std::map<std::string, int> opened ABSL_GUARDED_BY(mutex);       // by address
+  std::map<std::string, int> closed ABSL_GUARDED_BY(mutex);
+  std::map<std::string, absl::Status> faults ABSL_GUARDED_BY(mutex);  // refuse to open, break what is open
+
+  void Break(const std::string& address) {
+    absl::MutexLock lock(&mutex);
+    faults[address] = absl::UnavailableError("cable cut");
+  }
+  void Mend(const std::string& address) {
+    absl::MutexLock lock(&mutex);
+    faults.erase(address);
+  }
+  absl::Status Fault(const std::string& address) {
+    absl::MutexLock lock(&mutex);
+    const auto it = faults.find(address);
+    return it == faults.end() ? absl::OkStatus() : it->second;
+  }
+};
+
+// A link that carries nothing.
+class StillLink final : public exchange::ActivationLink {
+ public:
+  StillLink(Network* network, std::string address)
+      : network_(*network), address_(std::move(address)) {
+    absl::MutexLock lock(&network_.mutex);
+    ++network_.opened[address_];
+  }
+  ~StillLink() override {
+    absl::MutexLock lock(&network_.mutex);
+    ++network_.closed[address_];
+  }
+  void Swap(const exchange::StepHeader&, kernels::ConstMatrix, absl::Time,
+            exchange::SwapCallback done) override {
+    done(absl::UnimplementedError("nothing"));
+  }
+  void ReleaseSequence(uint64_t) override {}
+  absl::Status Health() const override { return network_.Fault(address_); }
+  void Close() override {}
+  std::string Name() const override { return address_; }
+
+ private:
+  Network& network_;
+  const std::string address_;
+};
+
+class LinkDirectoryTest : public ::testing::Test {
+ protected:
+  LinkDirectoryTest() {
+    LinkDirectoryOptions options;
+    options.open = [this](const std::string& address)
+        -> absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> {
+      if (absl::Status fault = network_.Fault(address); !fault.ok()) return fault;
+      return std::make_unique<StillLink>(&network_, address);
+    };
+    options.base_fingerprint = [](int32_t first) { return absl::StrCat("base-", first); };
+    options.layer_count = 8;
+    options.retry = absl::Milliseconds(5);
+    directory_ = std::make_unique<LinkDirectory>(std::move(options));
+  }
+
+  static v1::ExpertPlace* Add(v1::Directive& directive, const std::string& name, int64_t version,
+                              const std::vector<std::string>& addresses) {
+    v1::ExpertPlace* place = directive.add_experts();
+    place->mutable_info()->mutable_expert()->set_name(name);
+    place->mutable_info()->mutable_expert()->set_version(version);
+    place->mutable_info()->set_first_layer(6);
+    place->mutable_info()->set_last_layer(8);
+    place->set_base_fingerprint("base-6");
+    for (const std::string& address : addresses) place->add_addresses(address);
+    return place;
+  }
+
+  // Finds the expert once it is there.
+  std::shared_ptr<const engine::ExpertBinding> Await(const ExpertRef& expert) {
+    const absl::Time deadline = absl::Now() + absl::Minutes(1);
+    absl::Status last;
+    while (absl::Now() < deadline) {
+      auto binding = directory_->Find(expert);
+      if (binding.ok()) return *binding;
+      last = binding.status();
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    ADD_FAILURE() << last;
+    return nullptr;
+  }
+
+  absl::Status AwaitStatus(const ExpertRef& expert, absl::StatusCode code,
+                           const std::string& message) {
+    const absl::Time deadline = absl::Now() + absl::Minutes(1);
+    absl::Status last;
+    while (absl::Now() < deadline) {
+      last = directory_->Find(expert).status();
+      if (last.code() == code && HasPart(last, message)) return absl::OkStatus();
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    return last.ok() ? absl::UnknownError("it was found") : last;
+  }
+
+  static bool HasPart(const absl::Status& status, const std::string& part) {
+    return std::string(status.message()).find(part) != std::string::npos;
+  }
+
+  bool AwaitClosed(const std::string& address, int count) {
+    absl::MutexLock lock(&network_.mutex);
+    const auto closed = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(network_.mutex) {
+      return network_.closed[address] >= count;
+    };
+    return network_.mutex.AwaitWithTimeout(absl::Condition(&closed), absl::Minutes(1));
+  }
+
+  Network network_;
+  std::unique_ptr<LinkDirectory> directory_;
+};
+
+TEST_F(LinkDirectoryTest, FindsTheVersionAskedForOrTheNewest) {
+  v1::Directive directive;
+  Add(directive, "math", 2, {"b"});
+  Add(directive, "math", 10, {"a"});
+  Add(directive, "matheux", 11, {"a"});
+  directory_->Update(directive);
+  EXPECT_EQ(Await({"math", 2})->link->Name(), "b");
+  const auto newest = Await({"math", 0});
+  EXPECT_EQ(newest->expert, (ExpertRef{"math", 10}));
+  EXPECT_EQ(newest->layers, (model::LayerRange{6, 8}));
+}
+
+TEST_F(LinkDirectoryTest, NamesTheExpertsThereAreForAnUnknownOne) {
+  EXPECT_THAT(directory_->Find({"law", 1}),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("there are: none")));
+  v1::Directive directive;
+  Add(directive, "math", 2, {"a"});
+  directory_->Update(directive);
+  EXPECT_THAT(directory_->Find({"law", 1}),
+              StatusIs(absl::StatusCode::kNotFound,
+                       AllOf(HasSubstr("\"law@1\""), HasSubstr("math@2"))));
+}
+
+TEST_F(LinkDirectoryTest, SpreadsQueriesOverReplicasByWhatTheyCarry) {
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a", "b"});
+  directory_->Update(directive);
+  Await({"math", 1});
+  std::vector<std::shared_ptr<const engine::ExpertBinding>> running;
+  std::map<std::string, int> queries;
+  while (queries["a"] == 0 || queries["b"] == 0) {  // until both links are open
+    running.push_back(Await({"math", 1}));
+    ++queries[running.back()->link->Name()];
+  }
+  for (int i = 0; i < 200; ++i) {
+    running.push_back(Await({"math", 1}));
+    ++queries[running.back()->link->Name()];
+  }
+  EXPECT_LE(std::abs(queries["a"] - queries["b"]), 1);
+  // Where queries end, new ones go.
+  for (auto& binding : running) {
+    if (binding->link->Name() == "a") binding.reset();
+  }
+  EXPECT_EQ(Await({"math", 1})->link->Name(), "a");
+}
+
+TEST_F(LinkDirectoryTest, OneLinkServesAllExpertsOfAWorker) {
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a"});
+  Add(directive, "law", 1, {"a"});
+  directory_->Update(directive);
+  EXPECT_EQ(Await({"math", 1})->link, Await({"law", 1})->link);
+}
+
+TEST_F(LinkDirectoryTest, SaysWhyNoLinkWorksAndTriesAgain) {
+  network_.Break("a");
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a"});
+  directory_->Update(directive);
+  EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kUnavailable, "a: cable cut"));
+  network_.Mend("a");
+  EXPECT_NE(Await({"math", 1}), nullptr);
+}
+
+TEST_F(LinkDirectoryTest, ReplacesALinkThatBroke) {
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a"});
+  directory_->Update(directive);
+  std::shared_ptr<const engine::ExpertBinding> before = Await({"math", 1});
+  network_.Break("a");
+  EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kUnavailable, "cable cut"));
+  network_.Mend("a");
+  const auto after = Await({"math", 1});
+  EXPECT_NE(after->link, before->link);
+  before.reset();
+  EXPECT_TRUE(AwaitClosed("a", 1));
+}
+
+TEST_F(LinkDirectoryTest, ClosesALinkOfAWorkerThatLeftAfterItsLastQuery) {
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a"});
+  directory_->Update(directive);
+  std::shared_ptr<const engine::ExpertBinding> running = Await({"math", 1});
+  directory_->Update(v1::Directive());
+  EXPECT_THAT(directory_->Find({"math", 1}), StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_EQ(running->link->Name(), "a");
+  running.reset();
+  EXPECT_TRUE(AwaitClosed("a", 1));
+}
+
+TEST_F(LinkDirectoryTest, RefusesAnExpertOfAnotherBase) {
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a"})->set_base_fingerprint("other");
+  directory_->Update(directive);
+  EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kFailedPrecondition, "found other"));
+}
+
+TEST_F(LinkDirectoryTest, RefusesAnExpertWithLayersThatTheModelHasNot) {
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a"})->mutable_info()->set_last_layer(9);
+  directory_->Update(directive);
+  EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kFailedPrecondition, "[0, 8)"));
+}
+
+TEST_F(LinkDirectoryTest, RefusesAnExpertWhoseHeadItDoesNotHave) {
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a"})->mutable_info()->set_owns_head(true);
+  directory_->Update(directive);
+  EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kFailedPrecondition, "--bundle"));
+}
+
+}  // namespace
+}  // namespace ccoe::services

@@ -1,0 +1,39 @@
+#include "services/cli/serving_flags.h"
+
+#include "gtest/gtest.h"
+
+namespace ccoe::cli {
+namespace {
+
+TEST(ServingFlagsTest, FlagsBecomeEngineOptions) {
+  CLI::App app("test");
+  CLI::App* command = app.add_subcommand("serve");
+  ServingEngineFlags flags;
+  int threads = 0;
+  AddServingEngineFlags(command, flags);
+  AddThreadsFlag(command, threads);
+  app.parse("serve --kv-tokens 100 --step-tokens 20 --prefill-chunk 10 --max-running 3 "
+            "--max-waiting 0 --wire bf16 --threads 2");
+  const engine::EngineOptions options = ToEngineOptions(flags);
+  EXPECT_EQ(options.kv_tokens, 100);
+  EXPECT_EQ(options.max_step_tokens, 20);
+  EXPECT_EQ(options.max_prefill_chunk, 10);
+  EXPECT_EQ(options.max_running, 3);
+  EXPECT_EQ(options.max_waiting, 0);
+  EXPECT_EQ(options.wire_dtype, kernels::DType::kBF16);
+  EXPECT_EQ(threads, 2);
+}
+
+TEST(ServingFlagsTest, DefaultsAreTheEngines) {
+  CLI::App app("test");
+  CLI::App* command = app.add_subcommand("serve");
+  ServingEngineFlags flags;
+  AddServingEngineFlags(command, flags);
+  app.parse("serve");
+  const engine::EngineOptions options = ToEngineOptions(flags);
+  EXPECT_EQ(options.kv_tokens, engine::EngineOptions().kv_tokens);
+  EXPECT_EQ(options.wire_dtype, kernels::DType::kF32);
+}
+
+}  // namespace
+}  // namespace ccoe::cli

@@ -1,0 +1,136 @@
+#include "services/gateway/prepared_query.h"
+
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "tests/testing/golden_model.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::services {
+namespace {
+
+using ::ccoe::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class PreparedQueryTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_OK_AND_ASSIGN(model_, ModelText::Load(testing::GoldenFolder("ccoe/backbone")));
+    request_.set_text("Hello");
+  }
+
+  void ExpectRefused(const std::string& first, const std::string& second = "") {
+    EXPECT_THAT(PrepareQuery(request_, *model_).status(),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr(first), HasSubstr(second))));
+  }
+
+  std::unique_ptr<ModelText> model_;
+  v1::GenerateRequest request_;
+};
+
+TEST_F(PreparedQueryTest, TextIsTokenizedAndRouted) {
+  request_.set_expert("math@2");
+  request_.add_stop("\n");
+  ASSERT_OK_AND_ASSIGN(const PreparedQuery query, PrepareQuery(request_, *model_));
+  const auto golden = testing::ReadGoldenPrompts("ccoe/backbone");
+  EXPECT_EQ(golden[0].id, "short");
+  EXPECT_THAT(golden[0].ids, ::testing::ElementsAreArray(query.backbone.prompt().begin(),
+                                                         query.backbone.prompt().end()));
+  EXPECT_EQ(query.route.text(), "Hello");
+  EXPECT_EQ(query.route.expert(), "math@2");
+  EXPECT_EQ(query.route.prompt_tokens(), query.backbone.prompt_size());
+  EXPECT_EQ(query.stops.size(), 1u);
+}
+
+TEST_F(PreparedQueryTest, EachQueryWithoutAnIdGetsItsOwn) {
+  ASSERT_OK_AND_ASSIGN(const PreparedQuery first, PrepareQuery(request_, *model_));
+  ASSERT_OK_AND_ASSIGN(const PreparedQuery second, PrepareQuery(request_, *model_));
+  EXPECT_FALSE(first.route.request_id().empty());
+  EXPECT_NE(first.route.request_id(), second.route.request_id());
+  EXPECT_EQ(first.route.request_id(), first.backbone.request_id());
+}
+
+TEST_F(PreparedQueryTest, TokenIdsAreTakenAsTheyAreAndNotRoutedByText) {
+  for (int32_t id : {1, 2, 3}) request_.mutable_token_ids()->add_ids(id);
+  ASSERT_OK_AND_ASSIGN(const PreparedQuery query, PrepareQuery(request_, *model_));
+  EXPECT_EQ(query.backbone.prompt_size(), 3);
+  EXPECT_EQ(query.route.text(), "");
+}
+
+TEST_F(PreparedQueryTest, RefusesWhatIsNoInput) {
+  request_.clear_input();
+  ExpectRefused("input", "found none");
+  request_.set_text("");
+  request_.mutable_token_ids();
+  ExpectRefused("prompt", "found 0");
+  request_.mutable_token_ids()->add_ids(-1);
+  ExpectRefused("token_ids[0]", "found -1");
+  request_.mutable_token_ids()->set_ids(0, 1 << 20);
+  ExpectRefused("token_ids[0]", "expected 0 to");
+}
+
+TEST_F(PreparedQueryTest, RefusesInvalidUtf8) {
+  request_.set_text("ab\xFF");
+  ExpectRefused("text", "UTF-8");
+}
+
+TEST_F(PreparedQueryTest, RefusesAPromptLongerThanTheContext) {
+  for (int64_t i = 0; i < model_->spec().max_positions; ++i) {
+    request_.mutable_token_ids()->add_ids(1);
+  }
+  ExpectRefused("prompt", "context");
+  request_.mutable_token_ids()->mutable_ids()->RemoveLast();
+  EXPECT_OK(PrepareQuery(request_, *model_));
+}
+
+TEST_F(PreparedQueryTest, RefusesBadChats) {
+  request_.mutable_chat();
+  ExpectRefused("chat", "found 0");
+  request_.mutable_chat()->add_messages()->set_role("wizard");
+  ExpectRefused("chat.messages[0].role", "wizard");
+}
+
+TEST_F(PreparedQueryTest, RefusesSamplingOutOfRange) {
+  request_.mutable_sampling()->set_temperature(std::numeric_limits<float>::quiet_NaN());
+  ExpectRefused("sampling", "temperature");
+  request_.mutable_sampling()->set_temperature(1);
+  request_.mutable_sampling()->set_max_tokens(0);
+  ExpectRefused("sampling", "max_tokens");
+}
+
+TEST_F(PreparedQueryTest, RefusesTooManyOrTooLongStops) {
+  for (int i = 0; i < 17; ++i) request_.add_stop("x");
+  ExpectRefused("stop", "found 17");
+  request_.clear_stop();
+  request_.add_stop("");
+  ExpectRefused("stop[0]", "found 0");
+  request_.set_stop(0, std::string(257, 'x'));
+  ExpectRefused("stop[0]", "found 257");
+}
+
+TEST_F(PreparedQueryTest, RefusesBadNames) {
+  request_.set_expert("no such name!");
+  ExpectRefused("expert");
+  request_.set_expert("math@0");
+  ExpectRefused("expert");
+  request_.set_expert("base");
+  EXPECT_OK(PrepareQuery(request_, *model_));
+  request_.set_tenant(std::string(129, 't'));
+  ExpectRefused("tenant", "found 129");
+  request_.clear_tenant();
+  request_.set_request_id(std::string(129, 'r'));
+  ExpectRefused("request_id", "found 129");
+}
+
+TEST(RoutedPartTest, CutsLongTextsAtTheEndOfACharacter) {
+  EXPECT_EQ(RoutedPart("short"), "short");
+  const std::string text = std::string((64 << 10) - 1, 'x') + "東";
+  EXPECT_EQ(RoutedPart(text), std::string((64 << 10) - 1, 'x'));
+}
+
+}  // namespace
+}  // namespace ccoe::services
