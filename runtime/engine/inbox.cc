@@ -1,9 +1,12 @@
 #include "runtime/engine/inbox.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "runtime/base/retry_hint.h"
 
 namespace ccoe::engine {
 namespace {
@@ -20,9 +23,12 @@ absl::StatusOr<uint64_t> Inbox::Submit(SequenceInit init) {
   if (draining_ || events_.stop)
     return absl::UnavailableError("this engine is draining; ask another worker");
   if (waiting_ + static_cast<int64_t>(events_.submissions.size()) >= max_waiting_) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the admission queue is full (", max_waiting_, " queries wait); retry in about ",
-        absl::ToInt64Milliseconds(RetryHint()), " ms"));
+    const std::string hint_ms = absl::StrCat(absl::ToInt64Milliseconds(RetryHint()));
+    absl::Status full = absl::ResourceExhaustedError(
+        absl::StrCat("the admission queue is full (", max_waiting_,
+                     " queries wait); retry in about ", hint_ms, " ms"));
+    full.SetPayload(kRetryAfterPayload, absl::Cord(hint_ms));
+    return full;
   }
   init.handle = ++last_handle_;
   init.seed =

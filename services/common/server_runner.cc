@@ -13,6 +13,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "services/common/address.h"
+#include "services/common/parse_errors.h"
 
 namespace ccoe::services {
 namespace {
@@ -76,6 +77,9 @@ absl::StatusOr<std::unique_ptr<ServerRunner>> ServerRunner::Start(ServerOptions 
   grpc::ServerBuilder builder;
   SetLimits(options, &builder);
   builder.SetOption(std::make_unique<ReflectionOption>(WantsReflection(options, addresses)));
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(MakeParseErrorInterceptor());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   for (const NamedService& named : options.services) builder.RegisterService(named.service);
   std::vector<int> ports(addresses.size(), 0);
   for (size_t i = 0; i < addresses.size(); ++i) {

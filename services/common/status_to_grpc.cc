@@ -8,11 +8,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "runtime/base/retry_hint.h"
 
 namespace ccoe::services {
 namespace {
 
-constexpr char kRetryAfterPayload[] = "ccoe/retry-after-ms";
 constexpr int64_t kLongestRetryMs = 3600 * 1000;
 
 bool IsContinuationByte(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }

@@ -4,16 +4,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "services/backbone/expert_heads.h"
 #include "services/common/status_to_grpc.h"
-#include "services/common/stubs.h"
 #include "services/router/router.h"
-#include "tests/testing/golden_bundles.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
-#include "tests/testing/temp_folder.h"
 
 namespace ccoe::services {
 namespace {
@@ -101,21 +96,6 @@ TEST_F(BackboneWorkerTest, NamesAMissingModel) {
   options_.model_folder = "/no/such/model";
   EXPECT_THAT(BackboneWorker::Create(options_, environment_).status(),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("/no/such/model")));
-}
-
-TEST(ExpertHeadsTest, LayersBelowSuffixExpertsAreEnough) {
-  testing::TempFolder folder;
-  ASSERT_OK_AND_ASSIGN(const auto bundles,
-                       testing::ExtractGoldenBundles(folder.path(), {"math", "law"}));
-  ASSERT_OK_AND_ASSIGN(const LoadedBackbone base,
-                       LoadBackbone(testing::GoldenFolder("ccoe/backbone")));
-  ASSERT_OK_AND_ASSIGN(const int32_t layers, LayersBelowExperts(base.model.spec, bundles));
-  EXPECT_EQ(layers, 4);
-  EXPECT_THAT(LayersBelowExperts(base.model.spec, {}).status(),
-              StatusIs(absl::StatusCode::kInvalidArgument));
-  // These bring no head.
-  ASSERT_OK_AND_ASSIGN(const auto heads, LoadExpertHeads(base, bundles));
-  EXPECT_TRUE(heads.empty());
 }
 
 }  // namespace
