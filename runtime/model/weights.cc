@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -64,16 +63,16 @@ absl::StatusOr<std::shared_ptr<const Weights>> Weights::Open(const std::string& 
         absl::StrCat(folder, ": expected model.safetensors or model.safetensors.index.json"));
   }
   CCOE_ASSIGN_OR_RETURN(const auto shard_of, ReadIndex(index));
-  std::set<std::string> shards;
-  for (const auto& [name, shard] : shard_of) shards.insert(shard);
-  for (const std::string& shard : shards)
-    CCOE_RETURN_IF_ERROR(weights->AddFile(absl::StrCat(folder, "/", shard)));
-  for (const auto& file : weights->files_) {
-    for (const auto& [name, shard] : shard_of) {
-      if (file->path() == absl::StrCat(folder, "/", shard) && file->tensors().count(name) == 0) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            file->path(), ": tensor ", name, " is missing, which ", index, " says is there"));
-      }
+  std::map<std::string, std::vector<std::string>> names_of;
+  for (const auto& [name, shard] : shard_of) names_of[shard].push_back(name);
+  for (const auto& [shard, names] : names_of) {
+    const std::string path = absl::StrCat(folder, "/", shard);
+    CCOE_RETURN_IF_ERROR(weights->AddFile(path));
+    const auto& held = weights->files_.back()->tensors();
+    for (const std::string& name : names) {
+      if (held.count(name) > 0) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": tensor ", name, " is missing, which ", index, " says is there"));
     }
   }
   return weights;

@@ -1,12 +1,12 @@
 // Every dense golden checkpoint, layer by layer, against the reference implementation's numbers.
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "runtime/model/hf_config.h"
 #include "runtime/model/weights.h"
+#include "tests/testing/expect_close.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/model_run.h"
 #include "tests/testing/status_matchers.h"
@@ -14,33 +14,18 @@
 namespace ccoe::model {
 namespace {
 
+using testing::ExpectClose;
 using testing::GoldenModel;
 using testing::GoldenPrompt;
 using testing::ModelRun;
 using testing::ModelRunOptions;
 using testing::RunOutput;
 
-constexpr float kTolerance = 1e-3f;
+constexpr double kTolerance = 1e-3;
 
 const char* const kModels[] = {"llama-gqa",     "llama3-rope-tied", "mistral-swa", "qwen2-tied",
                                "ccoe/backbone", "ccoe/code",        "ccoe/math",   "ccoe/law",
                                "ccoe/sql",      "ccoe/medical"};
-
-// Names the worst element where it is too far away.
-void ExpectClose(const std::vector<float>& found, const std::vector<float>& expected,
-                 const std::string& what) {
-  ASSERT_EQ(found.size(), expected.size()) << what;
-  size_t worst = 0;
-  const auto distance = [&](size_t i) {
-    const float d = std::fabs(found[i] - expected[i]);
-    return std::isnan(d) ? INFINITY : d;
-  };
-  for (size_t i = 0; i < found.size(); ++i) {
-    if (distance(i) > distance(worst)) worst = i;
-  }
-  EXPECT_LE(distance(worst), kTolerance) << what << ": element " << worst << ": expected "
-                                         << expected[worst] << ", found " << found[worst];
-}
 
 class GoldenLogitsTest : public ::testing::TestWithParam<const char*> {};
 
@@ -50,7 +35,7 @@ TEST_P(GoldenLogitsTest, LogitsOfEveryPromptMatchTheReference) {
     ASSERT_OK_AND_ASSIGN(auto run, ModelRun::Open(golden.folder, ModelRunOptions{}));
     ASSERT_OK_AND_ASSIGN(const RunOutput out, run->Feed(prompt.ids));
     ASSERT_OK_AND_ASSIGN(const auto expected, golden.Array("logits." + prompt.id));
-    ExpectClose(out.logits, expected, prompt.id);
+    ExpectClose(out.logits, expected, kTolerance, prompt.id);
   }
 }
 
@@ -65,10 +50,10 @@ TEST_P(GoldenLogitsTest, HiddenStatesOfEveryLayerMatchTheReference) {
   for (size_t i = 0; i < out.hidden.size(); ++i) {
     const std::string name = "hidden." + std::to_string(i);
     ASSERT_OK_AND_ASSIGN(const auto expected, golden.Array(name));
-    ExpectClose(out.hidden[i], expected, name);
+    ExpectClose(out.hidden[i], expected, kTolerance, name);
   }
   ASSERT_OK_AND_ASSIGN(const auto expected, golden.Array("hidden.final_norm"));
-  ExpectClose(out.normed, expected, "hidden.final_norm");
+  ExpectClose(out.normed, expected, kTolerance, "hidden.final_norm");
 }
 
 TEST_P(GoldenLogitsTest, GreedyContinuationsThroughTheCacheMatchTheReference) {
