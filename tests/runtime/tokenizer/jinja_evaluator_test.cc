@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
 
-absl::StatusOr<std::string> Run(const std::string& source, JinjaLimits limits = {}) {
+absl::StatusOr<std::string> RunTemplate(const std::string& source, JinjaLimits limits = {}) {
   auto tokens = LexJinja(source);
   if (!tokens.ok()) return tokens.status();
   auto body = ParseJinja(*std::move(tokens));
@@ -25,36 +25,38 @@ absl::StatusOr<std::string> Run(const std::string& source, JinjaLimits limits = 
 
 TEST(JinjaEvaluatorTest, SeesItsVariables) {
   ASSERT_OK_AND_ASSIGN(const std::string text,
-                       Run("{{ name }}{% for i in range(2) %}{{ i }}{% endfor %}"));
+                       RunTemplate("{{ name }}{% for i in range(2) %}{{ i }}{% endfor %}"));
   EXPECT_EQ(text, "x01");
 }
 
 TEST(JinjaEvaluatorTest, NamesTheLineOfAnError) {
-  EXPECT_THAT(Run("a\n{{ 1 + name }}"), StatusIs(kInvalid, HasSubstr("line 2: operator +")));
-  EXPECT_THAT(Run("{% set name.x = 1 %}"), StatusIs(kInvalid, HasSubstr("not a namespace")));
-  EXPECT_THAT(Run("{% for a, b in [1] %}{% endfor %}"),
+  EXPECT_THAT(RunTemplate("a\n{{ 1 + name }}"),
+              StatusIs(kInvalid, HasSubstr("line 2: operator +")));
+  EXPECT_THAT(RunTemplate("{% set name.x = 1 %}"),
+              StatusIs(kInvalid, HasSubstr("not a namespace")));
+  EXPECT_THAT(RunTemplate("{% for a, b in [1] %}{% endfor %}"),
               StatusIs(kInvalid, HasSubstr("expected 2 values")));
-  EXPECT_THAT(Run("{{ name() }}"),
+  EXPECT_THAT(RunTemplate("{{ name() }}"),
               StatusIs(kInvalid, HasSubstr("expected a function, found a string")));
-  EXPECT_THAT(Run("{{ open() }}"),
+  EXPECT_THAT(RunTemplate("{{ open() }}"),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("function 'open'")));
-  EXPECT_THAT(Run("{{ {1: 2} }}"), StatusIs(kInvalid, HasSubstr("a dict's key")));
+  EXPECT_THAT(RunTemplate("{{ {1: 2} }}"), StatusIs(kInvalid, HasSubstr("a dict's key")));
 }
 
 TEST(JinjaEvaluatorTest, StopsAtItsLimits) {
   const auto code = absl::StatusCode::kResourceExhausted;
   JinjaLimits limits;
   limits.max_output_bytes = 10;
-  EXPECT_THAT(Run("{{ name ~ '0123456789' }}", limits),
+  EXPECT_THAT(RunTemplate("{{ name ~ '0123456789' }}", limits),
               StatusIs(code, HasSubstr("more than 10 bytes")));
   const std::string loop = "{% for i in range(100000) %}";
-  EXPECT_THAT(Run(loop + loop + "{% endfor %}{% endfor %}"),
+  EXPECT_THAT(RunTemplate(loop + loop + "{% endfor %}{% endfor %}"),
               StatusIs(code, HasSubstr("too many steps")));
   // Doubling a text or a list in each step.
   const std::string start = "{% set ns = namespace(t='xx', l=[1]) %}{% for i in range(100) %}";
-  EXPECT_THAT(Run(start + "{% set ns.t = ns.t + ns.t %}{% endfor %}"), StatusIs(code));
-  EXPECT_FALSE(Run(start + "{% set ns.l = ns.l + ns.l %}{% endfor %}").ok());
-  EXPECT_FALSE(Run(start + "{% set ns.l = [ns.l, ns.l] %}{% endfor %}").ok());
+  EXPECT_THAT(RunTemplate(start + "{% set ns.t = ns.t + ns.t %}{% endfor %}"), StatusIs(code));
+  EXPECT_FALSE(RunTemplate(start + "{% set ns.l = ns.l + ns.l %}{% endfor %}").ok());
+  EXPECT_FALSE(RunTemplate(start + "{% set ns.l = [ns.l, ns.l] %}{% endfor %}").ok());
 }
 
 }  // namespace
