@@ -1,15 +1,15 @@
 // Dot products vectorised along K. Every output element has one vector accumulator that runs over
-// all of K in steps of one vector, then one fixed tree adds its lanes; so tiles, blocks, packing
-// and tasks may be cut anyhow without changing a bit of any element. Where K is cut into blocks for
-// the caches, accumulators are stored and loaded whole.
+// all of K in steps of one vector, then one fixed tree adds its lanes; so tiles, row blocks and
+// tasks may be cut anyhow without changing a bit of any element.
 //
-// Few rows: weights are widened in registers, once a use. More rows: a block of weights is widened
-// into f32 panels that stay in the caches and meet all row panels.
+// Weights are read in place and widened in registers, once for each register tile. bf16 is widened
+// two vectors at a time, the elements at even places by a shift and those at odd places by a mask,
+// so x is packed in the same order for it.
 #include "kernels/cpu/linear.h"
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
+#include <vector>
 
 #include "runtime/base/check.h"
 
@@ -36,48 +36,96 @@ constexpr int64_t kTileRows = 6;
 constexpr int64_t kTileRows = 3;
 #endif
 
-// Floats of K in one cache block: 6 rows of x and 4 of weights are then 25 KiB, within L1.
-constexpr int64_t kBlockK = 640;
-// Weight rows widened at a time: for many rows of x as many as L2 takes beside the accumulators;
-// for few rows few, so that the next block can be fetched from memory while this one is multiplied.
-constexpr int64_t kBlockColsMany = 64;
-constexpr int64_t kBlockColsFew = 16;
-constexpr int64_t kFewRows = 48;
-// Rows of x that meet a block of weights before it is given up.
-constexpr int64_t kBlockRows = 96;
+// K is walked in units of two vectors, called phases.
+constexpr int64_t kUnit = 2 * kLanes;
+
+// Floats of x that one task multiplies with its weights: half of L2.
+constexpr int64_t kBlockFloats = 128 * 1024;
 constexpr int64_t kTasksPerThread = 8;
 // Multiply-adds below which a task is not worth handing out.
 constexpr int64_t kMinTaskWork = 64 * 1024;
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// x in panels of at most kTileRows rows: [panel][step][row][lane], zeros behind K.
+// x in panels of at most kTileRows rows, [panel][unit][phase][row][lane], zeros behind K. The
+// phases of a unit are its first and second vector, or (`paired`) its elements at even and odd
+// places.
 struct PackedX {
   float* data = nullptr;
   int64_t rows = 0;
   int64_t panels = 0;
-  int64_t steps = 0;
+  int64_t units = 0;
+  bool paired = false;
+  int64_t small_panel = 0;
+  int64_t large_panels = 0;
 
-  int64_t RowBegin(int64_t panel) const { return rows * panel / panels; }
-  float* Panel(int64_t panel) const { return data + RowBegin(panel) * steps * kLanes; }
+  // Panels are of equal size, but for the first ones, which have a row more where it does not come
+  // out even.
+  int64_t RowBegin(int64_t panel) const {
+    return panel * small_panel + std::min(panel, large_panels);
+  }
+  float* Panel(int64_t panel) const { return data + RowBegin(panel) * units * kUnit; }
 };
+
+// The phases of the kUnit elements at `from`.
+HWY_INLINE void SplitUnit(const float* HWY_RESTRICT from, bool paired, VF* v0, VF* v1) {
+  const DF d;
+  if (paired) {
+    hn::LoadInterleaved2(d, from, *v0, *v1);
+  } else {
+    *v0 = hn::LoadU(d, from);
+    *v1 = hn::LoadU(d, from + kLanes);
+  }
+}
 
 void PackPanel(const ConstMatrix& x, const PackedX& to, int64_t panel) {
   const DF d;
   const int64_t begin = to.RowBegin(panel);
   const int64_t rows = to.RowBegin(panel + 1) - begin;
-  const int64_t full = x.cols / kLanes;
-  float* base = to.Panel(panel);
+  const int64_t full = x.cols / kUnit;
   for (int64_t r = 0; r < rows; ++r) {
     const float* from = static_cast<const float*>(x.Row(begin + r));
-    float* row = base + r * kLanes;
-    for (int64_t s = 0; s < full; ++s)
-      hn::Store(hn::LoadU(d, from + s * kLanes), d, row + s * rows * kLanes);
-    if (full < to.steps) {
-      hn::Store(LoadTailF32(from + full * kLanes, x.cols - full * kLanes), d,
-                row + full * rows * kLanes);
+    float* out = to.Panel(panel) + r * kLanes;
+    HWY_ALIGN float tail[kUnit] = {};
+    std::copy(from + full * kUnit, from + x.cols, tail);
+    for (int64_t unit = 0; unit < to.units; ++unit, out += 2 * rows * kLanes) {
+      VF v0, v1;
+      SplitUnit(unit < full ? from + unit * kUnit : tail, to.paired, &v0, &v1);
+      hn::Store(v0, d, out);
+      hn::Store(v1, d, out + rows * kLanes);
     }
   }
+}
+
+// One phase of a unit of weights.
+template <int kPhase, class T>
+HWY_INLINE VF LoadPhase(const T* HWY_RESTRICT unit) {
+  return LoadF32(DF(), unit + kPhase * kLanes);
+}
+
+#if HWY_TARGET == HWY_SCALAR
+template <int kPhase>
+HWY_INLINE VF LoadPhase(const BF16* HWY_RESTRICT unit) {
+  return hn::Set(DF(), ToF32(unit[kPhase]));
+}
+#else
+template <int kPhase>
+HWY_INLINE VF LoadPhase(const BF16* HWY_RESTRICT unit) {
+  const DF d;
+  const hn::RebindToUnsigned<DF> d32;
+  const auto pairs = hn::LoadU(d32, reinterpret_cast<const uint32_t*>(unit));
+  return hn::BitCast(
+      d, kPhase == 0 ? hn::ShiftLeft<16>(pairs) : hn::And(pairs, hn::Set(d32, 0xffff0000u)));
+}
+#endif
+
+// The value of `offset`, hidden from the compiler: it would keep the first phase's loads in
+// registers for the second, and spill accumulators for it.
+HWY_INLINE int64_t Hidden(int64_t offset) {
+#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
+  __asm__("" : "+r"(offset));
+#endif
+  return offset;
 }
 
 // Where a finished tile goes.
@@ -89,66 +137,50 @@ struct TileOut {
   int64_t cols = kTileCols;  // columns that exist
 };
 
-HWY_INLINE void WriteRow(const TileOut& to, int64_t row, const float* HWY_RESTRICT sums) {
-  float* out = to.out + row * to.stride;
-  for (int64_t j = 0; j < to.cols; ++j) {
+// One row of a finished tile from its accumulators.
+HWY_INLINE void FinishRow(const TileOut& to, int64_t row, VF c0, VF c1, VF c2, VF c3) {
+  float* HWY_RESTRICT out = to.out + row * to.stride;
+#if HWY_TARGET != HWY_SCALAR
+  if (HWY_LIKELY(to.cols == kTileCols)) {
+    const hn::CappedTag<float, 4> d4;
+    auto value = hn::Add(SumLanesOf4(c0, c1, c2, c3), hn::LoadU(d4, to.bias));
+    if (to.accumulate) value = hn::Add(hn::LoadU(d4, out), value);
+    hn::StoreU(value, d4, out);
+    return;
+  }
+#endif
+  float sums[kTileCols];
+  SumLanes4(c0, c1, c2, c3, sums);
+  const int64_t cols = std::min(to.cols, kTileCols);
+  for (int64_t j = 0; j < cols; ++j) {
     const float value = sums[j] + to.bias[j];
     out[j] = to.accumulate ? out[j] + value : value;
   }
 }
 
-// Four weight rows read in place.
+// kTileCols weight rows.
 template <class T>
-struct RowsOfWeights {
+struct WeightRows {
   const T* row[kTileCols];
-  int64_t ahead = 0;  // elements from these rows to the next tile's
-  int64_t tail = 0;   // elements of the last, partial step
-
-  HWY_INLINE VF Load(int64_t step, int j) const { return LoadF32(DF(), row[j] + step * kLanes); }
-  HWY_INLINE VF LoadTail(int64_t step, int j) const {
-    return LoadTailF32(row[j] + step * kLanes, tail);
-  }
-  HWY_INLINE bool HasTail() const { return tail != 0; }
-  HWY_INLINE void Prefetch(int64_t step) const {
-    constexpr int64_t kStepsPerLine =
-        HWY_MAX(int64_t{1}, 64 / (kLanes * static_cast<int64_t>(sizeof(T))));
-    if (step % kStepsPerLine != 0) return;
-    for (int64_t j = 0; j < kTileCols; ++j) hwy::Prefetch(row[j] + ahead + step * kLanes);
-  }
+  // Fetched into the caches along the way: rows of the next tile, or the same rows again.
+  const T* next[kTileCols];
+  // The last, partial unit of each row, zeros behind it; null where K is a whole number of units.
+  const T* tail[kTileCols];
 };
 
-// A widened panel: [step][weight row][lane].
-struct PanelOfWeights {
-  const float* data = nullptr;
-  // Two row segments of the next block, fetched along the way.
-  const char* next[2] = {nullptr, nullptr};
-  int64_t step_bytes = 0;
-
-  HWY_INLINE VF Load(int64_t step, int j) const {
-    return hn::Load(DF(), data + (step * kTileCols + j) * kLanes);
+template <class T>
+HWY_INLINE void PrefetchUnit(const WeightRows<T>& w, int64_t offset) {
+  for (int64_t j = 0; j < kTileCols; ++j) {
+    hwy::Prefetch(w.next[j] + offset);
+    if constexpr (kUnit * sizeof(T) > 64) hwy::Prefetch(w.next[j] + offset + kLanes);
   }
-  HWY_INLINE VF LoadTail(int64_t step, int j) const { return Load(step, j); }
-  HWY_INLINE bool HasTail() const { return false; }
-  HWY_INLINE void Prefetch(int64_t step) const {
-    const int64_t offset = step * step_bytes;
-    if ((offset & 63) != 0) return;
-    hwy::Prefetch(next[0] + offset);
-    hwy::Prefetch(next[1] + offset);
-  }
-};
+}
 
 // Named accumulators: compilers do not keep arrays of vectors in registers reliably.
 #define CCOE_TILE_ROWS(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define CCOE_TILE_ZERO(r) \
   [[maybe_unused]] VF c##r##0 = zero, c##r##1 = zero, c##r##2 = zero, c##r##3 = zero;
-#define CCOE_TILE_RESUME(r)                                      \
-  if constexpr (MR > r) {                                        \
-    c##r##0 = hn::Load(d, carry + (r * kTileCols + 0) * kLanes); \
-    c##r##1 = hn::Load(d, carry + (r * kTileCols + 1) * kLanes); \
-    c##r##2 = hn::Load(d, carry + (r * kTileCols + 2) * kLanes); \
-    c##r##3 = hn::Load(d, carry + (r * kTileCols + 3) * kLanes); \
-  }
-#define CCOE_TILE_STEP(r)                      \
+#define CCOE_TILE_ROW(r)                       \
   if constexpr (MR > r) {                      \
     const VF xr = hn::Load(d, x + r * kLanes); \
     c##r##0 = hn::MulAdd(xr, w0, c##r##0);     \
@@ -156,82 +188,64 @@ struct PanelOfWeights {
     c##r##2 = hn::MulAdd(xr, w2, c##r##2);     \
     c##r##3 = hn::MulAdd(xr, w3, c##r##3);     \
   }
-#define CCOE_TILE_SUSPEND(r)                                     \
-  if constexpr (MR > r) {                                        \
-    hn::Store(c##r##0, d, carry + (r * kTileCols + 0) * kLanes); \
-    hn::Store(c##r##1, d, carry + (r * kTileCols + 1) * kLanes); \
-    hn::Store(c##r##2, d, carry + (r * kTileCols + 2) * kLanes); \
-    hn::Store(c##r##3, d, carry + (r * kTileCols + 3) * kLanes); \
+#define CCOE_TILE_PHASE(phase, from, offset)            \
+  {                                                     \
+    const VF w0 = LoadPhase<phase>(from[0] + (offset)); \
+    const VF w1 = LoadPhase<phase>(from[1] + (offset)); \
+    const VF w2 = LoadPhase<phase>(from[2] + (offset)); \
+    const VF w3 = LoadPhase<phase>(from[3] + (offset)); \
+    CCOE_TILE_ROWS(CCOE_TILE_ROW)                       \
+    x += MR * kLanes;                                   \
   }
 #define CCOE_TILE_FINISH(r) \
-  if constexpr (MR > r) SumLanes4(c##r##0, c##r##1, c##r##2, c##r##3, sums + r * kTileCols);
+  if constexpr (MR > r) FinishRow(to, r, c##r##0, c##r##1, c##r##2, c##r##3);
 
-// What one call of a tile does with its accumulators.
-struct TileSpan {
-  int64_t steps = 0;       // whole steps, from where x and the weights point
-  bool first = true;       // start from zero, else from `carry`
-  bool last = true;        // write to `to`, else to `carry`
-  float* carry = nullptr;  // [row][weight row][lane]
-};
-
-// MR rows of a packed panel times four weight rows.
-template <int MR, class Weights>
-HWY_NOINLINE void Tile(const float* HWY_RESTRICT x, const Weights& w, const TileSpan& span,
+// MR rows of a packed panel times four weight rows: `units` whole units, then the tail.
+template <int MR, class T>
+HWY_NOINLINE void Tile(const float* HWY_RESTRICT x, const WeightRows<T>& w, int64_t units,
                        const TileOut& to) {
   const DF d;
   const VF zero = hn::Zero(d);
-  float* HWY_RESTRICT carry = span.carry;
   CCOE_TILE_ROWS(CCOE_TILE_ZERO)
-  if (!span.first) {
-    CCOE_TILE_ROWS(CCOE_TILE_RESUME)
+  const int64_t end = units * kUnit;
+  for (int64_t offset = 0; offset < end; offset += kUnit) {
+    PrefetchUnit(w, offset);
+    CCOE_TILE_PHASE(0, w.row, offset)
+    const int64_t again = Hidden(offset);
+    CCOE_TILE_PHASE(1, w.row, again)
   }
-  const int64_t steps = span.steps;
-  for (int64_t step = 0; step < steps; ++step) {
-    const VF w0 = w.Load(step, 0), w1 = w.Load(step, 1), w2 = w.Load(step, 2), w3 = w.Load(step, 3);
-    w.Prefetch(step);
-    CCOE_TILE_ROWS(CCOE_TILE_STEP)
-    x += MR * kLanes;
+  if (w.tail[0] != nullptr) {
+    CCOE_TILE_PHASE(0, w.tail, 0)
+    CCOE_TILE_PHASE(1, w.tail, 0)
   }
-  if (w.HasTail()) {
-    const VF w0 = w.LoadTail(steps, 0), w1 = w.LoadTail(steps, 1), w2 = w.LoadTail(steps, 2),
-             w3 = w.LoadTail(steps, 3);
-    CCOE_TILE_ROWS(CCOE_TILE_STEP)
-  }
-  if (!span.last) {
-    CCOE_TILE_ROWS(CCOE_TILE_SUSPEND)
-    return;
-  }
-  HWY_ALIGN float sums[MR * kTileCols];
   CCOE_TILE_ROWS(CCOE_TILE_FINISH)
-  for (int64_t r = 0; r < MR; ++r) WriteRow(to, r, sums + r * kTileCols);
 }
 
 #undef CCOE_TILE_ROWS
 #undef CCOE_TILE_ZERO
-#undef CCOE_TILE_RESUME
-#undef CCOE_TILE_STEP
-#undef CCOE_TILE_SUSPEND
+#undef CCOE_TILE_ROW
+#undef CCOE_TILE_PHASE
 #undef CCOE_TILE_FINISH
 
-template <class Weights>
-void TileOfRows(int64_t rows, const float* x, const Weights& w, const TileSpan& span,
+template <class T>
+void TileOfRows(int64_t rows, const float* x, const WeightRows<T>& w, int64_t units,
                 const TileOut& to) {
   static_assert(kTileRows <= 6);
   switch (rows) {
     case 1:
-      return Tile<1>(x, w, span, to);
+      return Tile<1>(x, w, units, to);
     case 2:
-      return Tile<2>(x, w, span, to);
+      return Tile<2>(x, w, units, to);
     case 3:
-      return Tile<3>(x, w, span, to);
+      return Tile<3>(x, w, units, to);
     case 4:
-      if constexpr (kTileRows >= 4) return Tile<4>(x, w, span, to);
+      if constexpr (kTileRows >= 4) return Tile<4>(x, w, units, to);
       break;
     case 5:
-      if constexpr (kTileRows >= 5) return Tile<5>(x, w, span, to);
+      if constexpr (kTileRows >= 5) return Tile<5>(x, w, units, to);
       break;
     case 6:
-      if constexpr (kTileRows >= 6) return Tile<6>(x, w, span, to);
+      if constexpr (kTileRows >= 6) return Tile<6>(x, w, units, to);
       break;
   }
 }
@@ -265,191 +279,92 @@ TileOut OutAt(const LinearPart& part, int64_t row, int64_t col, const float* bia
   return to;
 }
 
-// Columns [begin, end) for at most kTileRows rows.
-template <class T>
-void FewRows(const PackedX& x, const LinearPart& part, int64_t begin, int64_t end) {
-  TileSpan span;
-  span.steps = part.weight.cols / kLanes;
-  RowsOfWeights<T> w;
-  w.ahead = kTileCols * part.weight.stride;
-  w.tail = part.weight.cols % kLanes;
-  float bias[kTileCols];
-  for (int64_t col = begin; col < end; col += kTileCols) {
-    for (int64_t j = 0; j < kTileCols; ++j) {
-      w.row[j] = static_cast<const T*>(part.weight.Row(std::min(col + j, part.weight.rows - 1)));
-    }
-    WidenBias(part, col, kTileCols, bias);
-    TileOfRows(x.rows, x.data, w, span, OutAt(part, 0, col, bias));
-  }
-}
-
-// Steps [step_begin, step_end) of weight rows [col, col + kTileCols) as a PanelOfWeights; zeros
-// where there is no row.
-template <class T>
-void WidenPanel(const ConstMatrix& weight, int64_t col, int64_t step_begin, int64_t step_end,
-                float* HWY_RESTRICT to) {
-  const DF d;
-  const int64_t full = std::min(step_end, weight.cols / kLanes);
-  for (int64_t j = 0; j < kTileCols; ++j) {
-    float* HWY_RESTRICT lane = to + j * kLanes;
-    const bool exists = col + j < weight.rows;
-    const T* row = static_cast<const T*>(weight.Row(exists ? col + j : 0));
-    int64_t step = step_begin;
-    for (; exists && step < full; ++step, lane += kTileCols * kLanes) {
-      hn::Store(LoadF32(d, row + step * kLanes), d, lane);
-    }
-    for (; step < step_end; ++step, lane += kTileCols * kLanes) {
-      const int64_t rest = exists ? weight.cols - step * kLanes : 0;
-      hn::Store(LoadTailF32(row + step * kLanes, rest), d, lane);
-    }
-  }
-}
-
-// Columns [col_begin, col_end) for the row panels [panel_begin, panel_end): one task of the general
-// path.
-struct BlockTask {
+// Output columns [col_begin, col_end) for the row panels [panel_begin, panel_end).
+struct Block {
   int64_t panel_begin = 0;
   int64_t panel_end = 0;
   int64_t col_begin = 0;
   int64_t col_end = 0;
-  int64_t block_cols = 0;
 };
 
+// Points w at the weight rows from `col`; rows that do not exist are the last one again. `tails`
+// holds what is behind the last whole unit.
 template <class T>
-class ManyRows {
- public:
-  ManyRows(const PackedX& x, const LinearPart& part, const BlockTask& task)
-      : x_(x), part_(part), task_(task), k_blocks_(CeilDiv(x.steps * kLanes, kBlockK)) {
-    const int64_t rows = x.RowBegin(task.panel_end) - x.RowBegin(task.panel_begin);
-    const int64_t panel_floats = CeilDiv(x.steps, k_blocks_) * kTileCols * kLanes;
-    panel_stride_ = panel_floats;
-    const int64_t panels = task.block_cols / kTileCols;
-    weights_ = ThreadScratch().Floats(panels * panel_floats + rows * task.block_cols * kLanes +
-                                      task.block_cols);
-    carry_ = weights_ + panels * panel_floats;
-    bias_ = carry_ + rows * task.block_cols * kLanes;
+void PointAt(const ConstMatrix& weight, int64_t col, T (&tails)[kTileCols][kUnit],
+             WeightRows<T>* w) {
+  const int64_t whole = weight.cols - weight.cols % kUnit;
+  for (int64_t j = 0; j < kTileCols; ++j) {
+    w->row[j] = static_cast<const T*>(weight.Row(std::min(col + j, weight.rows - 1)));
+    if (whole == weight.cols) continue;
+    std::copy(w->row[j] + whole, w->row[j] + weight.cols, tails[j]);
+    w->tail[j] = tails[j];
   }
+}
 
-  void Run() {
-    for (int64_t col = task_.col_begin; col < task_.col_end; col += task_.block_cols) {
-      const int64_t end = std::min(col + task_.block_cols, task_.col_end);
-      WidenBias(part_, col, task_.block_cols, bias_);
-      for (int64_t block = 0; block < k_blocks_; ++block) Multiply(col, end, block);
-    }
-  }
-
- private:
-  int64_t StepBegin(int64_t block) const { return x_.steps * block / k_blocks_; }
-
-  // One K block of weight rows [col, end) against all row panels.
-  void Multiply(int64_t col, int64_t end, int64_t block) {
-    const int64_t step_begin = StepBegin(block);
-    const int64_t step_end = StepBegin(block + 1);
-    const int64_t w_panels = CeilDiv(end - col, kTileCols);
-    for (int64_t p = 0; p < w_panels; ++p) {
-      WidenPanel<T>(part_.weight, col + p * kTileCols, step_begin, step_end,
-                    weights_ + p * panel_stride_);
-    }
-    TileSpan span;
-    span.steps = step_end - step_begin;
-    span.first = block == 0;
-    span.last = block + 1 == k_blocks_;
-    int64_t tile = 0;
-    for (int64_t xp = task_.panel_begin; xp < task_.panel_end; ++xp) {
-      const int64_t row = x_.RowBegin(xp);
-      const int64_t rows = x_.RowBegin(xp + 1) - row;
-      const float* x = x_.Panel(xp) + step_begin * rows * kLanes;
-      const int64_t local_row = row - x_.RowBegin(task_.panel_begin);
-      for (int64_t p = 0; p < w_panels; ++p, ++tile) {
-        PanelOfWeights w;
-        w.data = weights_ + p * panel_stride_;
-        w.step_bytes = kLanes * sizeof(T);
-        NextRows(col, block, tile, &w);
-        span.carry = carry_ + (local_row * w_panels + p * rows) * kTileCols * kLanes;
-        TileOfRows(rows, x, w, span, OutAt(part_, row, col + p * kTileCols, bias_ + p * kTileCols));
+// Four weight rows stay in L1 for all row panels, which share the work of fetching the next four.
+template <class T>
+void RunBlock(const PackedX& x, const LinearPart& part, const Block& block) {
+  const int64_t units = part.weight.cols / kUnit;
+  const int64_t panels = block.panel_end - block.panel_begin;
+  WeightRows<T> w = {};
+  T tails[kTileCols][kUnit] = {};
+  float bias[kTileCols];
+  for (int64_t col = block.col_begin; col < block.col_end; col += kTileCols) {
+    PointAt(part.weight, col, tails, &w);
+    WidenBias(part, col, kTileCols, bias);
+    for (int64_t i = 0; i < panels; ++i) {
+      for (int64_t j = 0; j < kTileCols; ++j) {
+        const bool fetch = j * panels / kTileCols == i && col + kTileCols + j < block.col_end;
+        w.next[j] = fetch ? w.row[j] + kTileCols * part.weight.stride : w.row[j];
       }
+      const int64_t panel = block.panel_begin + i;
+      const int64_t row = x.RowBegin(panel);
+      TileOfRows(x.RowBegin(panel + 1) - row, x.Panel(panel), w, units,
+                 OutAt(part, row, col, bias));
     }
   }
-
-  // The two row segments of the block after this one that tile number `tile` fetches; where all are
-  // fetched, its own.
-  void NextRows(int64_t col, int64_t block, int64_t tile, PanelOfWeights* w) const {
-    const bool same_rows = block + 1 < k_blocks_;
-    const int64_t next_col = same_rows ? col : col + task_.block_cols;
-    const int64_t next_step = same_rows ? StepBegin(block + 1) : 0;
-    for (int64_t i = 0; i < 2; ++i) {
-      const int64_t next = next_col + 2 * tile + i;
-      const bool wanted = 2 * tile < task_.block_cols && next < task_.col_end;
-      w->next[i] =
-          wanted ? static_cast<const char*>(part_.weight.Row(next)) + next_step * w->step_bytes
-                 : reinterpret_cast<const char*>(w->data);
-    }
-  }
-
-  const PackedX& x_;
-  const LinearPart& part_;
-  const BlockTask task_;
-  const int64_t k_blocks_;
-  int64_t panel_stride_ = 0;
-  float* weights_ = nullptr;
-  float* carry_ = nullptr;
-  float* bias_ = nullptr;
-};
+}
 
 // How the columns of all parts and the rows are cut into tasks.
 struct Plan {
-  bool few = false;
-  int64_t block_cols = 0;
-  int64_t task_cols = 0;   // a multiple of block_cols
+  int64_t task_cols = 0;   // a multiple of kTileCols
   int64_t row_blocks = 1;  // over panels
 };
 
-Plan MakePlan(const ThreadTeam& team, const PackedX& x, int64_t k,
-              absl::Span<const LinearPart> parts) {
+Plan MakePlan(const ThreadTeam& team, const PackedX& x, absl::Span<const LinearPart* const> parts) {
   Plan plan;
-  plan.few = x.rows <= kTileRows;
-  plan.block_cols = plan.few ? kTileCols : x.rows <= kFewRows ? kBlockColsFew : kBlockColsMany;
-  plan.row_blocks = CeilDiv(x.rows, kBlockRows);
+  plan.row_blocks = std::min(x.panels, CeilDiv(x.rows * x.units * kUnit, kBlockFloats));
   int64_t cols = 0;
-  for (const LinearPart& part : parts) cols += part.weight.rows;
+  for (const LinearPart* part : parts) cols += part->weight.rows;
   const int64_t by_threads = cols * plan.row_blocks / (kTasksPerThread * team.size());
-  const int64_t row_work = std::max<int64_t>(1, k * CeilDiv(x.rows, plan.row_blocks));
+  const int64_t row_work = x.units * kUnit * CeilDiv(x.rows, plan.row_blocks);
   const int64_t least = CeilDiv(kMinTaskWork, row_work);
-  plan.task_cols =
-      CeilDiv(std::max<int64_t>({by_threads, least, 1}), plan.block_cols) * plan.block_cols;
+  plan.task_cols = CeilDiv(std::max<int64_t>({by_threads, least, 1}), kTileCols) * kTileCols;
   return plan;
 }
 
-template <class T>
-void RunPart(const PackedX& x, const LinearPart& part, const Plan& plan, int64_t col,
-             int64_t row_block) {
-  BlockTask task;
-  task.col_begin = col;
-  task.col_end = std::min(col + plan.task_cols, part.weight.rows);
-  if (plan.few) return FewRows<T>(x, part, task.col_begin, task.col_end);
-  task.panel_begin = x.panels * row_block / plan.row_blocks;
-  task.panel_end = x.panels * (row_block + 1) / plan.row_blocks;
-  task.block_cols = plan.block_cols;
-  ManyRows<T>(x, part, task).Run();
-}
-
-void RunTask(const PackedX& x, absl::Span<const LinearPart> parts, const Plan& plan, int64_t task) {
+void RunTask(const PackedX& x, absl::Span<const LinearPart* const> parts, const Plan& plan,
+             int64_t task) {
   const int64_t row_block = task % plan.row_blocks;
-  int64_t block = task / plan.row_blocks;
-  for (const LinearPart& part : parts) {
-    const int64_t blocks = CeilDiv(part.weight.rows, plan.task_cols);
-    if (block >= blocks) {
-      block -= blocks;
+  int64_t col_block = task / plan.row_blocks;
+  for (const LinearPart* part : parts) {
+    const int64_t col_blocks = CeilDiv(part->weight.rows, plan.task_cols);
+    if (col_block >= col_blocks) {
+      col_block -= col_blocks;
       continue;
     }
-    const int64_t col = block * plan.task_cols;
-    switch (part.weight.dtype) {
+    Block block;
+    block.panel_begin = x.panels * row_block / plan.row_blocks;
+    block.panel_end = x.panels * (row_block + 1) / plan.row_blocks;
+    block.col_begin = col_block * plan.task_cols;
+    block.col_end = std::min(block.col_begin + plan.task_cols, part->weight.rows);
+    switch (part->weight.dtype) {
       case DType::kF32:
-        return RunPart<float>(x, part, plan, col, row_block);
+        return RunBlock<float>(x, *part, block);
       case DType::kF16:
-        return RunPart<F16>(x, part, plan, col, row_block);
+        return RunBlock<F16>(x, *part, block);
       default:
-        return RunPart<BF16>(x, part, plan, col, row_block);
+        return RunBlock<BF16>(x, *part, block);
     }
   }
 }
@@ -465,18 +380,35 @@ void PackX(ThreadTeam* team, const ConstMatrix& x, const PackedX& packed) {
   });
 }
 
-void LinearImpl(ThreadTeam* team, Scratch* scratch, const ConstMatrix& x,
-                absl::Span<const LinearPart> parts) {
+// The parts whose weights want x in this order.
+void RunParts(ThreadTeam* team, Scratch* scratch, const ConstMatrix& x,
+              absl::Span<const LinearPart> parts, bool paired) {
+  std::vector<const LinearPart*> chosen;
+  for (const LinearPart& part : parts) {
+    if ((part.weight.dtype == DType::kBF16) == paired && part.weight.rows > 0)
+      chosen.push_back(&part);
+  }
+  if (chosen.empty()) return;
   PackedX packed;
   packed.rows = x.rows;
   packed.panels = CeilDiv(x.rows, kTileRows);
-  packed.steps = CeilDiv(x.cols, kLanes);
-  packed.data = scratch->Floats(packed.rows * packed.steps * kLanes);
+  packed.units = CeilDiv(x.cols, kUnit);
+  packed.paired = paired;
+  packed.small_panel = packed.rows / packed.panels;
+  packed.large_panels = packed.rows % packed.panels;
+  packed.data = scratch->Floats(packed.rows * packed.units * kUnit);
   PackX(team, x, packed);
-  const Plan plan = MakePlan(*team, packed, x.cols, parts);
-  int64_t blocks = 0;
-  for (const LinearPart& part : parts) blocks += CeilDiv(part.weight.rows, plan.task_cols);
-  team->Run(blocks * plan.row_blocks, [&](int64_t task) { RunTask(packed, parts, plan, task); });
+  const Plan plan = MakePlan(*team, packed, chosen);
+  int64_t col_blocks = 0;
+  for (const LinearPart* part : chosen) col_blocks += CeilDiv(part->weight.rows, plan.task_cols);
+  team->Run(col_blocks * plan.row_blocks,
+            [&](int64_t task) { RunTask(packed, chosen, plan, task); });
+}
+
+void LinearImpl(ThreadTeam* team, Scratch* scratch, const ConstMatrix& x,
+                absl::Span<const LinearPart> parts) {
+  RunParts(team, scratch, x, parts, /*paired=*/false);
+  RunParts(team, scratch, x, parts, /*paired=*/true);
 }
 
 }  // namespace HWY_NAMESPACE

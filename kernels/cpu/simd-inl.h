@@ -95,17 +95,21 @@ HWY_INLINE hn::Vec<hn::CappedTag<float, 4> > FoldBlocks(D d, hn::Vec<D> v) {
   }
 }
 
-// sums[i] = the sum of the lanes of v_i, by a transpose within 128-bit blocks. Each v_i goes
-// through the same tree of additions.
-HWY_INLINE void SumLanes4(VF v0, VF v1, VF v2, VF v3, float* HWY_RESTRICT sums) {
+// Lane i of the result is the sum of the lanes of v_i, by a transpose within 128-bit blocks. Each
+// v_i goes through the same tree of additions.
+HWY_INLINE hn::Vec<hn::CappedTag<float, 4> > SumLanesOf4(VF v0, VF v1, VF v2, VF v3) {
   const DF d;
   const hn::Repartition<double, DF> d64;
   const VF t01 = hn::Add(hn::InterleaveLower(d, v0, v1), hn::InterleaveUpper(d, v0, v1));
   const VF t23 = hn::Add(hn::InterleaveLower(d, v2, v3), hn::InterleaveUpper(d, v2, v3));
   const auto low = hn::InterleaveLower(d64, hn::BitCast(d64, t01), hn::BitCast(d64, t23));
   const auto high = hn::InterleaveUpper(d64, hn::BitCast(d64, t01), hn::BitCast(d64, t23));
-  const VF blocks = hn::Add(hn::BitCast(d, low), hn::BitCast(d, high));
-  hn::StoreU(FoldBlocks(d, blocks), hn::CappedTag<float, 4>(), sums);
+  return FoldBlocks(d, hn::Add(hn::BitCast(d, low), hn::BitCast(d, high)));
+}
+
+// As above, stored.
+HWY_INLINE void SumLanes4(VF v0, VF v1, VF v2, VF v3, float* HWY_RESTRICT sums) {
+  hn::StoreU(SumLanesOf4(v0, v1, v2, v3), hn::CappedTag<float, 4>(), sums);
 }
 #endif
 

@@ -1,0 +1,61 @@
+#include "kernels/cpu/roofline.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "absl/time/clock.h"
+
+namespace ccoe::kernels {
+namespace {
+
+constexpr int64_t kWordsPerTask = 128 * 1024;  // 1 MiB
+
+// Integer sums: the compiler may vectorise and reorder them, so the loop only waits for memory.
+uint64_t Sum(const uint64_t* words, int64_t count) {
+  uint64_t sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += words[i];
+  return sum;
+}
+
+template <class F>
+double BestSeconds(int passes, F&& pass) {
+  pass();  // touches pages, wakes threads
+  double best = 1e30;
+  for (int i = 0; i < passes; ++i) {
+    const absl::Time begin = absl::Now();
+    pass();
+    best = std::min(best, absl::ToDoubleSeconds(absl::Now() - begin));
+  }
+  return best;
+}
+
+}  // namespace
+
+double MeasureReadBandwidth(ThreadTeam* team, const ReadBandwidthOptions& options) {
+  const int64_t tasks = std::max<int64_t>(1, options.bytes / 8 / kWordsPerTask);
+  const std::vector<uint64_t> words(tasks * kWordsPerTask, 1);
+  std::atomic<uint64_t> sink{0};
+  const double seconds = BestSeconds(options.passes, [&] {
+    team->Run(tasks, [&](int64_t task) { sink += Sum(&words[task * kWordsPerTask], kWordsPerTask); });
+  });
+  return static_cast<double>(words.size() * sizeof(uint64_t)) / seconds;
+}
+
+double MeasureSgemm(int threads, const SgemmOptions& options) {
+  const int64_t m = options.rows, n = options.out_features, k = options.in_features;
+  const std::vector<float> x(m * k, 0.5f), weight(n * k, 0.25f);
+  std::vector<float> out(m * n);
+  const int before = openblas_get_num_threads();
+  openblas_set_num_threads(threads);
+  const double seconds = BestSeconds(options.passes, [&] {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, x.data(), k, weight.data(), k, 0.0f,
+                out.data(), n);
+  });
+  openblas_set_num_threads(before);
+  return 2.0 * m * n * k / seconds;
+}
+
+}  // namespace ccoe::kernels
