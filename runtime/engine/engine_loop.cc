@@ -48,16 +48,15 @@ absl::Status CheckShape(const exchange::StepHeader& header, const exchange::Swap
 }
 
 // Puts the layer outputs an expert captured into the entries' hidden states.
-void StoreCaptured(const exchange::SwapResult& result, const SwapFlight& flight) {
+void StoreCaptured(const exchange::SwapResult& result, SwapFlight& flight) {
   if (result.captured.empty()) return;
   const int64_t width = flight.header.hidden_size;
   const int64_t all_rows = flight.header.rows();
   for (int32_t layer = 0; layer < flight.header.layers.size(); ++layer) {
     const float* from = result.captured.data() + layer * all_rows * width;
-    for (const StepEntry& entry : flight.entries) {
+    for (StepEntry& entry : flight.entries) {
       const int64_t values = entry.row_count * width;
-      float* to = const_cast<StepEntry&>(entry).hidden.data() +
-                  (flight.header.layers.first + layer + 1) * values;
+      float* to = entry.hidden.data() + (flight.header.layers.first + layer + 1) * values;
       std::copy(from, from + values, to);
       from += values;
     }

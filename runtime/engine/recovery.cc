@@ -12,6 +12,7 @@ namespace {
 using Group = std::vector<std::shared_ptr<Sequence>>;
 
 constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
+constexpr int kMaxPauseDoublings = 8;  // 1.28 s
 
 // The flight's living sequences, oldest first.
 Group Living(const SwapFlight& flight) {
@@ -24,13 +25,13 @@ Group Living(const SwapFlight& flight) {
   return group;
 }
 
-bool UsesSameKv(const Sequence& sequence, const ExpertBinding& binding) {
-  const ExpertBinding* other = sequence.binding();
-  return other != nullptr && other->link == binding.link && other->expert == binding.expert;
-}
-
-absl::Time PauseOf(const Sequence& sequence, absl::Time now) {
-  return now + kFirstPause * (1 << std::min(sequence.exhausted_retries, kMaxExhaustedRetries));
+// The pause doubles until the query makes progress: those that are not put off get the time to use
+// the room.
+void PutOff(Sequence& sequence, Roster& roster, absl::Time now) {
+  const absl::Duration pause =
+      kFirstPause * (1 << std::min(sequence.exhausted_pauses, kMaxPauseDoublings));
+  ++sequence.exhausted_pauses;
+  roster.Preempt(sequence, now + pause);
 }
 
 // A query that was alone in its swap.
@@ -39,7 +40,7 @@ void RetryAlone(const std::shared_ptr<Sequence>& sequence, const SwapFlight& fli
   std::shared_ptr<Sequence> youngest = sequence;
   bool others = false;
   for (const auto& [handle, other] : roster.running()) {
-    if (other == sequence || !UsesSameKv(*other, *flight.binding)) continue;
+    if (other == sequence || !other->SharesKv(*flight.binding)) continue;
     others = true;
     if (handle > youngest->handle() && other->state() == SequenceState::kRunnable) youngest = other;
   }
@@ -47,7 +48,7 @@ void RetryAlone(const std::shared_ptr<Sequence>& sequence, const SwapFlight& fli
     roster.Finish(sequence, FinishReason::kError, error, now);
     return;
   }
-  roster.Preempt(*youngest, PauseOf(*youngest, now));
+  PutOff(*youngest, roster, now);
 }
 
 void RetryExhausted(const Group& group, const SwapFlight& flight, const absl::Status& error,
@@ -57,8 +58,11 @@ void RetryExhausted(const Group& group, const SwapFlight& flight, const absl::St
     RetryAlone(group[0], flight, error, roster, now);
     return;
   }
-  for (size_t i = group.size(); i-- > group.size() / 2;)
-    roster.Preempt(*group[i], PauseOf(*group[i], now));
+  for (size_t i = group.size(); i-- > group.size() / 2;) {
+    // KV that is there is given up for one query at a time: that may be enough.
+    if (i + 1 < group.size() && group[i]->computed_tokens() > 0) break;
+    PutOff(*group[i], roster, now);
+  }
 }
 
 void RecomputeLost(const Group& group, const absl::Status& error, Roster& roster, absl::Time now) {

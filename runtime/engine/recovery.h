@@ -13,12 +13,13 @@ namespace ccoe::engine {
 inline constexpr int kMaxExhaustedRetries = 8;
 inline constexpr int kMaxLostKvRetries = 3;
 
-// RESOURCE_EXHAUSTED: the expert has no room. The younger half of the group is preempted (a query
-// alone: the youngest one of this expert that can be) and tries again after a pause; a query that
-// has the expert for itself and still fails kMaxExhaustedRetries times ends with the error.
-// FAILED_PRECONDITION: the expert lost its KV. All are computed again from their first token,
-// kMaxLostKvRetries times between two tokens. Anything else ends the queries: kError, `status` with
-// the expert, link, swap and layers named.
+// RESOURCE_EXHAUSTED: the expert has no room. Of a group the youngest query is preempted, and with
+// it those before it that have no KV there yet, up to half of the group; for a query alone the
+// youngest one of this expert that can be. They try again after a pause that doubles each time, or
+// when a query of this expert ends. A query that has the expert for itself and still fails
+// kMaxExhaustedRetries times ends with the error. FAILED_PRECONDITION: the expert lost its KV. All
+// are computed again from their first token, kMaxLostKvRetries times between two tokens. Anything
+// else ends the queries: kError, `status` with the expert, link, swap and layers named.
 void RecoverFromSwapError(SwapFlight& flight, const absl::Status& status, Roster& roster,
                           absl::Time now);
 

@@ -92,13 +92,25 @@ void Roster::Preempt(Sequence& sequence, absl::Time not_before) {
 
 void Roster::Finish(const std::shared_ptr<Sequence>& sequence, FinishReason reason,
                     const absl::Status& status, absl::Time now) {
+  const bool frees_room = sequence->swapped;
   FreeKv(*sequence);
+  if (frees_room) EndPause(*sequence->binding());
   if (sequence->link_id() == 0) --fresh_;
   running_.erase(sequence->handle());
   waiting_.erase(sequence->handle());
   finished_.push_back(sequence->handle());
   if (observer_ != nullptr) observer_->OnFinish(reason, sequence->UsageAt(now));
   sequence->Finish(reason, status, now);
+}
+
+// There is room at this expert: the oldest query that was put off for lack of it need not wait any
+// longer.
+void Roster::EndPause(const ExpertBinding& binding) {
+  for (const auto& [handle, sequence] : waiting_) {
+    if (sequence->exhausted_pauses == 0 || !sequence->SharesKv(binding)) continue;
+    sequence->not_before = absl::InfinitePast();
+    return;
+  }
 }
 
 void Roster::FinishExpired(absl::Time now) {

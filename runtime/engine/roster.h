@@ -44,7 +44,8 @@ class Roster {
   // on.
   void Preempt(Sequence& sequence, absl::Time not_before);
   // Ends a sequence in any state: OnFinish, KV freed here and at its expert. Rows of it that are in
-  // flight are dropped when they come back, before they touch a page.
+  // flight are dropped when they come back, before they touch a page. The oldest query that was put
+  // off for lack of room at the same expert may start again.
   void Finish(const std::shared_ptr<Sequence>& sequence, FinishReason reason,
               const absl::Status& status, absl::Time now);
   // Ends all that are past their deadline.
@@ -62,6 +63,7 @@ class Roster {
 
  private:
   void FreeKv(Sequence& sequence);
+  void EndPause(const ExpertBinding& binding);
 
   EngineObserver* const observer_;
   model::KvPages pages_;

@@ -25,6 +25,11 @@ bool Sequence::IsStop(int32_t id) const {
   return std::find(init_.stop_ids.begin(), init_.stop_ids.end(), id) != init_.stop_ids.end();
 }
 
+bool Sequence::SharesKv(const ExpertBinding& binding) const {
+  return init_.binding != nullptr && init_.binding->link == binding.link &&
+         init_.binding->expert == binding.expert;
+}
+
 void Sequence::MoveTo(SequenceState from, SequenceState to) {
   CCOE_CHECK(state_ == from);
   state_ = to;
@@ -70,6 +75,7 @@ bool Sequence::Emit(const GeneratedToken& token, absl::Time now) {
   if (counting_) counts_.AddAnswer(token.token_id);
   first_token_ = std::min(first_token_, now);
   last_token_ = now;
+  exhausted_pauses = 0;
   exhausted_retries = 0;
   lost_kv_retries = 0;
   init_.sink->OnToken(token);

@@ -48,6 +48,8 @@ class Sequence {
   absl::Time submitted() const { return init_.submitted; }
   SequenceState state() const { return state_; }
   bool finished() const { return state_ == SequenceState::kFinished; }
+  // Whether it keeps KV where queries of `binding` do.
+  bool SharesKv(const ExpertBinding& binding) const;
 
   // Tokens. Known: prompt and answer so far. Computed: the first so many have KV in this
   // incarnation.
@@ -95,9 +97,10 @@ class Sequence {
   uint64_t last_step() const { return last_step_; }
 
   // Bookkeeping of recovery: since the last token.
-  bool swapped = false;       // the link may hold KV of this incarnation
-  int exhausted_retries = 0;  // the expert had no room, and nobody else to make any
-  int lost_kv_retries = 0;    // the expert had lost the KV
+  bool swapped = false;                          // the link may hold KV of this incarnation
+  int exhausted_pauses = 0;                      // put off because the expert had no room
+  int exhausted_retries = 0;                     // of those, with nobody else to make any
+  int lost_kv_retries = 0;                       // the expert had lost the KV
   absl::Time not_before = absl::InfinitePast();  // not admitted again before
 
  private:

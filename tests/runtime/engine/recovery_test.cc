@@ -70,6 +70,44 @@ TEST_F(RecoveryTest, AFullExpertPreemptsTheYoungerHalf) {
   EXPECT_GT(b->not_before, kTestTime);
 }
 
+TEST_F(RecoveryTest, KvThatIsThereIsGivenUpForOneQueryAtATime) {
+  const auto a = Running(1), b = Running(2), c = Running(3), d = Running(4), e = Running(5);
+  for (const auto& holder : {a, b, c}) {
+    holder->BeginStep(1);
+    holder->EndStep(2);
+  }
+  Recover(Flight({a, b, c, d, e}), absl::ResourceExhaustedError("no pages"));
+  EXPECT_EQ(c->state(), SequenceState::kRunnable);
+  EXPECT_EQ(d->state(), SequenceState::kWaiting);
+  EXPECT_EQ(e->state(), SequenceState::kWaiting);
+  Recover(Flight({a, b, c}), absl::ResourceExhaustedError("no pages"));
+  EXPECT_EQ(b->state(), SequenceState::kRunnable);
+  EXPECT_EQ(c->state(), SequenceState::kWaiting);
+}
+
+TEST_F(RecoveryTest, PausesGrowUntilTheQueryMakesProgress) {
+  const auto a = Running(1), b = Running(2);
+  absl::Duration last;
+  for (int i = 0; i < 3; ++i) {
+    Recover(Flight({a, b}), absl::ResourceExhaustedError("no pages"));
+    EXPECT_GT(b->not_before - kTestTime, last);
+    last = b->not_before - kTestTime;
+    roster_.Admit(2, kTestTime);
+  }
+  b->Emit({}, kTestTime);
+  Recover(Flight({a, b}), absl::ResourceExhaustedError("no pages"));
+  EXPECT_LT(b->not_before - kTestTime, last);
+}
+
+TEST_F(RecoveryTest, AQueryThatEndsMakesRoomForTheOldestThatWasPutOff) {
+  const auto a = Running(1), b = Running(2), c = Running(3);
+  a->swapped = true;
+  Recover(Flight({a, b, c}), absl::ResourceExhaustedError("no pages"));
+  roster_.Finish(a, FinishReason::kLength, absl::OkStatus(), kTestTime);
+  EXPECT_EQ(b->not_before, absl::InfinitePast());
+  EXPECT_GT(c->not_before, kTestTime);
+}
+
 TEST_F(RecoveryTest, AQueryAloneInItsSwapTakesTheRoomOfAYoungerOne) {
   const auto a = Running(1), b = Running(2);
   Recover(Flight({a}), absl::ResourceExhaustedError("no pages"));
