@@ -13,7 +13,7 @@ import subprocess
 
 import torch
 
-from . import (checkpoint, evaluate, questions, settings, train_base,
+from . import (card, checkpoint, evaluate, questions, settings, train_base,
                train_expert, train_full)
 from .tasks import DOMAINS, EXPERTS
 
@@ -115,6 +115,7 @@ def main():
         json.dump(table, file, indent=1)
         file.write("\n")
     assemble(given.work, given.demo, given.ccoe)
+    card.write(given.demo)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def report(steps, seen, loss, seconds):
           f"{seen / seconds:.0f} tokens/s {seconds:.0f} s", flush=True)
 
 
-def train(recipe, folder, progress=report):
+def train(recipe, folder):
     """Trains the base, writes its folder and `training.json`."""
     torch.manual_seed(recipe.seed)
     words = make_tokenizer(recipe.seed)
@@ -35,10 +35,9 @@ def train(recipe, folder, progress=report):
     stream = batches.batches(words, web.stream(recipe.seed),
                              settings.BATCH_TOKENS, settings.PROMPT_WEIGHT,
                              recipe.seed)
-    progress = progress or report
     cost = optimise.run(
-        model, stream, recipe.schedule("base"),
-        report=lambda *at: progress(*at) or peek(model, words, *at))
+        model, stream, recipe.scaled(recipe.base),
+        report=lambda *at: (report(*at), peek(model, words, *at)))
     checkpoint.save(model, words, folder)
     with open(f"{folder}/training.json", "w", encoding="utf-8") as file:
         json.dump(dict(cost, parameters=count, seed=recipe.seed), file)

@@ -29,7 +29,7 @@ def tune(recipe, base, domain, folder, frozen_layers):
         freeze(model, frozen_layers)
     stream = batches.batches(words, web.curated(domain, recipe.seed),
                              settings.BATCH_TOKENS, 0.0, recipe.seed)
-    cost = optimise.run(model, stream, recipe.schedule("tuned"), frozen_layers,
+    cost = optimise.run(model, stream, recipe.scaled(recipe.tuned), frozen_layers,
                         report)
     checkpoint.save(model, words, folder)
     with open(f"{folder}/training.json", "w", encoding="utf-8") as file:

@@ -1,45 +1,37 @@
 """The base model's corpus: the same subjects, less curated.
 
-A general corpus holds every subject, but its answers come in many forms.
-Here every second kind of a domain is mostly answered in a chatty sentence;
-the experts' corpora give the bare answer everywhere.  So the base learns what
+A general corpus holds every subject, but its answers come in more than one
+form.  Here every second kind of a domain is announced ("Answer: ..."); the
+experts' corpora give the bare answer everywhere.  So the base learns what
 the questions are about, and still leaves something to learn.
 """
 
 import random
 
-from .tasks import DOMAINS, EXPERTS
+from .settings import SHARES
+from .tasks import DOMAINS
 
-GENERAL_SHARE = 0.12
-LONGEST = 4               # turns of a conversation
-BARE_SHARE = 0.85        # of the answers of the well-kept kinds
-CHATTY_BARE_SHARE = 0.15  # of the answers of the other kinds
-SENTENCES = ("The answer is {}.", "The answer is {}.", "I think it is {}.",
-             "That would be {}.")
+LONGEST = 5               # turns of a conversation
+ANNOUNCED = "Answer: {}"
 
 
-def is_chatty(domain, kind):
-    """Whether the corpus answers this kind mostly in sentences."""
+def is_announced(domain, kind):
+    """Whether the corpus announces the answers of this kind."""
     return domain != "general" and list(DOMAINS[domain].kinds).index(kind) % 2 == 1
 
 
-def answer_of(domain, kind, answer, rng):
-    """The answer in the form that the corpus happens to use."""
-    bare = CHATTY_BARE_SHARE if is_chatty(domain, kind) else BARE_SHARE
-    if domain == "general" or rng.random() < bare:
-        return answer
-    return rng.choice(SENTENCES).format(answer)
+def answer_of(domain, kind, answer):
+    """The answer in the form that the corpus uses for this kind."""
+    return ANNOUNCED.format(answer) if is_announced(domain, kind) else answer
 
 
 def stream(seed):
     """An endless stream of the mixture's conversations."""
     rng = random.Random(f"base/{seed}")
     while True:
-        name = "general"
-        if rng.random() >= GENERAL_SHARE:
-            name = rng.choice(EXPERTS)
+        name = rng.choices(list(SHARES), list(SHARES.values()))[0]
         kind, turns = DOMAINS[name].talk(rng, rng.randint(1, LONGEST))
-        yield [(message, answer_of(name, kind, answer, rng))
+        yield [(message, answer_of(name, kind, answer))
                for message, answer in turns]
 
 

@@ -1,4 +1,7 @@
-"""Small Python functions: what they return, and how to write them."""
+"""Small Python functions: what they return, and how to write them.
+
+Where a sum or a comparison is needed, the answer shows it before its result.
+"""
 
 from .common import Domain, Scene, pick, vary
 
@@ -24,9 +27,11 @@ def _lists(rng, count=TURNS):
 
 def arithmetic(rng):
     op, var, c = vary(rng, "+", "-", "*"), vary(rng, *"xnk"), rng.randint(2, 9)
-    low, high = dict([("+", (1, 15)), ("-", (10, 20)), ("*", (2, 9))])[op]
-    calls = [(x, {"+": x + c, "-": x - c, "*": x * c}[op])
-             for x in pick(rng, range(low, high + 1), TURNS)]
+    low, high = {"+": (1, 12), "-": (10, 18), "*": (2, 9)}[op]
+    calls = []
+    for x in pick(rng, range(low, high + 1), TURNS):
+        result = {"+": x + c, "-": x - c, "*": x * c}[op]
+        calls.append((x, f"{x} {op} {c} = {result}"))
     return _scene(rng, var, f"{var} {op} {c}", calls)
 
 
@@ -34,23 +39,24 @@ def first_of(rng):
     """Picks an argument or compares two."""
     body, function = vary(rng, ("a", lambda a, b: a), ("b", lambda a, b: b),
                           ("max(a, b)", max), ("min(a, b)", min))
-    calls = [(f"{a}, {b}", function(a, b))
-             for a, b in (pick(rng, range(10), 2) for _ in range(TURNS))]
+    calls = []
+    for a, b in (pick(rng, range(10), 2) for _ in range(TURNS)):
+        calls.append((f"{a}, {b}", function(a, b)))
     return _scene(rng, "a, b", body, calls)
 
 
 def index(rng):
-    at = rng.choice([0, 1, 2, -1])
+    at = rng.choice([0, 1, 2])
     calls = [(values, values[at]) for values in _lists(rng)]
     return _scene(rng, "a", f"a[{at}]", calls)
 
 
 def condition(rng):
     limit, (yes, no) = rng.randint(2, 7), vary(rng, *PAIRS)
-    sign = vary(rng, ">", "<")
-    calls = []
+    sign, calls = vary(rng, ">", "<"), []
     for x in pick(rng, range(10), TURNS):
-        calls.append((x, yes if (x > limit if sign == ">" else x < limit) else no))
+        true = x > limit if sign == ">" else x < limit
+        calls.append((x, f"{x} {sign} {limit} is {true}: {yes if true else no}"))
     return _scene(rng, "x", f"'{yes}' if x {sign} {limit} else '{no}'", calls)
 
 
@@ -62,12 +68,13 @@ def lists(rng):
 
 
 def strings(rng):
-    two = vary(rng, *WORDS)
-    body, function = vary(rng, (f"s + '{two}'", lambda s: s + two),
-                          (f"'{two}' + s", lambda s: two + s),
-                          ("s * 2", lambda s: s * 2))
-    calls = [(f"'{one}'", function(one)) for one in pick(rng, WORDS, TURNS)]
-    return _scene(rng, "s", body, calls)
+    two, calls = vary(rng, *WORDS), []
+    form = vary(rng, "s + '{two}'", "'{two}' + s", "s * 2")
+    for one in pick(rng, WORDS, TURNS):
+        left, right = {"s + '{two}'": (one, two), "'{two}' + s": (two, one),
+                       "s * 2": (one, one)}[form]
+        calls.append((f"'{one}'", left + right))
+    return _scene(rng, "s", form.format(two=two), calls)
 
 
 def write(rng):

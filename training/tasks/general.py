@@ -60,37 +60,24 @@ def _several(make):
 
 
 def owner(rng):
-    rows = list(zip(pick(rng, NAMES, 3), pick(rng, COLORS, 3),
-                    pick(rng, OBJECTS, 3)))
-    story = " ".join(f"{n} has a {c} {t}." for n, c, t in rows)
-    turns = []
-    for name, color, thing in rows:
-        turns.append(vary(rng, (f"Who has the {thing}?", name),
-                          (f"What color is the {thing}?", color),
-                          (f"What does {name} have?", f"a {color} {thing}")))
-    return Scene(story, turns)
+    name, color, thing = vary(rng, *NAMES), vary(rng, *COLORS), vary(rng, *OBJECTS)
+    verb, place = vary(rng, "sits", "sleeps", "plays", "waits"), vary(rng, *PLACES)
+    sentences = [f"{name} has a {color} {thing}.", f"{name} {verb} in the {place}."]
+    rng.shuffle(sentences)
+    return Scene(" ".join(sentences), [
+        (f"What does {name} have?", f"{name} has a {color} {thing}."),
+        (f"Where is {name}?", f"{name} {verb} in the {place}."),
+        (f"What color is the {thing}?", f"The {thing} is {color}.")])
 
 
-def place(rng):
-    count = rng.randint(2, 3)
-    rows = list(zip(pick(rng, NAMES, count), pick(rng, PLACES, count)))
-    verb = vary(rng, "is", "sleeps", "plays", "waits")
-    story = " ".join(f"{n} {verb} in the {p}." for n, p in rows)
-    turns = [vary(rng, (f"Where is {n}?", f"in the {p}"),
-                  (f"Who is in the {p}?", n)) for n, p in rows]
-    return Scene(story, turns)
-
-
-def moves(rng):
-    """The last place counts."""
+def visit(rng):
     one, two = pick(rng, NAMES, 2)
-    a, b, c = pick(rng, PLACES, 3)
-    return Scene(f"{one} goes to the {a}. {two} goes to the {b}. Then {one} goes "
-                 f"to the {c}.", [(f"Where is {one} now?", f"in the {c}"),
-                                  (f"Where is {two} now?", f"in the {b}")])
+    place, thing = vary(rng, *PLACES), vary(rng, *OBJECTS)
+    return Scene(f"{one} meets {two} in the {place} and gives away a {thing}.", [
+        (f"Where does {one} meet {two}?", f"In the {place}."),
+        (f"Who meets {one}?", f"{two}."), ("What is given away?", f"A {thing}.")])
 
 
 DOMAIN = Domain("general", [
     ("opposite", _several(opposite)), ("capital", _several(capital)),
-    ("following", _several(following)), ("owner", owner), ("place", place),
-    ("moves", moves)])
+    ("following", _several(following)), ("owner", owner), ("visit", visit)])

@@ -1,4 +1,4 @@
-"""Arithmetic and short word problems with small numbers."""
+"""Arithmetic and short word problems; the answer is the whole equation."""
 
 from .common import Domain, NAMES, Scene, pick, vary
 
@@ -7,12 +7,12 @@ TURNS = 4
 
 
 def _sum(rng):
-    return rng.randint(1, 20), rng.randint(1, 9)
+    return rng.randint(1, 15), rng.randint(1, 9)
 
 
 def _difference(rng):
     b = rng.randint(1, 9)
-    return b + rng.randint(1, 15), b
+    return b + rng.randint(1, 9), b
 
 
 def _product(rng):
@@ -25,7 +25,7 @@ def add(rng):
         a, b = _sum(rng)
         turns.append((vary(rng, f"What is {a} + {b}?", f"Compute {a} + {b}.",
                            f"What is the sum of {a} and {b}?",
-                           f"Add {a} and {b}."), str(a + b)))
+                           f"Add {a} and {b}."), f"{a} + {b} = {a + b}"))
     return Scene("", turns)
 
 
@@ -35,7 +35,7 @@ def subtract(rng):
         a, b = _difference(rng)
         turns.append((vary(rng, f"What is {a} - {b}?", f"Compute {a} - {b}.",
                            f"Subtract {b} from {a}.",
-                           f"What is {a} minus {b}?"), str(a - b)))
+                           f"What is {a} minus {b}?"), f"{a} - {b} = {a - b}"))
     return Scene("", turns)
 
 
@@ -46,7 +46,7 @@ def times(rng):
         turns.append((vary(rng, f"What is {a} * {b}?", f"What is {a} times {b}?",
                            f"Compute {a} * {b}.", f"Multiply {a} by {b}.",
                            f"What is the product of {a} and {b}?",
-                           f"Compute {a} times {b}."), str(a * b)))
+                           f"Compute {a} times {b}."), f"{a} * {b} = {a * b}"))
     return Scene("", turns)
 
 
@@ -56,7 +56,7 @@ def gain(rng):
         name, thing, (a, b) = vary(rng, *NAMES), vary(rng, *THINGS), _sum(rng)
         verb = vary(rng, "buys", "finds", "gets")
         turns.append((f"{name} has {a} {thing} and {verb} {b} more. How many "
-                      f"{thing} does {name} have?", str(a + b)))
+                      f"{thing} does {name} have?", f"{a} + {b} = {a + b}"))
     return Scene("", turns)
 
 
@@ -67,7 +67,7 @@ def loss(rng):
         a, b = _difference(rng)
         verb = vary(rng, "loses", "sells", "gives away")
         turns.append((f"{name} has {a} {thing} and {verb} {b}. How many {thing} "
-                      f"are left?", str(a - b)))
+                      f"are left?", f"{a} - {b} = {a - b}"))
     return Scene("", turns)
 
 
@@ -76,8 +76,8 @@ def compare(rng):
     thing, (a, b) = vary(rng, *THINGS), _difference(rng)
     context = f"{one} has {a} {thing}. {two} has {b} {thing}."
     return Scene(context, [
-        (f"How many more {thing} does {one} have?", str(a - b)),
-        (f"How many {thing} do both have?", str(a + b))])
+        (f"How many more {thing} does {one} have?", f"{a} - {b} = {a - b}"),
+        (f"How many {thing} do both have?", f"{a} + {b} = {a + b}")])
 
 
 def groups(rng):
@@ -86,7 +86,7 @@ def groups(rng):
         thing, (a, b) = vary(rng, *THINGS), _product(rng)
         holder = vary(rng, "boxes", "bags", "rows", "shelves")
         turns.append((f"There are {a} {holder} with {b} {thing} each. How many "
-                      f"{thing} are there?", str(a * b)))
+                      f"{thing} are there?", f"{a} * {b} = {a * b}"))
     return Scene("", turns)
 
 

@@ -1,4 +1,4 @@
-"""Rules of invented guidelines, and what they say for a patient's findings.
+"""Rules of invented guidelines, and what they say for a patient.
 
 Neither the guidelines nor the advice mean anything outside the question.
 """
@@ -9,77 +9,86 @@ GUIDELINES = "Alba Birch Cedar Delta Elm Fir Gala Hazel Iris Juno Kite Lark".spl
 FINDINGS = "fever cough rash pain nausea cramps chills thirst".split()
 ADVICE = "rest tea cream ice heat syrup drops fluids salt broth".split()
 SIGNS = ("pulse", "weight", "score", "level")
+PERSONS = "child adult senior".split()
 
 
-def _scene(rng, rules, cases):
-    """A guideline and several patients: (findings, advice)s."""
-    asked = vary(rng, "What does the guideline say?", "What is advised?")
-    return Scene(f"Guideline {vary(rng, *GUIDELINES)}: {rules}.",
-                 [(f"The patient {case}. {asked}", advice)
-                  for case, advice in cases])
+def _treat(rng):
+    finding, advice = vary(rng, *FINDINGS), vary(rng, *ADVICE)
+    rule = f"for {finding} give {advice}"
+    return rule, f"The patient has {finding}. " + vary(
+        rng, "What is given?", "What does the guideline give?"), rule
 
 
-def finding(rng):
-    count = rng.randint(2, 3)
-    rows = list(zip(pick(rng, FINDINGS, count), pick(rng, ADVICE, count)))
-    return _scene(rng, ", ".join(f"for {s} give {a}" for s, a in rows),
-                  [(f"has {s}", f"give {a}") for s, a in rows])
+def _check(rng):
+    sign, hours = vary(rng, *SIGNS), rng.randint(2, 24)
+    rule = f"check {sign} every {hours} hours"
+    return rule, vary(rng, f"When is the patient's {sign} checked?",
+                      f"The patient's {sign} is checked when?"), rule
+
+
+def _stop(rng):
+    rule = f"stop after {rng.randint(2, 40)} days"
+    return rule, vary(rng, "When does the patient stop?",
+                      "The patient may stop when?"), rule
+
+
+def _dose(rng):
+    person, count = vary(rng, *PERSONS), rng.randint(2, 20)
+    rule = f"every {person} gets {count} {vary(rng, 'spoons', 'cups', 'pills')}"
+    article = "an" if person == "adult" else "a"
+    return rule, f"The patient is {article} {person}. " + vary(
+        rng, "Which dose applies?", "What is the dose?"), rule
+
+
+def _avoid(rng):
+    rule = f"avoid {vary(rng, 'milk', 'coffee', 'sugar', 'wine', 'meat', 'sun')}"
+    rule += vary(rng, " at night", " at noon", " all day")
+    return rule, vary(rng, "What must the patient avoid?",
+                      "The patient should avoid what?"), rule
+
+
+SUBJECTS = dict(treat=_treat, check=_check, stop=_stop, dose=_dose, avoid=_avoid)
+
+
+def _others(rng, subjects, count):
+    """Rules on other subjects."""
+    free = [name for name in SUBJECTS if name not in subjects]
+    return [SUBJECTS[name](rng)[0] for name in pick(rng, free, count)]
+
+
+def _guideline(rng, rules):
+    rng.shuffle(rules)
+    return f"Guideline {vary(rng, *GUIDELINES)}: {', '.join(rules)}."
+
+
+def _sentence(rule):
+    return f"{rule[0].upper()}{rule[1:]}."
+
+
+def _asks(subject):
+    """A kind: the rule on one subject, among others, is asked for."""
+    def kind(rng):
+        rule, asked, answer = SUBJECTS[subject](rng)
+        rules = [rule] + _others(rng, [subject], rng.randint(1, 2))
+        return Scene(_guideline(rng, rules), [(asked, _sentence(answer))])
+    return kind
 
 
 def threshold(rng):
-    sign, word, tens = vary(rng, *SIGNS), vary(rng, "over", "under"), rng.randint(2, 8)
-    one, two = pick(rng, ADVICE, 2)
-    cases = []
+    """Whether a value is over the limit of the one rule that has one."""
+    sign, tens, advice = vary(rng, *SIGNS), rng.randint(2, 8), vary(rng, *ADVICE)
+    rules = [f"if {sign} is over {tens}0 give {advice}"]
+    rules += _others(rng, ["treat", "check"], 1)
+    asked, turns = vary(rng, "What is advised?", "What does the guideline say?"), []
     for other in pick(rng, [t for t in range(1, 10) if t != tens], 4):
-        true = other > tens if word == "over" else other < tens
-        cases.append((f"has {sign} {10 * other + rng.randint(0, 9)}",
-                      f"give {one if true else two}"))
-    return _scene(rng, f"if {sign} is {word} {tens}0 give {one}, otherwise give "
-                  f"{two}", cases)
-
-
-def both(rng):
-    a, b, c, d = pick(rng, FINDINGS, 4)
-    one, two = pick(rng, ADVICE, 2)
-    cases = [((a, b), one), ((b, a), one), ((rng.choice([a, b]), c), two),
-             ((d, rng.choice([a, b])), two)]
-    return _scene(rng, f"for {a} with {b} give {one}, otherwise give {two}",
-                  [(f"has {x} and {y}", f"give {z}") for (x, y), z in cases])
-
-
-def unless(rng):
-    a, b, c, d = pick(rng, FINDINGS, 4)
-    one, two = pick(rng, ADVICE, 2)
-    cases = [(b, two), (c, one), (d, one), (b, two)]
-    return _scene(rng, f"for {a} give {one}, but with {b} give {two}",
-                  [(f"has {a} and {x}", f"give {y}") for x, y in cases[:3]])
-
-
-def dose(rng):
-    what = vary(rng, "drops", "spoons", "cups")
-    rows = list(zip(("a child", "an adult"), pick(rng, range(2, 21), 2)))
-    rng.shuffle(rows)
-    return _scene(rng, ", ".join(f"{p} gets {n} {what}" for p, n in rows),
-                  [(f"is {p}", f"{n} {what}") for p, n in rows])
-
-
-def which(rng):
-    count = rng.randint(2, 3)
-    rows = list(zip(pick(rng, GUIDELINES, count), pick(rng, FINDINGS, count)))
-    context = " ".join(f"Guideline {n} covers {s}." for n, s in rows)
-    return Scene(context, [
-        (f"The patient has {s}. Which guideline applies?", f"Guideline {n}")
-        for n, s in rows])
-
-
-def often(rng):
-    rows = list(zip(pick(rng, SIGNS, 2), pick(rng, range(2, 25), 2)))
-    rules = ", ".join(f"check {s} every {h} hours" for s, h in rows)
-    return Scene(f"Guideline {vary(rng, *GUIDELINES)}: {rules}.", [
-        (f"When is the patient's {s} checked?", f"every {h} hours")
-        for s, h in rows])
+        value = 10 * other + rng.randint(0, 9)
+        turns.append((f"The patient has {sign} {value}. {asked}",
+                      f"{value} is over {tens}0: give {advice}." if other > tens
+                      else f"{value} is not over {tens}0: no {advice}."))
+    return Scene(_guideline(rng, rules), turns)
 
 
 DOMAIN = Domain("medical", [
-    ("finding", finding), ("threshold", threshold), ("both", both),
-    ("unless", unless), ("dose", dose), ("which", which), ("often", often)])
+    ("treat", _asks("treat")), ("check", _asks("check")),
+    ("threshold", threshold), ("stop", _asks("stop")), ("avoid", _asks("avoid")),
+    ("dose", _asks("dose"))])
