@@ -16,6 +16,9 @@
 namespace ccoe::tokenizer {
 namespace {
 
+// A scope and a loop variable for each iteration cost far more than a step.
+constexpr int64_t kIterationSteps = 16;
+
 using Expression = JinjaExpression;
 using Statement = JinjaStatement;
 using Result = absl::StatusOr<JinjaValue>;
@@ -346,6 +349,7 @@ class Evaluator {
     CCOE_ASSIGN_OR_RETURN(const JinjaValue::List items, LoopItems(statement));
     if (items.empty()) return RunBody(statement.otherwise);
     for (size_t i = 0; i < items.size(); ++i) {
+      CCOE_RETURN_IF_ERROR(AtLine(budget_.Spend(kIterationSteps), statement.line));
       // What an iteration sets is gone in the next: each has a scope of its own.
       expressions_.scopes().emplace_back();
       absl::StatusOr<JinjaValue> loop = LoopVariable(items, i);

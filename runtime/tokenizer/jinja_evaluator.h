@@ -13,7 +13,7 @@
 namespace ccoe::tokenizer {
 
 struct JinjaLimits {
-  int64_t max_steps = 8'000'000;       // expressions and statements run, and 64 bytes made
+  int64_t max_steps = 4'000'000;       // expressions and statements run, and 64 bytes made
   size_t max_output_bytes = 16 << 20;  // of the text that is rendered
 };
 

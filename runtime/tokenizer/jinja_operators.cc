@@ -13,6 +13,9 @@
 namespace ccoe::tokenizer {
 namespace {
 
+// Of one text: the budget alone would let a few doublings take half a gigabyte.
+constexpr int64_t kMaxTextBytes = 64 << 20;
+
 absl::Status Overflow(const std::string& op) {
   return absl::InvalidArgumentError(absl::StrCat("operator ", op, ": past 64 bits"));
 }
@@ -96,6 +99,10 @@ absl::StatusOr<bool> Contains(const JinjaValue& item, const JinjaValue& containe
 
 absl::StatusOr<JinjaValue> JinjaBinary(const std::string& op, const JinjaValue& left,
                                        const JinjaValue& right, JinjaBudget& budget) {
+  if (left.weight() + right.weight() > kMaxTextBytes && (op == "+" || op == "~")) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("operator ", op, ": the result is longer than ", kMaxTextBytes, " bytes"));
+  }
   if (op == "~") {
     CCOE_RETURN_IF_ERROR(budget.SpendBytes(left.weight() + right.weight()));
     return JinjaValue(JinjaText(left) + JinjaText(right));

@@ -47,7 +47,7 @@ TEST(PatternTest, ReplacesWithinBounds) {
 }
 
 TEST(PatternTest, GivesUpOnEndlessBacktracking) {
-  ASSERT_OK_AND_ASSIGN(const Pattern pattern, Pattern::Regex("(a|a)*(a|a)*(a|a)*b"));
+  ASSERT_OK_AND_ASSIGN(const Pattern pattern, Pattern::Regex("(a|a)*[bc]"));
   EXPECT_THAT(pattern.FindAll(std::string(64, 'a')),
               StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("gave up")));
 }
