@@ -1,4 +1,5 @@
-// Arguments of the attention ops: rotary embedding, the append to the paged KV cache, paged attention.
+// Arguments of the attention ops: rotary embedding, the append to the paged KV cache, paged
+// attention.
 #ifndef CCOE_KERNELS_ATTENTION_H_
 #define CCOE_KERNELS_ATTENTION_H_
 
@@ -10,8 +11,8 @@
 
 namespace ccoe::kernels {
 
-// The KV pages of one layer, borrowed. K and V each lie as [pages, kv_heads, page_tokens, head_dim], contiguous.
-// A token's slot is page * page_tokens + offset in the page.
+// The KV pages of one layer, borrowed. K and V each lie as [pages, kv_heads, page_tokens,
+// head_dim], contiguous. A token's slot is page * page_tokens + offset in the page.
 struct KvLayer {
   void* k = nullptr;
   void* v = nullptr;
@@ -28,7 +29,8 @@ struct SequenceRows {
   int64_t row_count = 0;
   // Position of the first row in its sequence; before it, `first_position` tokens are in the cache.
   int64_t first_position = 0;
-  // Page of tokens [i * page_tokens, (i + 1) * page_tokens) of the sequence, for all tokens up to the last row's.
+  // Page of tokens [i * page_tokens, (i + 1) * page_tokens) of the sequence, for all tokens up to
+  // the last row's.
   absl::Span<const int32_t> block_table;
 };
 
@@ -41,7 +43,8 @@ struct RopeAndAppendKvArgs {
   Matrix q;         // [rows, heads * head_dim] f32, rotated in place
   Matrix k;         // [rows, kv_heads * head_dim] f32, rotated in place, then written to the cache
   ConstMatrix v;    // [rows, kv_heads * head_dim] f32, written to the cache
-  ConstMatrix cos;  // [rows, rotary_dim / 2] f32; rotary_dim <= head_dim, the rest of a head passes unchanged
+  ConstMatrix cos;  // [rows, rotary_dim / 2] f32; rotary_dim <= head_dim, the rest of a head passes
+                    // unchanged
   ConstMatrix sin;  // [rows, rotary_dim / 2] f32
   RopeStyle style = RopeStyle::kHalfSplit;
   absl::Span<const int64_t> slots;  // [rows] where each row's K and V go

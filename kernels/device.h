@@ -1,4 +1,5 @@
-// A device's memory: allocation and copies. The one place where it shows that host and device memory may differ.
+// A device's memory: allocation and copies. The one place where it shows that host and device
+// memory may differ.
 #ifndef CCOE_KERNELS_DEVICE_H_
 #define CCOE_KERNELS_DEVICE_H_
 
@@ -13,11 +14,13 @@ namespace ccoe::kernels {
 
 class Device;
 
-// Owned device memory, movable, aligned to 64 bytes at least; freed by its device, which must outlive it.
+// Owned device memory, movable, aligned to 64 bytes at least; freed by its device, which must
+// outlive it.
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Device* device, void* data, size_t size_bytes) : device_(device), data_(data), size_bytes_(size_bytes) {}
+  Buffer(Device* device, void* data, size_t size_bytes)
+      : device_(device), data_(data), size_bytes_(size_bytes) {}
   Buffer(Buffer&& other) noexcept { *this = std::move(other); }
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(device_, other.device_);
@@ -48,8 +51,8 @@ class Device {
   // True where kernels read host pointers in place (mapped weights need no upload).
   virtual bool ReadsHostMemory() const = 0;
 
-  // Memory that reads as zero. On the CPU pages become resident when first written, so a large cache costs only
-  // what is used of it. RESOURCE_EXHAUSTED names the size asked for.
+  // Memory that reads as zero. On the CPU pages become resident when first written, so a large
+  // cache costs only what is used of it. RESOURCE_EXHAUSTED names the size asked for.
   virtual absl::StatusOr<Buffer> Allocate(size_t size_bytes) = 0;
 
   // Blocking copies between host and device memory.

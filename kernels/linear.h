@@ -6,8 +6,8 @@
 
 namespace ccoe::kernels {
 
-// out = x * weight^T + bias, for one weight matrix. Several parts over the same x run as one loop over the cores
-// (q, k, v; gate, up).
+// out = x * weight^T + bias, for one weight matrix. Several parts over the same x run as one loop
+// over the cores (q, k, v; gate, up).
 struct LinearPart {
   ConstMatrix weight;  // [out_features, in_features] f32, f16 or bf16, row-major, read in place
   ConstMatrix bias;    // [1, out_features] f32, f16 or bf16, or empty

@@ -1,12 +1,15 @@
-// The ops a decoder is made of: one coarse interface over device memory, one implementation a device.
+// The ops a decoder is made of: one coarse interface over device memory, one implementation a
+// device.
 //
-// Determinism (design contract): each output element is summed in an order that depends only on the shapes of the
-// weights and on absolute token positions: never on the number of rows, the other rows, the number of threads, or on how a
-// prompt was cut into chunks. So one row alone and the same row among many give the same bits.
+// Determinism (design contract): each output element is summed in an order that depends only on the
+// shapes of the weights and on absolute token positions: never on the number of rows, the other
+// rows, the number of threads, or on how a prompt was cut into chunks. So one row alone and the
+// same row among many give the same bits.
 //
-// Rows are f32 unless said otherwise. Shapes are the caller's contract; a wrong shape is a bug and aborts in CHECKs.
-// An Ops is one execution stream: calls take effect in order. The CPU runs them before returning; a GPU returns at
-// once and Synchronize waits. Not thread-safe, except that several CPU Ops may share one ThreadTeam.
+// Rows are f32 unless said otherwise. Shapes are the caller's contract; a wrong shape is a bug and
+// aborts in CHECKs. An Ops is one execution stream: calls take effect in order. The CPU runs them
+// before returning; a GPU returns at once and Synchronize waits. Not thread-safe, except that
+// several CPU Ops may share one ThreadTeam.
 #ifndef CCOE_KERNELS_OPS_H_
 #define CCOE_KERNELS_OPS_H_
 
@@ -29,10 +32,13 @@ class Ops {
 
   virtual Device& device() = 0;
 
-  // out[i, :] = scale * table[ids[i], :]. table [vocab, hidden] f32, f16 or bf16; 0 <= ids[i] < vocab.
-  virtual void EmbedRows(ConstMatrix table, absl::Span<const int32_t> ids, float scale, Matrix out) = 0;
+  // out[i, :] = scale * table[ids[i], :]. table [vocab, hidden] f32, f16 or bf16; 0 <= ids[i] <
+  // vocab.
+  virtual void EmbedRows(ConstMatrix table, absl::Span<const int32_t> ids, float scale,
+                         Matrix out) = 0;
 
-  // out = x / sqrt(mean(x^2) + eps) * weight, over each row. weight [1, cols] f32, f16 or bf16. out may be x.
+  // out = x / sqrt(mean(x^2) + eps) * weight, over each row. weight [1, cols] f32, f16 or bf16. out
+  // may be x.
   virtual void RmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix out) = 0;
 
   // See LinearPart. All parts have in_features = x.cols.
@@ -41,11 +47,13 @@ class Ops {
   // Rotates q and k and writes k and v to the cache. See RopeAndAppendKvArgs.
   virtual void RopeAndAppendKv(const RopeAndAppendKvArgs& args) = 0;
 
-  // Causal attention of each row over its sequence's cache, itself included. See PagedAttentionArgs.
+  // Causal attention of each row over its sequence's cache, itself included. See
+  // PagedAttentionArgs.
   virtual void PagedAttention(const PagedAttentionArgs& args) = 0;
 
   // out = activation(gate) * up, element by element. out may be gate or up.
-  virtual void GatedActivation(Activation activation, ConstMatrix gate, ConstMatrix up, Matrix out) = 0;
+  virtual void GatedActivation(Activation activation, ConstMatrix gate, ConstMatrix up,
+                               Matrix out) = 0;
 
   // sum += x, element by element.
   virtual void AddRows(ConstMatrix x, Matrix sum) = 0;
@@ -53,7 +61,8 @@ class Ops {
   // x *= scale, then (soft_cap > 0) x = soft_cap * tanh(x / soft_cap): logit multipliers and caps.
   virtual void ScaleRows(float scale, float soft_cap, Matrix x) = 0;
 
-  // out[i, :] = x[rows[i], :]; converts between f32, f16 and bf16 (round to nearest even) where dtypes differ.
+  // out[i, :] = x[rows[i], :]; converts between f32, f16 and bf16 (round to nearest even) where
+  // dtypes differ.
   virtual void GatherRows(ConstMatrix x, absl::Span<const int32_t> rows, Matrix out) = 0;
 
   // out[rows[i], :] = x[i, :]; converts as GatherRows. The rows are distinct.

@@ -1,6 +1,7 @@
-// Linear over the weights of a Llama of 0.25 B parameters (hidden 1024, intermediate 2816), several layers of them so
-// that they do not stay in the caches. Counters: GFLOP/s and the ratio to OpenBLAS's sgemm; GB/s of weights and the
-// ratio to a loop that only reads. --threads is set by the benchmark's argument.
+// Linear over the weights of a Llama of 0.25 B parameters (hidden 1024, intermediate 2816), several
+// layers of them so that they do not stay in the caches. Counters: GFLOP/s and the ratio to
+// OpenBLAS's sgemm; GB/s of weights and the ratio to a loop that only reads. --threads is set by
+// the benchmark's argument.
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -24,7 +25,8 @@ struct Layer {
 
 class Weights {
  public:
-  explicit Weights(DType dtype) : dtype_(dtype), bits_(kLayers * kLayerElements * (DTypeBytes(dtype) / 2)) {
+  explicit Weights(DType dtype)
+      : dtype_(dtype), bits_(kLayers * kLayerElements * (DTypeBytes(dtype) / 2)) {
     std::mt19937 random(1);
     // bf16 bit patterns of numbers in (-2, 2); as the high half of an f32 they are just as tame.
     for (uint16_t& bits : bits_) bits = static_cast<uint16_t>((random() & 0x807f) | 0x3f00);
@@ -45,7 +47,8 @@ class Weights {
       2.0 * kLayers * (2 * kHidden * kHidden + 2 * kKv * kHidden + 3 * kIntermediate * kHidden);
 
  private:
-  static constexpr int64_t kLayerElements = 2 * kHidden * kHidden + 2 * kKv * kHidden + 3 * kIntermediate * kHidden;
+  static constexpr int64_t kLayerElements =
+      2 * kHidden * kHidden + 2 * kKv * kHidden + 3 * kIntermediate * kHidden;
 
   ConstMatrix Take(int64_t rows, int64_t cols) {
     const char* data = reinterpret_cast<const char*>(bits_.data()) + next_ * DTypeBytes(dtype_);
@@ -76,12 +79,14 @@ void BM_LayerLinears(benchmark::State& state) {
   ThreadTeam team(static_cast<int>(state.range(1)));
   std::unique_ptr<Ops> ops = MakeCpuOps(&team);
   Weights weights(dtype);
-  std::vector<float> x(rows * kHidden, 0.5f), kv(rows * kKv), gate(rows * kIntermediate), up(rows * kIntermediate);
+  std::vector<float> x(rows * kHidden, 0.5f), kv(rows * kKv), gate(rows * kIntermediate),
+      up(rows * kIntermediate);
   for (auto _ : state) {
     for (int64_t layer = 0; layer < kLayers; ++layer) {
       std::fill(x.begin(), x.end(), 0.5f);
-      RunLayer(ops.get(), weights.At(layer), F32Matrix(x.data(), rows, kHidden), F32Matrix(kv.data(), rows, kKv),
-               F32Matrix(gate.data(), rows, kIntermediate), F32Matrix(up.data(), rows, kIntermediate));
+      RunLayer(ops.get(), weights.At(layer), F32Matrix(x.data(), rows, kHidden),
+               F32Matrix(kv.data(), rows, kKv), F32Matrix(gate.data(), rows, kIntermediate),
+               F32Matrix(up.data(), rows, kIntermediate));
     }
   }
   const double runs = static_cast<double>(state.iterations());
@@ -89,7 +94,8 @@ void BM_LayerLinears(benchmark::State& state) {
   const double read = MeasureReadBandwidth(&team);
   using benchmark::Counter;
   state.counters["gflops"] = Counter(1e-9 * Weights::kFlopsPerRow * rows * runs, Counter::kIsRate);
-  state.counters["of_sgemm"] = Counter(Weights::kFlopsPerRow * rows * runs / sgemm, Counter::kIsRate);
+  state.counters["of_sgemm"] =
+      Counter(Weights::kFlopsPerRow * rows * runs / sgemm, Counter::kIsRate);
   state.counters["gb_s"] = Counter(1e-9 * weights.bytes() * runs, Counter::kIsRate);
   state.counters["of_read"] = Counter(weights.bytes() * runs / read, Counter::kIsRate);
 }

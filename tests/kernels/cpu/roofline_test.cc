@@ -1,0 +1,27 @@
+#include "kernels/cpu/roofline.h"
+
+#include <cmath>
+
+#include "gtest/gtest.h"
+
+namespace ccoe::kernels {
+namespace {
+
+TEST(RooflineTest, MeasuresPositiveFiniteRates) {
+  ThreadTeam team(2);
+  ReadBandwidthOptions read;
+  read.bytes = 4 << 20;
+  read.passes = 1;
+  const double bandwidth = MeasureReadBandwidth(&team, read);
+  EXPECT_TRUE(std::isfinite(bandwidth));
+  EXPECT_GT(bandwidth, 0);
+  SgemmOptions sgemm;
+  sgemm.rows = sgemm.in_features = sgemm.out_features = 16;
+  sgemm.passes = 1;
+  const double rate = MeasureSgemm(1, sgemm);
+  EXPECT_TRUE(std::isfinite(rate));
+  EXPECT_GT(rate, 0);
+}
+
+}  // namespace
+}  // namespace ccoe::kernels

@@ -1,0 +1,44 @@
+#include "kernels/cpu/rope_kv.h"
+
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace ccoe::kernels {
+namespace {
+
+struct Fixture {
+  std::vector<float> q = {1, 2}, k = {3, 4}, v = {5, 6}, cos = {1}, sin = {0};
+  std::vector<float> keys = std::vector<float>(8, -1.0f), values = std::vector<float>(8, -1.0f);
+  std::vector<int64_t> slots = {2};
+
+  RopeAndAppendKvArgs Args() {
+    RopeAndAppendKvArgs args;
+    args.q = F32Matrix(q.data(), 1, 2);
+    args.k = F32Matrix(k.data(), 1, 2);
+    args.v = F32Matrix(v.data(), 1, 2);
+    args.cos = F32Matrix(cos.data(), 1, 1);
+    args.sin = F32Matrix(sin.data(), 1, 1);
+    args.slots = slots;
+    args.cache = {keys.data(), values.data(), DType::kF32, 2, 2, 1, 2};
+    return args;
+  }
+};
+
+TEST(CpuRopeAndAppendKvTest, WritesItsSlotAndNoOther) {
+  ThreadTeam team(1);
+  Fixture f;
+  CpuRopeAndAppendKv(&team, f.Args());
+  EXPECT_EQ(f.keys, (std::vector<float>{-1, -1, -1, -1, 3, 4, -1, -1}));
+  EXPECT_EQ(f.values, (std::vector<float>{-1, -1, -1, -1, 5, 6, -1, -1}));
+}
+
+TEST(CpuRopeAndAppendKvDeathTest, ASlotOutsideTheCacheAborts) {
+  ThreadTeam team(1);
+  Fixture f;
+  f.slots = {4};
+  EXPECT_DEATH(CpuRopeAndAppendKv(&team, f.Args()), "slot < cache.pages");
+}
+
+}  // namespace
+}  // namespace ccoe::kernels
