@@ -1,11 +1,14 @@
 #include "kernels/cpu/roofline.h"
 
 #include <cblas.h>
+#include <dlfcn.h>
 
 #include <algorithm>
 #include <atomic>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
 namespace ccoe::kernels {
@@ -32,6 +35,32 @@ double BestSeconds(int passes, F&& pass) {
   return best;
 }
 
+// OpenBLAS starts its threads when it is loaded, so the servers that share this binary must not link it: it is loaded when a
+// benchmark asks for it, and stays.
+struct OpenBlas {
+  decltype(&cblas_sgemm) sgemm = nullptr;
+  decltype(&openblas_get_num_threads) get_threads = nullptr;
+  decltype(&openblas_set_num_threads) set_threads = nullptr;
+};
+
+template <class F>
+void Find(void* library, const char* name, F*& function) {
+  function = reinterpret_cast<F*>(dlsym(library, name));
+}
+
+absl::StatusOr<OpenBlas> LoadOpenBlas() {
+  void* library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return absl::NotFoundError(absl::StrCat("OpenBLAS (package libopenblas-dev): ", dlerror()));
+  OpenBlas blas;
+  Find(library, "cblas_sgemm", blas.sgemm);
+  Find(library, "openblas_get_num_threads", blas.get_threads);
+  Find(library, "openblas_set_num_threads", blas.set_threads);
+  if (blas.sgemm == nullptr || blas.get_threads == nullptr || blas.set_threads == nullptr) {
+    return absl::NotFoundError("libopenblas.so.0: cblas_sgemm or its thread functions are missing");
+  }
+  return blas;
+}
+
 }  // namespace
 
 double MeasureReadBandwidth(ThreadTeam* team, const ReadBandwidthOptions& options) {
@@ -44,17 +73,19 @@ double MeasureReadBandwidth(ThreadTeam* team, const ReadBandwidthOptions& option
   return static_cast<double>(words.size() * sizeof(uint64_t)) / seconds;
 }
 
-double MeasureSgemm(int threads, const SgemmOptions& options) {
+absl::StatusOr<double> MeasureSgemm(int threads, const SgemmOptions& options) {
+  absl::StatusOr<OpenBlas> blas = LoadOpenBlas();
+  if (!blas.ok()) return blas.status();
   const int64_t m = options.rows, n = options.out_features, k = options.in_features;
   const std::vector<float> x(m * k, 0.5f), weight(n * k, 0.25f);
   std::vector<float> out(m * n);
-  const int before = openblas_get_num_threads();
-  openblas_set_num_threads(threads);
+  const int before = blas->get_threads();
+  blas->set_threads(threads);
   const double seconds = BestSeconds(options.passes, [&] {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, x.data(), k, weight.data(), k, 0.0f,
+    blas->sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, x.data(), k, weight.data(), k, 0.0f,
                 out.data(), n);
   });
-  openblas_set_num_threads(before);
+  blas->set_threads(before);
   return 2.0 * m * n * k / seconds;
 }
 

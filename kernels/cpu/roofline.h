@@ -1,11 +1,12 @@
 // What this machine can do at best, as a yardstick for the kernels: measured in the same run as they are, with the same
-// threads. Links OpenBLAS, so only benchmarks depend on it.
+// threads. Loads OpenBLAS when it is first asked for.
 #ifndef CCOE_KERNELS_CPU_ROOFLINE_H_
 #define CCOE_KERNELS_CPU_ROOFLINE_H_
 
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "absl/status/statusor.h"
 #include "runtime/base/parallel.h"
 
 namespace ccoe::kernels {
@@ -25,9 +26,9 @@ struct SgemmOptions {
   int passes = 5;  // the best one counts
 };
 
-// FLOP a second of OpenBLAS's sgemm for x[rows, in] * weight[out, in]^T on `threads` threads. Not thread-safe: sets
+// NOT_FOUND where OpenBLAS is not installed. FLOP a second of OpenBLAS's sgemm for x[rows, in] * weight[out, in]^T on `threads` threads. Not thread-safe: sets
 // OpenBLAS's thread count while it runs.
-double MeasureSgemm(int threads, const SgemmOptions& options = {});
+absl::StatusOr<double> MeasureSgemm(int threads, const SgemmOptions& options = {});
 
 }  // namespace ccoe::kernels
 

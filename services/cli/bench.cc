@@ -65,7 +65,8 @@ absl::Status Round(services::OfflineEngine& offline, const BenchFlags& flags, Th
   sgemm.rows = kPrefillTokens;
   sgemm.in_features = offline.spec().hidden_size;
   sgemm.out_features = offline.spec().layers.front().ffn.intermediate;
-  samples.sgemm.push_back(kernels::MeasureSgemm(team.size(), sgemm));
+  CCOE_ASSIGN_OR_RETURN(const double sgemm_rate, kernels::MeasureSgemm(team.size(), sgemm));
+  samples.sgemm.push_back(sgemm_rate);
   CCOE_ASSIGN_OR_RETURN(const auto prefill, Run(offline, 1, kPrefillTokens, 2));
   samples.prefill.push_back(prefill.prefill_tokens_per_second);
   return absl::OkStatus();

@@ -87,7 +87,7 @@ def run(words, stdin=None):
 
 
 def _field(message, name, number, kind, type_name="", repeated=False, oneof=None):
-    field = message.field.add(name=name, number=number, type=kind, type_name=type_name,
+    field = message.field.add(name=name, number=number, type=kind, type_name=type_name or None,
                               label=descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED if repeated
                               else descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL)
     if oneof is not None:

@@ -134,7 +134,7 @@ class WithoutClusterTest(unittest.TestCase):
             client = subprocess.Popen([ccoe_process.CCOE, "generate", "--server", cluster.grpc, "--raw", "--temperature", "0", "--max-tokens",
                                        "200", "--ignore-eos", "--expert", "code", "--json", "Hello"], stdout=subprocess.PIPE, text=True)
             until = time.monotonic() + 60
-            while "ccoe_engine_running_sequences 1" not in cluster.get("/metrics")[1] and client.poll() is None and time.monotonic() < until:
+            while "ccoe_backbone_running_queries{worker=\"backbone-0\"} 1" not in cluster.get("/metrics")[1] and client.poll() is None and time.monotonic() < until:
                 time.sleep(0.005)
             cluster.process.send_signal(signal.SIGTERM)
             out, _ = client.communicate(timeout=120)

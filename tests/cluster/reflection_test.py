@@ -64,8 +64,8 @@ class ReflectionTest(unittest.TestCase):
     def test_metrics_and_healthz_are_served(self):
         status, metrics = self.cluster.get("/metrics")
         self.assertEqual(status, 200)
-        for name in ("ccoe_gateway_requests_total", "ccoe_gateway_time_to_first_token_seconds", "ccoe_gateway_inter_token_latency_seconds"):
-            self.assertIn(name, metrics)
+        for name in ("ccoe_gateway_requests_total", "ccoe_gateway_first_token_seconds", "ccoe_gateway_inter_token_seconds"):
+            self.assertTrue(name in metrics, name)
         self.assertEqual(self.cluster.get("/healthz")[0], 200)
 
 
