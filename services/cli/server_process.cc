@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+#include "grpc/support/log.h"
 #include "runtime/base/status_macros.h"
 #include "services/cli/command.h"
 
@@ -31,6 +33,8 @@ absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Create(const Serve
 ServerProcess::~ServerProcess() { EndHealth(); }
 
 absl::Status ServerProcess::Start(int threads) {
+  // gRPC's own lines say again, at length, what our errors say.
+  gpr_set_log_function([](gpr_log_func_args* line) { VLOG(1) << "gRPC: " << line->message; });
   CCOE_ASSIGN_OR_RETURN(signals_, services::SignalWatcher::Create([this](int) { OnSignal(); }));
   team_ = std::make_unique<ThreadTeam>(threads);
   metrics_ = std::make_shared<telemetry::Metrics>();

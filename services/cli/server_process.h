@@ -33,7 +33,7 @@ struct ServerFlags {
 // --http, --drain-timeout, --announce-fd.
 void AddServerFlags(CLI::App* command, ServerFlags& flags);
 
-// Made before any other thread of the process, and used by one thread.
+// Used by one thread.
 class ServerProcess {
  public:
   // Watches for SIGTERM and SIGINT (until Serve they end the process at once, with exit code 0) and

@@ -49,6 +49,7 @@ absl::StatusOr<services::ClusterOptions> ToClusterOptions(const UpFlags& flags) 
   options.max_queries = flags.max_queries;
   options.without_base_top = flags.without_base_top;
   options.engine = ToEngineOptions(flags.engine);
+  options.drain_timeout = absl::Seconds(flags.server.drain_timeout_seconds);
   options.start_timeout = absl::Seconds(flags.start_timeout_seconds);
   return options;
 }
@@ -93,7 +94,7 @@ absl::Status UpProcesses(const UpFlags& flags, services::ClusterOptions options)
   const absl::Status watched = cluster->Watch(
       [&signals] { return signals->signalled(); },
       [](const std::string& message) { std::cerr << "ccoe up: " << message << "\n"; });
-  const absl::Status drained = cluster->Drain(absl::Seconds(flags.server.drain_timeout_seconds));
+  const absl::Status drained = cluster->Drain();
   return watched.ok() ? drained : watched;
 }
 

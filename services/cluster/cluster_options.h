@@ -23,6 +23,7 @@ struct ClusterOptions {
   bool without_base_top =
       false;  // leave the base's own top layers out: every query needs an expert
   engine::EngineOptions engine;
+  absl::Duration drain_timeout = absl::Seconds(30);  // that running queries get to end in a drain
   absl::Duration start_timeout = absl::Minutes(10);  // until everything answers
   // Told what is going on while the cluster starts, for people. Unset: nothing.
   std::function<void(const std::string& what)> on_progress;

@@ -23,8 +23,6 @@ std::string Flag(const char* name, const T& value) {
   return absl::StrCat("--", name, "=", value);
 }
 
-std::string AnnounceFlag() { return Flag("announce-fd", kAnnounceFd); }
-
 std::string DeathMessage(ChildProcess& child) {
   return absl::StrCat(child.name(), " (process ", child.pid(), ") died: ", *child.Poll());
 }
@@ -42,7 +40,10 @@ absl::StatusOr<std::unique_ptr<ProcessCluster>> ProcessCluster::Start(const Clus
 absl::Status ProcessCluster::Spawn(const std::string& name, bool essential,
                                    const std::vector<std::string>& arguments) {
   if (options_.on_progress) options_.on_progress(absl::StrCat("starting ", name));
-  CCOE_ASSIGN_OR_RETURN(auto process, ChildProcess::Start(name, program_, arguments));
+  std::vector<std::string> all = arguments;
+  all.push_back(Flag("announce-fd", kAnnounceFd));
+  all.push_back(Flag("drain-timeout", absl::ToDoubleSeconds(options_.drain_timeout)));
+  CCOE_ASSIGN_OR_RETURN(auto process, ChildProcess::Start(name, program_, all));
   children_.push_back({std::move(process), essential});
   return absl::OkStatus();
 }
@@ -59,8 +60,7 @@ absl::StatusOr<ProcessCluster::Addresses> ProcessCluster::Await(ChildProcess& ch
 
 absl::Status ProcessCluster::StartAll() {
   start_deadline_ = absl::Now() + options_.start_timeout;
-  std::vector<std::string> router = {"router", "--listen=127.0.0.1:0", "--http=127.0.0.1:0",
-                                     AnnounceFlag()};
+  std::vector<std::string> router = {"router", "--listen=127.0.0.1:0", "--http=127.0.0.1:0"};
   if (!options_.model.rules_file.empty())
     router.push_back(Flag("rules", options_.model.rules_file));
   CCOE_RETURN_IF_ERROR(Spawn("router", /*essential=*/true, router));
@@ -81,7 +81,7 @@ absl::Status ProcessCluster::StartAll() {
       Spawn("gateway", /*essential=*/true,
             {"gateway", Flag("model", options_.model.base_folder), Flag("router", routing.grpc),
              Flag("listen", options_.listen), Flag("http", options_.http),
-             Flag("max-queries", options_.max_queries), AnnounceFlag()}));
+             Flag("max-queries", options_.max_queries)}));
   CCOE_ASSIGN_OR_RETURN(const Addresses gateway, Await(*children_.back().process));
   address_ = gateway.grpc;
   http_address_ = gateway.http;
@@ -102,8 +102,7 @@ std::vector<std::string> ProcessCluster::BackboneArguments(const std::string& ro
       Flag("prefill-chunk", engine.max_prefill_chunk),
       Flag("max-running", engine.max_running),
       Flag("max-waiting", engine.max_waiting),
-      Flag("wire", engine.wire_dtype == kernels::DType::kBF16 ? "bf16" : "f32"),
-      AnnounceFlag()};
+      Flag("wire", engine.wire_dtype == kernels::DType::kBF16 ? "bf16" : "f32")};
   for (const std::string& bundle : options_.model.bundle_folders) {
     arguments.push_back(Flag("bundle", bundle));
   }
@@ -119,8 +118,7 @@ std::vector<std::string> ProcessCluster::ExpertArguments(
                                         absl::StrCat("--id=expert-", index),
                                         "--http=127.0.0.1:0",
                                         Flag("threads", options_.threads),
-                                        Flag("kv-tokens", options_.expert_kv_tokens),
-                                        AnnounceFlag()};
+                                        Flag("kv-tokens", options_.expert_kv_tokens)};
   for (const std::string& bundle : bundles) arguments.push_back(Flag("bundle", bundle));
   return arguments;
 }
@@ -161,15 +159,15 @@ absl::Status ProcessCluster::Watch(const std::function<bool()>& stopped,
   return absl::OkStatus();
 }
 
-absl::Status ProcessCluster::Drain(absl::Duration grace) {
+absl::Status ProcessCluster::Drain() {
   std::vector<std::string> bad;
   // From the last started to the first: each needs those before it to end its work.
   for (auto it = children_.rbegin(); it != children_.rend(); ++it) {
     ChildProcess& child = *it->process;
     if (child.Poll().has_value()) continue;  // told already
     child.Signal(SIGTERM);
-    // The child's own bound is `grace` as well; a little more lets it say why it ended.
-    if (!child.WaitUntil(absl::Now() + grace + absl::Seconds(5))) {
+    // The child's own bound is the same; a little more lets it say why it ended.
+    if (!child.WaitUntil(absl::Now() + options_.drain_timeout + absl::Seconds(5))) {
       child.Signal(SIGKILL);
       child.WaitUntil(absl::InfiniteFuture());
     }

@@ -30,9 +30,9 @@ class ProcessCluster {
   absl::Status Watch(const std::function<bool()>& stopped,
                      const std::function<void(const std::string& message)>& on_death);
 
-  // SIGTERM to all, the gateway first, then those it needs; what lives after `grace` (each) is
-  // killed. UNAVAILABLE names a child that did not end well.
-  absl::Status Drain(absl::Duration grace);
+  // SIGTERM to all, the gateway first, then those it needs; what outlives options.drain_timeout
+  // (each its own) is killed. UNAVAILABLE names a child that did not end well.
+  absl::Status Drain();
 
   // Of the gateway, with the real ports.
   const std::string& address() const { return address_; }

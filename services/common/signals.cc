@@ -1,13 +1,11 @@
 #include "services/common/signals.h"
 
-#include <poll.h>
+#include <fcntl.h>
 #include <signal.h>
-#include <sys/eventfd.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
-#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -21,53 +19,67 @@ absl::Status SystemError(absl::string_view call, int number) {
   return absl::InternalError(absl::StrCat("signals: ", call, ": ", strerror(number)));
 }
 
+// Where the handler writes; -1: nobody watches.
+std::atomic<int> handler_fd{-1};
+
+// Only async-signal-safe calls.
+void Handle(int number) {
+  const int before = errno;
+  const auto byte = static_cast<unsigned char>(number);
+  // A full pipe holds more signals than anybody waits for.
+  (void)!write(handler_fd.load(), &byte, 1);
+  errno = before;
+}
+
+void SetAction(void (*handler)(int)) {
+  struct sigaction action = {};
+  action.sa_handler = handler;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  for (const int number : {SIGTERM, SIGINT}) sigaction(number, &action, nullptr);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SignalWatcher>> SignalWatcher::Create(
     std::function<void(int)> on_first) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  if (const int error = pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0) {
-    return SystemError("pthread_sigmask", error);
+  int fds[2];
+  if (pipe2(fds, O_CLOEXEC) != 0) return SystemError("pipe2", errno);
+  fcntl(fds[1], F_SETFL, O_NONBLOCK);  // a handler must not wait
+  int nobody = -1;
+  if (!handler_fd.compare_exchange_strong(nobody, fds[1])) {
+    close(fds[0]);
+    close(fds[1]);
+    return absl::AlreadyExistsError("signals: this process has a watcher");
   }
   signal(SIGPIPE, SIG_IGN);
-  const int signal_fd = signalfd(-1, &set, SFD_CLOEXEC);
-  if (signal_fd < 0) return SystemError("signalfd", errno);
-  const int stop_fd = eventfd(0, EFD_CLOEXEC);
-  if (stop_fd < 0) {
-    const int error = errno;
-    close(signal_fd);
-    return SystemError("eventfd", error);
-  }
-  return std::unique_ptr<SignalWatcher>(new SignalWatcher(signal_fd, stop_fd, std::move(on_first)));
+  SetAction(Handle);
+  return std::unique_ptr<SignalWatcher>(new SignalWatcher(fds[0], fds[1], std::move(on_first)));
 }
 
-SignalWatcher::SignalWatcher(int signal_fd, int stop_fd, std::function<void(int)> on_first)
-    : signal_fd_(signal_fd), stop_fd_(stop_fd), on_first_(std::move(on_first)) {
+SignalWatcher::SignalWatcher(int read_fd, int write_fd, std::function<void(int)> on_first)
+    : read_fd_(read_fd), write_fd_(write_fd), on_first_(std::move(on_first)) {
   watcher_ = std::thread([this] { Watch(); });
 }
 
 SignalWatcher::~SignalWatcher() {
-  const uint64_t one = 1;
-  // An eventfd takes its first write whole.
-  if (write(stop_fd_, &one, sizeof(one)) != sizeof(one)) LOG(ERROR) << "signals: eventfd write";
+  SetAction(SIG_DFL);
+  const unsigned char stop = 0;
+  (void)!write(write_fd_, &stop, 1);
   watcher_.join();
   if (drainer_.joinable()) drainer_.join();
-  close(signal_fd_);
-  close(stop_fd_);
+  handler_fd.store(-1);
+  close(read_fd_);
+  close(write_fd_);
 }
 
 void SignalWatcher::Watch() {
-  pollfd files[2] = {{signal_fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
+  unsigned char byte = 0;
   while (true) {
-    if (poll(files, 2, -1) < 0 && errno != EINTR) return;
-    if (files[1].revents != 0) return;
-    if (files[0].revents == 0) continue;
-    signalfd_siginfo info;
-    if (read(signal_fd_, &info, sizeof(info)) != sizeof(info)) continue;
-    const int number = static_cast<int>(info.ssi_signo);
+    const ssize_t got = read(read_fd_, &byte, 1);
+    if (got < 0 && errno == EINTR) continue;
+    if (got != 1 || byte == 0) return;
+    const int number = byte;
     if (first_.HasBeenNotified()) {
       LOG(WARNING) << "second signal (" << strsignal(number) << "): ending at once";
       _exit(128 + number);

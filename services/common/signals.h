@@ -11,9 +11,10 @@
 
 namespace ccoe::services {
 
-// One per process, made before any other thread: threads inherit the blocked signals. SIGPIPE is
-// ignored from then on. Signals that wait for a debugger or the parent (SIGQUIT, ...) are left
-// alone. Destruction stops the watching; the signals stay blocked.
+// One at a time in a process; ALREADY_EXISTS for a second. It works whatever threads there are
+// already (a library may start some while it is loaded), by a handler rather than a mask. SIGPIPE
+// is ignored from then on. Signals that wait for a debugger or the parent (SIGQUIT, ...) are left
+// alone. Destruction stops the watching; the signals end the process then, as by default.
 class SignalWatcher {
  public:
   // `on_first` is called once, from the watcher's thread, with the signal's number; it may block.
@@ -30,11 +31,12 @@ class SignalWatcher {
   bool signalled() const { return first_.HasBeenNotified(); }
 
  private:
-  SignalWatcher(int signal_fd, int stop_fd, std::function<void(int)> on_first);
+  SignalWatcher(int read_fd, int write_fd, std::function<void(int)> on_first);
   void Watch();
 
-  const int signal_fd_;
-  const int stop_fd_;
+  // A pipe that the handler writes each signal's number into, and the destructor 0.
+  const int read_fd_;
+  const int write_fd_;
   const std::function<void(int)> on_first_;
   absl::Notification first_;
   std::thread drainer_;  // runs on_first_, so that the second signal is seen meanwhile

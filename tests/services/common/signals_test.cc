@@ -3,13 +3,15 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "absl/time/clock.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::services {
 namespace {
 
-// Each in a process of its own, for a process has one watcher and one mask.
+// Each in a process of its own, for a process has one watcher.
 TEST(SignalsDeathTest, CallsBackOnTheFirstSignalWithItsNumber) {
   EXPECT_EXIT(
       {
@@ -34,6 +36,31 @@ TEST(SignalsDeathTest, EndsAtOnceOnTheSecondSignalThoughTheDrainHangs) {
         absl::SleepFor(absl::Hours(1));
       },
       ::testing::ExitedWithCode(128 + SIGINT), "second signal");
+}
+
+TEST(SignalsDeathTest, ThreadsThatWereThereBeforeDoNotMatter) {
+  EXPECT_EXIT(
+      {
+        std::thread([] { absl::SleepFor(absl::Hours(1)); }).detach();
+        auto watcher = SignalWatcher::Create(nullptr);
+        kill(getpid(), SIGTERM);
+        (*watcher)->Wait();
+        _exit(0);
+      },
+      ::testing::ExitedWithCode(0), "draining");
+}
+
+TEST(SignalsDeathTest, ThereIsOneAtATime) {
+  EXPECT_EXIT(
+      {
+        bool good = false;
+        {
+          auto first = SignalWatcher::Create(nullptr);
+          good = first.ok() && absl::IsAlreadyExists(SignalWatcher::Create(nullptr).status());
+        }
+        _exit(good && SignalWatcher::Create(nullptr).ok() ? 0 : 1);
+      },
+      ::testing::ExitedWithCode(0), "");
 }
 
 TEST(SignalsDeathTest, StopsWithoutASignal) {
