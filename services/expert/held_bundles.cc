@@ -57,9 +57,9 @@ absl::Status OpenBundles(const model::ModelSpec& spec, const std::string& base_f
     if (fingerprints.has_value() && manifest.layers.first < spec.layer_count()) {
       CCOE_ASSIGN_OR_RETURN(fingerprint, fingerprints->Below(manifest.layers.first));
     }
-    absl::StatusOr<experts::Bundle> bundle = experts::OpenBundle(folder, spec, fingerprint);
-    if (!bundle.ok()) return Annotate(bundle.status(), folder);
-    CCOE_RETURN_IF_ERROR(Annotate(use(*bundle), folder));
+    CCOE_ASSIGN_OR_RETURN(const experts::Bundle bundle,
+                          experts::OpenBundle(folder, spec, fingerprint));
+    CCOE_RETURN_IF_ERROR(Annotate(use(bundle), folder));
   }
   return absl::OkStatus();
 }

@@ -20,6 +20,7 @@
 #include "services/common/channel_factory.h"
 #include "services/common/server_runner.h"
 #include "services/expert/exchange_service.h"
+#include "services/expert/held_bundles.h"
 
 namespace ccoe::services {
 namespace {
@@ -69,7 +70,7 @@ class OfflineEngineImpl final : public OfflineEngine {
 
   absl::Status Build() {
     CCOE_ASSIGN_OR_RETURN(loaded_, LoadBackbone(options_.model_folder, options_.backbone_layers));
-    CCOE_RETURN_IF_ERROR(OpenBundles());
+    CCOE_RETURN_IF_ERROR(KeepBundles());
     const int workers = bundles_.empty() ? 0 : options_.expert_workers;
     for (int w = 0; w < workers; ++w) CCOE_RETURN_IF_ERROR(AddWorker());
     CCOE_ASSIGN_OR_RETURN(
@@ -83,21 +84,13 @@ class OfflineEngineImpl final : public OfflineEngine {
   const std::vector<ExpertRef>& experts() const override { return experts_; }
 
  private:
-  absl::Status OpenBundles() {
-    BaseFingerprints fingerprints(&loaded_.model.spec, loaded_.weights.get());
-    for (const std::string& folder : options_.expert_folders) {
-      CCOE_ASSIGN_OR_RETURN(const experts::BundleManifest manifest, experts::ReadManifest(folder));
-      if (manifest.layers.first >= loaded_.model.spec.layer_count()) {
-        return experts::CheckFits(manifest, loaded_.model.spec, manifest.base_fingerprint);
-      }
-      CCOE_ASSIGN_OR_RETURN(const std::string fingerprint,
-                            fingerprints.Below(manifest.layers.first));
-      CCOE_ASSIGN_OR_RETURN(experts::Bundle bundle,
-                            experts::OpenBundle(folder, loaded_.model.spec, fingerprint));
-      experts_.push_back(manifest.expert);
-      bundles_.push_back(std::move(bundle));
-    }
-    return absl::OkStatus();
+  absl::Status KeepBundles() {
+    return OpenBundles(loaded_.model.spec, options_.model_folder, options_.expert_folders,
+                       [this](const experts::Bundle& bundle) {
+                         experts_.push_back(bundle.manifest.expert);
+                         bundles_.push_back(bundle);
+                         return absl::OkStatus();
+                       });
   }
 
   absl::Status AddWorker() {

@@ -120,7 +120,7 @@ class WithoutClusterTest(unittest.TestCase):
                 (golden.up_flags("--http", f"127.0.0.1:{port}"), str(port)),
                 (golden.up_flags("--rules", write("bad.textproto", 'rules { name: "x" expert: "math" pattern: "(" }')), "x"),
                 (golden.up_flags("--rules", write("bad.textproto", "rules {\n nonsense: 1 }")), ":2:"),
-                (["--model", f"{golden.MODELS}/llama-gqa", "--experts", golden.bundles()], "fingerprint"),
+                (["--model", f"{golden.MODELS}/llama-gqa", "--experts", golden.bundles()], "another base"),
             ]
             for flags, words in cases:
                 ports = [] if "--listen" in flags else ["--listen", f"127.0.0.1:{ccoe_process.free_port()}"]
