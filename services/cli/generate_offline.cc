@@ -10,6 +10,7 @@
 #include "nlohmann/json.hpp"
 #include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/tokenizer/streaming_decoder.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "services/cli/command.h"
 #include "services/cli/progress.h"
@@ -64,6 +65,15 @@ void Print(const Request& request, const std::vector<int32_t>& ids, const std::s
   std::cout << line.dump() << "\n";
 }
 
+// Ids that no token has (a vocabulary padded beyond the tokenizer's) give no text, as in the
+// gateway's stream.
+std::string TextOf(const tokenizer::Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+  tokenizer::StreamingDecoder decoder(tokenizer, /*skip_special=*/true);
+  std::string text;
+  for (int32_t id : ids) text += decoder.Append(id).value_or("");
+  return text + decoder.Finish().value_or("");
+}
+
 }  // namespace
 
 absl::Status GenerateOffline(const GenerateFlags& flags) {
@@ -87,10 +97,7 @@ absl::Status GenerateOffline(const GenerateFlags& flags) {
         Annotate(answers[i].status, absl::StrCat("request \"", requests[i].id, "\"")));
     std::vector<int32_t> ids;
     for (const engine::GeneratedToken& token : answers[i].tokens) ids.push_back(token.token_id);
-    std::string text;
-    if (tokenizer != nullptr) {
-      CCOE_ASSIGN_OR_RETURN(text, tokenizer->Decode(ids, /*skip_special=*/true));
-    }
+    const std::string text = tokenizer == nullptr ? "" : TextOf(*tokenizer, ids);
     Print(requests[i], ids, text, answers[i].reason, flags.json);
   }
   return absl::OkStatus();
