@@ -8,12 +8,10 @@ is compared with, scores all of them on the held-out questions and assembles
 import argparse
 import json
 import os
-import shutil
-import subprocess
 
 import torch
 
-from . import (card, checkpoint, evaluate, questions, settings, train_base,
+from . import (bundles, card, checkpoint, evaluate, questions, settings, train_base,
                train_expert, train_full)
 from .tasks import DOMAINS, EXPERTS
 
@@ -72,23 +70,6 @@ def facts(work):
     return out
 
 
-def assemble(work, demo, ccoe):
-    """Copies the base and cuts the experts into `models/demo`."""
-    os.makedirs(f"{demo}/base", exist_ok=True)
-    for name in sorted(os.listdir(f"{work}/base")):
-        if name not in ("training.json", "scores.json"):
-            shutil.copy(f"{work}/base/{name}", f"{demo}/base/{name}")
-    layers = f"{settings.FIRST_EXPERT_LAYER}:{settings.LAYERS}"
-    for name in EXPERTS:
-        command = [ccoe, "experts", "extract", "--base", f"{demo}/base",
-                   "--tuned", f"{work}/experts/{name}", "--layers", layers,
-                   "--name", name, "--output", f"{demo}/experts/{name}"]
-        if shutil.which(ccoe):
-            subprocess.run(command, check=True)
-        else:
-            print("still to run:", " ".join(command))
-
-
 def arguments():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -114,7 +95,7 @@ def main():
     with open(f"{given.demo}/eval/scores.json", "w", encoding="utf-8") as file:
         json.dump(table, file, indent=1)
         file.write("\n")
-    assemble(given.work, given.demo, given.ccoe)
+    bundles.assemble(given.work, given.demo, given.ccoe)
     card.write(given.demo)
 
 
