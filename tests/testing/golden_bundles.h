@@ -9,7 +9,8 @@
 
 namespace ccoe::testing {
 
-// Extracts layers [4, 8) of the experts `names` (of GoldenExperts()) into FOLDER/NAME; the bundles' folders.
+// Extracts layers [4, 8) of the experts `names` (of GoldenExperts()) into FOLDER/NAME; the bundles'
+// folders.
 absl::StatusOr<std::vector<std::string>> ExtractGoldenBundles(
     const std::string& folder, const std::vector<std::string>& names);
 

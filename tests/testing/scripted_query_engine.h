@@ -43,8 +43,7 @@ class ScriptedQueryEngine final : public services::QueryEngine {
   // What was submitted as the `handle`-th query; waits for it, at most a minute.
   engine::QueryOptions AwaitQuery(uint64_t handle) {
     absl::MutexLock lock(&mutex_);
-    const auto there = [&]()
-                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return submitted_ >= handle; };
+    const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return submitted_ >= handle; };
     mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Minutes(1));
     return queries_[handle];
   }

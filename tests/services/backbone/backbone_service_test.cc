@@ -109,8 +109,7 @@ TEST_F(BackboneServiceTest, AMalformedExpertIsRefusedBeforeTheEngineSeesIt) {
   Start();
   request_.mutable_expert()->set_name("no spaces");
   auto reader = stub_->Generate(&context_, request_);
-  EXPECT_THAT(Drain(*reader),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no spaces")));
+  EXPECT_THAT(Drain(*reader), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no spaces")));
 }
 
 TEST_F(BackboneServiceTest, CancellingTheCallCancelsTheQuery) {

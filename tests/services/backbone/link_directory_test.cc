@@ -24,9 +24,10 @@ using ::testing::HasSubstr;
 // What the links of one test have in common.
 struct Network {
   absl::Mutex mutex;
-  std::map<std::string, int> opened ABSL_GUARDED_BY(mutex);       // by address
+  std::map<std::string, int> opened ABSL_GUARDED_BY(mutex);  // by address
   std::map<std::string, int> closed ABSL_GUARDED_BY(mutex);
-  std::map<std::string, absl::Status> faults ABSL_GUARDED_BY(mutex);  // refuse to open, break what is open
+  std::map<std::string, absl::Status> faults
+      ABSL_GUARDED_BY(mutex);  // refuse to open, break what is open
 
   void Break(const std::string& address) {
     absl::MutexLock lock(&mutex);
@@ -156,9 +157,9 @@ TEST_F(LinkDirectoryTest, NamesTheExpertsThereAreForAnUnknownOne) {
   v1::Directive directive;
   Add(directive, "math", 2, {"a"});
   directory_->Update(directive);
-  EXPECT_THAT(directory_->Find({"law", 1}),
-              StatusIs(absl::StatusCode::kNotFound,
-                       AllOf(HasSubstr("\"law@1\""), HasSubstr("math@2"))));
+  EXPECT_THAT(
+      directory_->Find({"law", 1}),
+      StatusIs(absl::StatusCode::kNotFound, AllOf(HasSubstr("\"law@1\""), HasSubstr("math@2"))));
 }
 
 TEST_F(LinkDirectoryTest, SpreadsQueriesOverReplicasByWhatTheyCarry) {

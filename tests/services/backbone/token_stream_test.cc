@@ -14,8 +14,8 @@
 namespace ccoe::services {
 namespace {
 
-// Starts a stream for every call, with a bound of four tokens. What a stream does over its whole life stands in
-// backbone_service_test.cc.
+// Starts a stream for every call, with a bound of four tokens. What a stream does over its whole
+// life stands in backbone_service_test.cc.
 class StreamService final : public v1::Backbone::CallbackService {
  public:
   explicit StreamService(QueryEngine* engine) : engine_(engine) {}

@@ -22,8 +22,8 @@
 namespace ccoe::cli {
 namespace {
 
-using services::ChildProcess;
 using ::ccoe::testing::GoldenFolder;
+using services::ChildProcess;
 
 constexpr char kProgram[] = "services/cli/ccoe";
 constexpr RegisterFunction kCommands[] = {RegisterRouter, RegisterGateway, RegisterBackbone,

@@ -12,8 +12,9 @@ TEST(ServingFlagsTest, FlagsBecomeEngineOptions) {
   int threads = 0;
   AddServingEngineFlags(command, flags);
   AddThreadsFlag(command, threads);
-  app.parse("serve --kv-tokens 100 --step-tokens 20 --prefill-chunk 10 --max-running 3 "
-            "--max-waiting 0 --wire bf16 --threads 2");
+  app.parse(
+      "serve --kv-tokens 100 --step-tokens 20 --prefill-chunk 10 --max-running 3 "
+      "--max-waiting 0 --wire bf16 --threads 2");
   const engine::EngineOptions options = ToEngineOptions(flags);
   EXPECT_EQ(options.kv_tokens, 100);
   EXPECT_EQ(options.max_step_tokens, 20);

@@ -116,9 +116,9 @@ TEST_F(UpTest, WrongFlagsAndMissingModelsAreToldApart) {
   const auto missing = testing::RunCcoe({"up", "--model=/no/such/model"}, kCommands);
   EXPECT_EQ(missing.exit_code, kExitFailed);
   EXPECT_NE(missing.err.find("/no/such/model"), std::string::npos) << missing.err;
-  EXPECT_EQ(testing::RunCcoe({"up", "--model=" + testing::GoldenFolder("ccoe/backbone"),
-                              "--without-base-top"},
-                             kCommands)
+  EXPECT_EQ(testing::RunCcoe(
+                {"up", "--model=" + testing::GoldenFolder("ccoe/backbone"), "--without-base-top"},
+                kCommands)
                 .exit_code,
             kExitUsage);
 }

@@ -81,7 +81,8 @@ TEST(ChildProcessTest, TheChildDiesWithItsParent) {
   const pid_t between = fork();
   if (between == 0) {
     auto child = Shell("echo up >&3; exec sleep 600");
-    const pid_t pid = child.ok() && (*child)->ReadAnnouncement(Patience()).ok() ? (*child)->pid() : -1;
+    const pid_t pid =
+        child.ok() && (*child)->ReadAnnouncement(Patience()).ok() ? (*child)->pid() : -1;
     (void)!write(fds[1], &pid, sizeof(pid));
     pause();
     _exit(0);

@@ -112,8 +112,7 @@ class EmbeddedClusterTest : public ::testing::Test {
       EXPECT_EQ(answer.ids, prompt.greedy_ids) << expert << " " << prompt.id;
       EXPECT_EQ(answer.text, prompt.greedy_text) << expert << " " << prompt.id;
       EXPECT_EQ(answer.finished.reason(), v1::FINISH_REASON_LENGTH);
-      EXPECT_EQ(answer.finished.usage().prompt_tokens(),
-                static_cast<int64_t>(prompt.ids.size()));
+      EXPECT_EQ(answer.finished.usage().prompt_tokens(), static_cast<int64_t>(prompt.ids.size()));
       EXPECT_EQ(answer.finished.usage().generated_tokens(), 32);
     }
   }
@@ -148,8 +147,8 @@ TEST_F(EmbeddedClusterTest, QueriesOfAllExpertsAtOnceAnswerAsAlone) {
 TEST_F(EmbeddedClusterTest, GrpcExchangeAndOtherWorkerCountsChangeNoToken) {
   ClusterOptions options = *options_;
   options.expert_workers = 5;
-  ASSERT_OK_AND_ASSIGN(const auto cluster, EmbeddedCluster::Create(options, ExchangeKind::kGrpc,
-                                                                   team_, metrics_));
+  ASSERT_OK_AND_ASSIGN(const auto cluster,
+                       EmbeddedCluster::Create(options, ExchangeKind::kGrpc, team_, metrics_));
   ASSERT_OK(cluster->WaitReady(absl::Now() + kPatience));
   ExpectGolden(*cluster, "law");
   ExpectGolden(*cluster, "code");
@@ -221,8 +220,8 @@ TEST_F(EmbeddedClusterTest, AFullClusterRefusesWithAHint) {
   options.model.bundle_folders.clear();
   options.model.rules_file.clear();
   options.max_queries = 1;
-  ASSERT_OK_AND_ASSIGN(const auto cluster, EmbeddedCluster::Create(options, ExchangeKind::kLocal,
-                                                                   team_, metrics_));
+  ASSERT_OK_AND_ASSIGN(const auto cluster,
+                       EmbeddedCluster::Create(options, ExchangeKind::kLocal, team_, metrics_));
   ASSERT_OK(cluster->WaitReady(absl::Now() + kPatience));
   const auto stub = Connect(*cluster);
   grpc::ClientContext context;
@@ -240,8 +239,8 @@ TEST_F(EmbeddedClusterTest, AFullClusterRefusesWithAHint) {
 TEST_F(EmbeddedClusterTest, WithoutTheBasesTopOnlyExpertsAnswer) {
   ClusterOptions options = *options_;
   options.without_base_top = true;
-  ASSERT_OK_AND_ASSIGN(const auto cluster, EmbeddedCluster::Create(options, ExchangeKind::kLocal,
-                                                                   team_, metrics_));
+  ASSERT_OK_AND_ASSIGN(const auto cluster,
+                       EmbeddedCluster::Create(options, ExchangeKind::kLocal, team_, metrics_));
   ASSERT_OK(cluster->WaitReady(absl::Now() + kPatience));
   ExpectGolden(*cluster, "medical");
   EXPECT_FALSE(Ask(*Connect(*cluster), Greedy("Hello", "base")).status.ok());
@@ -251,9 +250,8 @@ TEST_F(EmbeddedClusterTest, WhatIsWrongAtTheStartIsNamed) {
   ClusterOptions options = *options_;
   options.model.rules_file = *folder_ / "bad.textproto";
   std::ofstream(options.model.rules_file) << "rules { name: \"x\" pattern: \"(\" }";
-  EXPECT_THAT(
-      EmbeddedCluster::Create(options, ExchangeKind::kLocal, team_, metrics_).status(),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("bad.textproto:1")));
+  EXPECT_THAT(EmbeddedCluster::Create(options, ExchangeKind::kLocal, team_, metrics_).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("bad.textproto:1")));
   options = *options_;
   options.model.base_folder = *folder_ / "nothing";
   EXPECT_THAT(EmbeddedCluster::Create(options, ExchangeKind::kLocal, team_, metrics_).status(),

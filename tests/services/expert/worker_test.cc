@@ -96,9 +96,9 @@ TEST_F(ExpertWorkerTest, NeedsNoWeightsOfTheBase) {
 
 TEST_F(ExpertWorkerTest, RefusesABundleOfAnotherBaseAndNamesIt) {
   options_.base_folder = testing::GoldenFolder("llama-gqa");
-  EXPECT_THAT(ExpertWorker::Create(options_, environment_).status(),
-              StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr(options_.bundle_folders[0])));
+  EXPECT_THAT(
+      ExpertWorker::Create(options_, environment_).status(),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr(options_.bundle_folders[0])));
 }
 
 TEST_F(ExpertWorkerTest, RefusesABundleWithAWrongDigest) {

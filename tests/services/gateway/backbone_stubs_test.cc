@@ -14,9 +14,8 @@ TEST(BackboneStubsTest, KeepsOneStubAnAddressUntilItIsForgotten) {
   const ChannelFactory channels(&registry);
   BackboneStubs stubs(&channels);
   EXPECT_THAT(stubs.Get("inproc:b").status(), StatusIs(absl::StatusCode::kUnavailable));
-  testing::FakeBackbone backbone(&registry, "b", [](const auto&, auto&, auto&) {
-    return absl::OkStatus();
-  });
+  testing::FakeBackbone backbone(&registry, "b",
+                                 [](const auto&, auto&, auto&) { return absl::OkStatus(); });
   ASSERT_OK_AND_ASSIGN(const auto first, stubs.Get("inproc:b"));
   ASSERT_OK_AND_ASSIGN(const auto again, stubs.Get("inproc:b"));
   EXPECT_EQ(first, again);

@@ -93,11 +93,10 @@ class InferenceServiceTest : public ::testing::Test {
 
   const SystemClock clock_;
   telemetry::Metrics metrics_;
-  QueryMetrics observer_{&metrics_.gateway(),
-                         [this](const std::string& expert, const absl::Status& status) {
-                           outcomes_.push_back(absl::StrCat(
-                               expert, " ", absl::StatusCodeToString(status.code())));
-                         }};
+  QueryMetrics observer_{
+      &metrics_.gateway(), [this](const std::string& expert, const absl::Status& status) {
+        outcomes_.push_back(absl::StrCat(expert, " ", absl::StatusCodeToString(status.code())));
+      }};
   std::vector<std::string> outcomes_;  // read after the server has answered
   InProcessRegistry registry_;
   const ChannelFactory channels_{&registry_};

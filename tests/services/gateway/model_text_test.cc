@@ -40,8 +40,9 @@ class ModelTextTest : public ::testing::Test {
 };
 
 TEST_F(ModelTextTest, AChatIsRenderedAndEncodedWithoutFurtherSpecialTokens) {
-  ASSERT_OK_AND_ASSIGN(const auto model,
-                       WithTemplate("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"));
+  ASSERT_OK_AND_ASSIGN(
+      const auto model,
+      WithTemplate("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"));
   ASSERT_OK_AND_ASSIGN(const auto chat, model->Encode(Say("user", "Hello")));
   ASSERT_OK_AND_ASSIGN(const auto text, model->Encode("[user]Hello", /*add_special=*/false));
   EXPECT_EQ(chat, text);
@@ -71,8 +72,7 @@ TEST_F(ModelTextTest, NamesAMissingTokenizer) {
 }
 
 TEST_F(ModelTextTest, DecodesWithAndWithoutSpecialTokens) {
-  ASSERT_OK_AND_ASSIGN(const auto model,
-                       ModelText::Load(testing::GoldenFolder("ccoe/backbone")));
+  ASSERT_OK_AND_ASSIGN(const auto model, ModelText::Load(testing::GoldenFolder("ccoe/backbone")));
   ASSERT_OK_AND_ASSIGN(const auto ids, model->Encode("Hello", /*add_special=*/true));
   v1::TokenIds list;
   list.mutable_ids()->Add(ids.begin(), ids.end());

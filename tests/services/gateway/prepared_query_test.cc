@@ -23,9 +23,9 @@ class PreparedQueryTest : public ::testing::Test {
   }
 
   void ExpectRefused(const std::string& first, const std::string& second = "") {
-    EXPECT_THAT(PrepareQuery(request_, *model_).status(),
-                StatusIs(absl::StatusCode::kInvalidArgument,
-                         AllOf(HasSubstr(first), HasSubstr(second))));
+    EXPECT_THAT(
+        PrepareQuery(request_, *model_).status(),
+        StatusIs(absl::StatusCode::kInvalidArgument, AllOf(HasSubstr(first), HasSubstr(second))));
   }
 
   std::unique_ptr<ModelText> model_;

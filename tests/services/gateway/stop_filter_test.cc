@@ -15,7 +15,7 @@ struct Outcome {
   std::string stop;
 };
 
-Outcome Run(const std::vector<std::string>& stops, const std::vector<std::string>& pieces) {
+Outcome Filtered(const std::vector<std::string>& stops, const std::vector<std::string>& pieces) {
   StopFilter filter(stops);
   Outcome outcome;
   for (const std::string& piece : pieces) outcome.text += filter.Append(piece);
@@ -31,8 +31,8 @@ std::vector<std::string> Characters(const std::string& text) {
 }
 
 TEST(StopFilterTest, PassesEverythingWithoutStopStrings) {
-  EXPECT_EQ(Run({}, {"ab", "", "c"}).text, "abc");
-  EXPECT_EQ(Run({""}, {"ab", "c"}).text, "abc");
+  EXPECT_EQ(Filtered({}, {"ab", "", "c"}).text, "abc");
+  EXPECT_EQ(Filtered({""}, {"ab", "c"}).text, "abc");
 }
 
 TEST(StopFilterTest, HoldsBackWhatMayBeginAStopString) {
@@ -53,14 +53,14 @@ TEST(StopFilterTest, SaysNothingAfterAStopString) {
 }
 
 TEST(StopFilterTest, GivesBackABeginningThatWasNone) {
-  EXPECT_EQ(Run({"END"}, {"one EN"}).text, "one EN");
+  EXPECT_EQ(Filtered({"END"}, {"one EN"}).text, "one EN");
 }
 
 TEST(StopFilterTest, TheStringThatIsCompleteFirstWinsAndTheLongestOfThose) {
-  EXPECT_EQ(Run({"bcd", "c"}, {"abcd"}).text, "ab");
-  EXPECT_EQ(Run({"bcd", "c"}, {"abcd"}).stop, "c");
-  EXPECT_EQ(Run({"c", "bc"}, {"abcd"}).text, "a");
-  EXPECT_EQ(Run({"c", "bc"}, {"abcd"}).stop, "bc");
+  EXPECT_EQ(Filtered({"bcd", "c"}, {"abcd"}).text, "ab");
+  EXPECT_EQ(Filtered({"bcd", "c"}, {"abcd"}).stop, "c");
+  EXPECT_EQ(Filtered({"c", "bc"}, {"abcd"}).text, "a");
+  EXPECT_EQ(Filtered({"c", "bc"}, {"abcd"}).stop, "bc");
 }
 
 // Overlapping beginnings, a stop inside a stop, repeats, multi-byte characters.
@@ -74,13 +74,13 @@ TEST(StopFilterTest, TheResultDoesNotDependOnHowTheTextIsCut) {
       {"no stop here at all", {"at all!", "here an"}},
       {"abcabcabd", {"abcabd", "cabc"}},
   };
-  std::mt19937 random(7);
   for (const auto& [text, stops] : cases) {
-    const Outcome expected = Run(stops, Characters(text));
+    const Outcome expected = Filtered(stops, Characters(text));
     for (size_t first = 0; first <= text.size(); ++first) {
       for (size_t second = first; second <= text.size(); ++second) {
-        const Outcome got = Run(stops, {text.substr(0, first), text.substr(first, second - first),
-                                        text.substr(second)});
+        const Outcome got = Filtered(
+            stops,
+            {text.substr(0, first), text.substr(first, second - first), text.substr(second)});
         EXPECT_EQ(got.text, expected.text) << text << " cut at " << first << ", " << second;
         EXPECT_EQ(got.stop, expected.stop) << text << " cut at " << first << ", " << second;
       }
@@ -99,7 +99,7 @@ TEST(StopFilterTest, FindsWhatASearchOfTheWholeTextFinds) {
     const std::string text = word(24);
     const std::string stop = word(1 + random() % 5);
     const size_t found = text.find(stop);
-    const Outcome got = Run({stop}, Characters(text));
+    const Outcome got = Filtered({stop}, Characters(text));
     EXPECT_EQ(got.text, text.substr(0, found));
     EXPECT_EQ(got.stop, found == std::string::npos ? "" : stop);
   }

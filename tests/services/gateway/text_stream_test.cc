@@ -14,8 +14,8 @@ namespace {
 class TextStreamTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    ASSERT_OK_AND_ASSIGN(
-        tokenizer_, tokenizer::Tokenizer::Load(testing::GoldenFolder("ccoe/backbone")));
+    ASSERT_OK_AND_ASSIGN(tokenizer_,
+                         tokenizer::Tokenizer::Load(testing::GoldenFolder("ccoe/backbone")));
   }
 
   std::vector<int32_t> Ids(const std::string& text) {
