@@ -46,7 +46,7 @@ TEST(EngineMetricsTest, EventsOfTheEngineShowInTheWorkersMetrics) {
   EXPECT_EQ(shown.running_queries.Value(), 2);
   EXPECT_EQ(shown.kv_used_tokens.Value(), 30);
   EXPECT_EQ(shown.kv_total_tokens.Value(), 40);
-  EXPECT_NE(metrics.Text().find("UNAVAILABLE"), std::string::npos);
+  EXPECT_NE(metrics.Text().find("\"unavailable\""), std::string::npos);
 }
 
 }  // namespace

@@ -34,12 +34,14 @@ absl::Time Patience() { return absl::Now() + absl::Minutes(2); }
 
 class UpTest : public ::testing::Test {
  protected:
-  // `ccoe up` with the golden model, on free ports.
-  absl::StatusOr<std::unique_ptr<ChildProcess>> Up(std::vector<std::string> arguments) {
+  // `ccoe up` with the golden model.
+  absl::StatusOr<std::unique_ptr<ChildProcess>> Up(std::vector<std::string> arguments,
+                                                   const std::string& listen = "127.0.0.1:0",
+                                                   const std::string& http = "127.0.0.1:0") {
     std::vector<std::string> all = {"up",
                                     "--model=" + testing::GoldenFolder("ccoe/backbone"),
-                                    "--listen=127.0.0.1:0",
-                                    "--http=127.0.0.1:0",
+                                    "--listen=" + listen,
+                                    "--http=" + http,
                                     "--threads=1",
                                     absl::StrCat("--announce-fd=", services::kAnnounceFd)};
     all.insert(all.end(), arguments.begin(), arguments.end());
@@ -94,10 +96,10 @@ TEST_F(UpTest, APortInUseIsAFailure) {
   ASSERT_OK_AND_ASSIGN(const auto first, Up({}));
   ASSERT_OK_AND_ASSIGN(const std::string line, first->ReadAnnouncement(Patience()));
   const std::vector<std::string> addresses = absl::StrSplit(line, ' ');
-  ASSERT_OK_AND_ASSIGN(const auto second, Up({"--listen=" + addresses[0]}));
+  ASSERT_OK_AND_ASSIGN(const auto second, Up({}, addresses[0]));
   ASSERT_TRUE(second->WaitUntil(Patience()));
   EXPECT_EQ(second->Poll(), "exit code 1");
-  ASSERT_OK_AND_ASSIGN(const auto third, Up({"--http=" + addresses[1]}));
+  ASSERT_OK_AND_ASSIGN(const auto third, Up({}, "127.0.0.1:0", addresses[1]));
   ASSERT_TRUE(third->WaitUntil(Patience()));
   EXPECT_EQ(third->Poll(), "exit code 1");
 }

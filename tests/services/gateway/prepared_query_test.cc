@@ -33,14 +33,14 @@ class PreparedQueryTest : public ::testing::Test {
 };
 
 TEST_F(PreparedQueryTest, TextIsTokenizedAndRouted) {
+  const auto golden = testing::ReadGoldenPrompts("ccoe/backbone")[0];
+  request_.set_text(golden.text);
   request_.set_expert("math@2");
   request_.add_stop("\n");
   ASSERT_OK_AND_ASSIGN(const PreparedQuery query, PrepareQuery(request_, *model_));
-  const auto golden = testing::ReadGoldenPrompts("ccoe/backbone");
-  EXPECT_EQ(golden[0].id, "short");
-  EXPECT_THAT(golden[0].ids, ::testing::ElementsAreArray(query.backbone.prompt().begin(),
-                                                         query.backbone.prompt().end()));
-  EXPECT_EQ(query.route.text(), "Hello");
+  EXPECT_THAT(golden.ids, ::testing::ElementsAreArray(query.backbone.prompt().begin(),
+                                                      query.backbone.prompt().end()));
+  EXPECT_EQ(query.route.text(), golden.text);
   EXPECT_EQ(query.route.expert(), "math@2");
   EXPECT_EQ(query.route.prompt_tokens(), query.backbone.prompt_size());
   EXPECT_EQ(query.stops.size(), 1u);

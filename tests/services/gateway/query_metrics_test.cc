@@ -41,7 +41,7 @@ TEST(QueryMetricsTest, CountsQueriesAndTellsTheirOutcome) {
   EXPECT_EQ(metrics.gateway().prompt_tokens.Value(), 5);
   EXPECT_EQ(metrics.gateway().generated_tokens.Value(), 7);
   EXPECT_THAT(outcomes, ElementsAre("math@2 OK", "base INVALID_ARGUMENT"));
-  EXPECT_NE(metrics.Text().find("RESOURCE_EXHAUSTED"), std::string::npos);
+  EXPECT_NE(metrics.Text().find("\"resource_exhausted\""), std::string::npos);
 }
 
 }  // namespace
