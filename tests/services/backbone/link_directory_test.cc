@@ -1,5 +1,6 @@
 #include "services/backbone/link_directory.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -61,13 +62,19 @@ class StillLink final : public exchange::ActivationLink {
     done(absl::UnimplementedError("nothing"));
   }
   void ReleaseSequence(uint64_t) override {}
-  absl::Status Health() const override { return network_.Fault(address_); }
+  // Once broken it stays so, as real links do.
+  absl::Status Health() const override {
+    const absl::Status fault = network_.Fault(address_);
+    if (!fault.ok()) broken_.store(true);
+    return broken_.load() ? absl::UnavailableError("cable cut") : absl::OkStatus();
+  }
   void Close() override {}
   std::string Name() const override { return address_; }
 
  private:
   Network& network_;
   const std::string address_;
+  mutable std::atomic<bool> broken_ = false;
 };
 
 class LinkDirectoryTest : public ::testing::Test {
