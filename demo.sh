@@ -55,7 +55,7 @@ if [ "$keep" = true ]; then
   cat <<TXT
 The cluster keeps running (process $pid, log $log). Talk to it:
   $ccoe chat --server $server --single-turn
-  $ccoe generate --server $server --temperature 0 "What is 12 plus 30?"
+  $ccoe generate --server $server --temperature 0 "What is the sum of 8 and 1?"
 Metrics: http://$http/metrics   Stop it: kill $pid
 TXT
 else

@@ -32,7 +32,7 @@ if [ "$bazel_status" -ne 0 ] && [ "$bazel_status" -ne 4 ] && [ "$failed" -eq 0 ]
 if [ $# -eq 0 ]; then
   check "every source has a test of its own" /usr/bin/python3 tests/mirror_test.py
   check "locks are held where fields say so (clang)" tools/check_locks.sh
-  check "the training tasks' answers are right" /usr/bin/python3 -m unittest discover -q -s tests/training -t .
+  check "the training tasks' answers are right" /usr/bin/python3 -m unittest discover -q -s tests/training
 fi
 
 echo
