@@ -28,7 +28,8 @@ class CommandsTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.cluster = ccoe_process.Cluster(golden.up_flags("--rules", write("rules.textproto", RULES), "--expert-workers", "2"))
-        cls.cluster.__enter__()
+        cls.addClassCleanup(cls.cluster.stop)
+        cls.cluster.wait_ready()
 
     @classmethod
     def tearDownClass(cls):

@@ -13,7 +13,8 @@ class ReflectionTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.cluster = ccoe_process.Cluster(golden.up_flags())
-        cls.cluster.__enter__()
+        cls.addClassCleanup(cls.cluster.stop)
+        cls.cluster.wait_ready()
         cls.client = ccoe_process.ReflectionClient(cls.cluster.grpc)
 
     @classmethod
