@@ -78,21 +78,25 @@ absl::StatusOr<Throughput> MeasureThroughput(engine::Engine& engine, const model
   left.Wait();
 
   absl::Time first = start, last = absl::InfiniteFuture();
+  absl::Time earliest = absl::InfiniteFuture(), latest = start;
   for (const Timeline& timeline : timelines) {
     CCOE_RETURN_IF_ERROR(Annotate(timeline.status, "load query"));
-    if (timeline.tokens.size() < 2)
+    if (timeline.tokens.size() < 2) {
       return absl::InvalidArgumentError("new_tokens: expected 2 or more");
+    }
     first = std::max(first, timeline.tokens.front());
     last = std::min(last, timeline.tokens.back());
+    earliest = std::min(earliest, timeline.tokens.front());
+    latest = std::max(latest, timeline.tokens.back());
   }
   Throughput throughput;
   throughput.prefill_tokens_per_second =
       static_cast<double>(load.queries * load.prompt_tokens) / absl::ToDoubleSeconds(first - start);
-  if (last > first) {
-    throughput.decode_tokens_per_second =
-        static_cast<double>(TokensWithin(timelines, first, last)) /
-        absl::ToDoubleSeconds(last - first);
-  }
+  // Answers so short that they never all ran together: over the whole time then.
+  const absl::Time begin = last > first ? first : earliest;
+  const absl::Time end = last > first ? last : latest;
+  throughput.decode_tokens_per_second =
+      static_cast<double>(TokensWithin(timelines, begin, end)) / absl::ToDoubleSeconds(end - begin);
   return throughput;
 }
 

@@ -21,7 +21,8 @@ struct LoadShape {
 
 struct Throughput {
   // All queries together while all of them decode: from the last first token to the first last
-  // token. Tokens a second.
+  // token (from the first token to the last where answers are too short to overlap). Tokens a
+  // second.
   double decode_tokens_per_second = 0.0;
   // Prompt tokens of all queries over the time to the last first token. Tokens a second.
   double prefill_tokens_per_second = 0.0;
