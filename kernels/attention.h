@@ -12,7 +12,8 @@
 namespace ccoe::kernels {
 
 // The KV pages of one layer, borrowed. K and V each lie as [pages, kv_heads, page_tokens,
-// head_dim], contiguous. A token's slot is page * page_tokens + offset in the page.
+// head_dim], contiguous. A token's slot is page * page_tokens + offset in the page. With v == k the
+// keys are the values too (multi-head latent attention): one copy is kept.
 struct KvLayer {
   void* k = nullptr;
   void* v = nullptr;
@@ -42,7 +43,8 @@ enum class RopeStyle : uint8_t {
 struct RopeAndAppendKvArgs {
   Matrix q;         // [rows, heads * head_dim] f32, rotated in place
   Matrix k;         // [rows, kv_heads * head_dim] f32, rotated in place, then written to the cache
-  ConstMatrix v;    // [rows, kv_heads * head_dim] f32, written to the cache
+  ConstMatrix v;    // [rows, kv_heads * head_dim] f32, written to the cache; empty where cache.v ==
+                    // cache.k
   ConstMatrix cos;  // [rows, rotary_dim / 2] f32; rotary_dim <= head_dim, the rest of a head passes
                     // unchanged
   ConstMatrix sin;  // [rows, rotary_dim / 2] f32

@@ -20,6 +20,7 @@
 #include "kernels/attention.h"
 #include "kernels/device.h"
 #include "kernels/linear.h"
+#include "kernels/moe.h"
 #include "kernels/view.h"
 
 namespace ccoe::kernels {
@@ -60,6 +61,21 @@ class Ops {
 
   // x *= scale, then (soft_cap > 0) x = soft_cap * tanh(x / soft_cap): logit multipliers and caps.
   virtual void ScaleRows(float scale, float soft_cap, Matrix x) = 0;
+
+  // x[r, :] *= sigmoid(gate[r, 0]): the gated shared expert. gate [rows, 1] f32.
+  virtual void ScaleRowsBySigmoid(ConstMatrix gate, Matrix x) = 0;
+
+  // x = min(max(x, -limit), limit), element by element. limit > 0.
+  virtual void ClampRows(float limit, Matrix x) = 0;
+
+  // Which experts each row goes through, and with which weights. See TopKGateArgs.
+  virtual void TopKGate(const TopKGateArgs& args) = 0;
+
+  // The feed-forward blocks of several experts, each over its own rows. See GroupedFfnArgs.
+  virtual void GroupedFfn(const GroupedFfnArgs& args) = 0;
+
+  // Sums what the experts of each row gave. See CombineRowsArgs.
+  virtual void CombineRows(const CombineRowsArgs& args) = 0;
 
   // out[i, :] = x[rows[i], :]; converts between f32, f16 and bf16 (round to nearest even) where
   // dtypes differ.

@@ -3,6 +3,7 @@
 #define CCOE_RUNTIME_EXCHANGE_STEP_HEADER_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -32,8 +33,24 @@ struct SwapSequence {
   }
 };
 
+// Rows on their way to FFN experts of one MoE layer, each row once, with the experts it needs on this worker. Stateless: the rows
+// belong to no sequence.
+struct FfnDispatch {
+  int32_t layer = 0;
+  // Return one row per token, its experts' contributions added in the order below (less traffic); else one row per (token, expert).
+  bool combine = false;
+  std::vector<int32_t> offsets;  // [rows + 1], from 0, rising by 1 or more: row r goes through experts [offsets[r], offsets[r + 1])
+  std::vector<int32_t> experts;  // rising within a row
+  std::vector<float> weights;    // as many: the gate's, finite; already part of what comes back
+
+  int64_t rows() const { return static_cast<int64_t>(offsets.size()) - 1; }
+  int64_t pairs() const { return static_cast<int64_t>(experts.size()); }
+};
+
+// Either rows of sequences for a layer expert, or (`ffn` set) rows for FFN experts.
 struct StepHeader {
   uint64_t step_id = 0;  // chosen by the sender, rising along a link
+  std::optional<FfnDispatch> ffn;  // then expert, layers, capture_layers and sequences are not used
   ExpertRef expert;      // real version, never 0
   model::LayerRange layers;
   int64_t hidden_size = 0;
@@ -50,10 +67,12 @@ struct StepLimits {
   int64_t max_rows = 65536;
   int64_t max_sequences = 4096;
   int64_t max_position = int64_t{1} << 24;
+  int64_t max_experts_per_row = 1024;
 };
 
 // INVALID_ARGUMENT naming the field, expected and found: no rows, a row count <= 0, a sequence named twice, sums over the
-// limits, another hidden size than `hidden_size`, an unknown wire dtype, version 0, an empty layer range.
+// limits, another hidden size than `hidden_size`, an unknown wire dtype, version 0, an empty layer range; of a dispatch: offsets that do not
+// rise from 0, lists of different lengths, experts of a row that do not rise, weights that are not finite.
 absl::Status Validate(const StepHeader& header, int64_t hidden_size, const StepLimits& limits = {});
 
 }  // namespace ccoe::exchange

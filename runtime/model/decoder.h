@@ -12,8 +12,10 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/ops.h"
+#include "runtime/model/ffn_shard.h"
 #include "runtime/model/kv_storage.h"
 #include "runtime/model/model_spec.h"
+#include "runtime/model/moe.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::model {
@@ -31,13 +33,30 @@ struct RowBatch {
 class DecoderScratch;
 struct AttentionRows;
 
-// Weights are views into `weights`, which the decoder keeps alive. Run is const and may be called
-// by several threads at once with different Ops, DecoderScratch and KV pages.
+// What a pass over one batch needs at every layer. Movable; owns device memory and views the
+// batch's block tables. Made by Decoder::BeginPass, used for one layer after another.
+struct DecoderPass {
+  RowBatch batch;
+  std::vector<int64_t> slots;  // of each row in the cache
+  kernels::Buffer cos, sin;    // [rows, rotary_dim / 2] f32
+  int64_t half_rotary = 0;
+  const KvStorage* kv = nullptr;           // outlives the pass
+  const GateSteering* steering = nullptr;  // may be null; outlives the pass
+
+  int64_t rows() const { return batch.rows(); }
+};
+
+// Weights are views into `weights`, which the decoder keeps alive. Its const functions may be
+// called by several threads at once with different Ops, DecoderScratch and KV pages.
 class Decoder {
  public:
-  // Binds and checks the tensors of `layers` ("model.layers.N..." names, N as in the whole model).
+  // Binds and checks the tensors of `layers` (numbered as in the whole model). Of MoE layers it
+  // binds the FFN experts in `experts`, by default all; the others' tensors need not be there.
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelSpec& spec, LayerRange layers,
                                                          std::shared_ptr<const Weights> weights);
+  static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelSpec& spec, LayerRange layers,
+                                                         std::shared_ptr<const Weights> weights,
+                                                         const FfnShard& experts);
   ~Decoder();
 
   // Called after each layer with the layer's number and its output, [rows, hidden] f32 in device
@@ -52,6 +71,34 @@ class Decoder {
                    DecoderScratch& scratch, kernels::Matrix hidden) const;
   absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops,
                    DecoderScratch& scratch, kernels::Matrix hidden, LayerObserver observer) const;
+
+  // The same, layer by layer, for a pass that is suspended where experts run elsewhere.
+  //
+  // INVALID_ARGUMENT as Run.
+  absl::StatusOr<DecoderPass> BeginPass(const RowBatch& batch, const KvStorage& kv,
+                                        kernels::Ops& ops) const;
+  // hidden += attention.
+  absl::Status RunAttention(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
+                            DecoderScratch& scratch, kernels::Matrix hidden) const;
+  // hidden += feed-forward, dense or with all FFN experts held here (FAILED_PRECONDITION names one
+  // that is chosen and is not).
+  absl::Status RunFfn(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
+                      DecoderScratch& scratch, kernels::Matrix hidden) const;
+  // A MoE layer's feed-forward in parts; see moe.h.
+  absl::StatusOr<RoutedRows> Route(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
+                                   DecoderScratch& scratch, kernels::ConstMatrix hidden) const;
+  // `pairs` of experts this decoder holds.
+  absl::Status RunHeldExperts(int32_t layer, const ExpertPairs& pairs, kernels::ConstMatrix rows,
+                              kernels::Ops& ops, DecoderScratch& scratch,
+                              kernels::Matrix out) const;
+  bool has_shared_expert(int32_t layer) const;
+  absl::Status RunSharedExpert(int32_t layer, kernels::ConstMatrix rows, kernels::Ops& ops,
+                               DecoderScratch& scratch, kernels::Matrix out) const;
+  absl::Status FinishMoe(int32_t layer, kernels::ConstMatrix contributions,
+                         absl::Span<const int32_t> offsets, kernels::ConstMatrix shared,
+                         kernels::Ops& ops, DecoderScratch& scratch, kernels::Matrix hidden) const;
+  // Whether this decoder holds an FFN expert.
+  bool Holds(int32_t layer, int32_t expert) const;
 
   LayerRange layers() const { return layers_; }
   const ModelSpec& spec() const { return spec_; }
