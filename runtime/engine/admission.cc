@@ -33,6 +33,13 @@ absl::Status CheckPrompt(const QueryOptions& query, const AdmissionLimits& limit
   return absl::OkStatus();
 }
 
+absl::Status CheckMoe(const MoeControl* control, const AdmissionLimits& limits) {
+  if (control == nullptr || control->empty()) return absl::OkStatus();
+  static const auto& without_layers = *new model::ModelSpec;
+  return CheckMoeControl(*control, limits.moe_policy,
+                         limits.spec != nullptr ? *limits.spec : without_layers);
+}
+
 absl::Status MissingLayers(int32_t first, int32_t last, const AdmissionLimits& limits) {
   return absl::FailedPreconditionError(absl::StrCat(
       "the query needs layers [", first, ", ", last, ") of the backbone, which holds layers [",
@@ -48,6 +55,7 @@ absl::StatusOr<int64_t> CheckQuery(const QueryOptions& query, const AdmissionLim
   if (!generates) sampling.max_tokens = 1;
   CCOE_RETURN_IF_ERROR(Validate(sampling, limits.vocab_size));
   CCOE_RETURN_IF_ERROR(CheckPrompt(query, limits, generates));
+  CCOE_RETURN_IF_ERROR(CheckMoe(query.moe.get(), limits));
   if (!generates) return 0;
   const int64_t tokens = static_cast<int64_t>(query.prompt.size());
   // The last token's own KV is never needed.
@@ -71,6 +79,16 @@ absl::Status CheckLayers(const ExpertBinding* binding, const AdmissionLimits& li
   if (layers.last < all && limits.held_layers.last < all)
     return MissingLayers(layers.last, all, limits);
   return absl::OkStatus();
+}
+
+absl::Status CheckMoeLayers(const MoeControl* control, const ExpertBinding* binding) {
+  if (control == nullptr || binding == nullptr) return absl::OkStatus();
+  const model::LayerRange replaced = binding->layers;
+  const auto first = control->layers.lower_bound(replaced.first);
+  if (first == control->layers.end() || first->first >= replaced.last) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "moe: layer ", first->first, ": expert ", binding->expert.ToString(),
+      " takes the place of layers [", replaced.first, ", ", replaced.last, ") of the model"));
 }
 
 std::vector<int32_t> StopIds(const SamplingParams& sampling, const std::vector<int32_t>& eos_ids) {

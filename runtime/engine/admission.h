@@ -3,6 +3,7 @@
 #define CCOE_RUNTIME_ENGINE_ADMISSION_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,16 +19,25 @@ struct AdmissionLimits {
   int64_t kv_tokens = 0;          // a sequence can hold at most, on the backbone
   int32_t layer_count = 0;        // of the model
   model::LayerRange held_layers;  // on the backbone
+  MoePolicy moe_policy;
+  // For queries with a MoeControl; null: a model without MoE layers. shared_ptr: limits are copied.
+  std::shared_ptr<const model::ModelSpec> spec;
 };
 
 // The tokens the query may generate: its max_tokens cut to what context and KV capacity leave.
 //   INVALID_ARGUMENT     sampling values, an empty prompt, an id outside the vocabulary, a prompt
-//   that fills the context RESOURCE_EXHAUSTED   a prompt that the KV cache can never hold
+//                        that fills the context; a MoeControl as CheckMoeControl
+//   PERMISSION_DENIED    a MoeControl beyond the policy
+//   RESOURCE_EXHAUSTED   a prompt that the KV cache can never hold
 absl::StatusOr<int64_t> CheckQuery(const QueryOptions& query, const AdmissionLimits& limits);
 
 // FAILED_PRECONDITION where the backbone lacks layers that a query with this expert (null: without
 // one) runs on it. INTERNAL for a binding without a link or with an absurd layer range.
 absl::Status CheckLayers(const ExpertBinding* binding, const AdmissionLimits& limits);
+
+// INVALID_ARGUMENT where `control` (may be null) names a layer that the expert (null: none) takes
+// the place of: its gates are not the model's.
+absl::Status CheckMoeLayers(const MoeControl* control, const ExpertBinding* binding);
 
 // The ids that end the query's answer: its own, and the model's unless it ignores them.
 std::vector<int32_t> StopIds(const SamplingParams& sampling, const std::vector<int32_t>& eos_ids);

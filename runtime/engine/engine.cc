@@ -33,13 +33,15 @@ absl::Status CheckModel(const BackboneModel& model) {
   return absl::OkStatus();
 }
 
-AdmissionLimits LimitsOf(const BackboneModel& model, int64_t kv_tokens) {
+AdmissionLimits LimitsOf(const BackboneModel& model, int64_t kv_tokens, const MoePolicy& policy) {
   AdmissionLimits limits;
   limits.vocab_size = model.spec.vocab_size;
   limits.context_tokens = model.spec.max_positions;
   limits.kv_tokens = kv_tokens;
   limits.layer_count = model.spec.layer_count();
   limits.held_layers = model.decoder->layers();
+  limits.moe_policy = policy;
+  limits.spec = std::make_shared<const model::ModelSpec>(model.spec);
   return limits;
 }
 
@@ -67,6 +69,7 @@ class Engine::Impl {
     CCOE_ASSIGN_OR_RETURN(init.max_tokens, CheckQuery(query, limits_));
     CCOE_ASSIGN_OR_RETURN(init.binding, Bind(query.expert));
     CCOE_RETURN_IF_ERROR(CheckLayers(init.binding.get(), limits_));
+    CCOE_RETURN_IF_ERROR(CheckMoeLayers(query.moe.get(), init.binding.get()));
     init.stop_ids = StopIds(query.sampling, eos_ids_);
     init.query = std::move(query);
     init.sink = std::move(sink);
@@ -99,17 +102,18 @@ class Engine::Impl {
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(BackboneModel model,
                                                        std::unique_ptr<kernels::Ops> ops,
                                                        ExpertDirectory* directory,
+                                                       FfnDirectory* ffn,
                                                        const EngineOptions& options) {
   CCOE_RETURN_IF_ERROR(Validate(options));
   CCOE_RETURN_IF_ERROR(CheckModel(model));
   if (ops == nullptr) return absl::InvalidArgumentError("an engine needs ops");
   const int64_t pages = options.kv_tokens / options.page_tokens;
-  const AdmissionLimits limits = LimitsOf(model, pages * options.page_tokens);
+  const AdmissionLimits limits = LimitsOf(model, pages * options.page_tokens, options.moe_policy);
   std::vector<int32_t> eos_ids = model.spec.eos_token_ids;
   CCOE_ASSIGN_OR_RETURN(auto runner, BranchRunner::Create(std::move(model), std::move(ops), pages,
                                                           options.page_tokens));
   auto inbox = std::make_shared<Inbox>(options.max_waiting, Entropy());
-  auto loop = std::make_unique<EngineLoop>(std::move(runner), inbox, options, pages);
+  auto loop = std::make_unique<EngineLoop>(std::move(runner), inbox, ffn, options, pages);
   auto impl = std::make_unique<Impl>(limits, std::move(eos_ids), directory, std::move(inbox),
                                      std::move(loop));
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));

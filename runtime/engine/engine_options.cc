@@ -36,7 +36,7 @@ absl::Status Validate(const EngineOptions& options) {
                      absl::FormatDuration(options.swap_timeout), " and ",
                      absl::FormatDuration(options.step_patience)));
   }
-  return absl::OkStatus();
+  return Annotate(Validate(options.moe_policy), "engine options");
 }
 
 }  // namespace ccoe::engine

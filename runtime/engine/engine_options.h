@@ -8,12 +8,15 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "kernels/dtype.h"
+#include "runtime/engine/moe_control.h"
 #include "runtime/engine/observer.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/head.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::engine {
+
+class MoeStatistics;
 
 struct EngineOptions {
   int64_t kv_tokens = 65536;  // KV capacity below and above the split on the backbone, in tokens
@@ -28,7 +31,13 @@ struct EngineOptions {
   // A step whose experts have not answered for this long (or three usual round trips, whichever is
   // longer) no longer keeps other sequences waiting for it to fill their batch.
   absl::Duration step_patience = absl::Milliseconds(100);
+  // Expert workers add up the contributions of a row's FFN experts before they send them back: less
+  // traffic; results then depend on the placement within rounding.
+  bool combine_on_workers = false;
   EngineObserver* observer = nullptr;  // may be null; must outlive the engine
+  MoePolicy moe_policy;
+  // Counts which experts the rows of MoE layers choose. May be null; must outlive the engine.
+  MoeStatistics* moe_statistics = nullptr;
 };
 
 // The parts of a model the backbone holds.

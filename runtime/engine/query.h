@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "runtime/base/ids.h"
+#include "runtime/engine/moe_control.h"
 #include "runtime/engine/sampling.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/model/head.h"
@@ -75,6 +76,10 @@ class TokenSink {
   // hidden [planes, rows, hidden_size] likewise, planes = layers + 1.
   virtual void OnHidden(int64_t first_position, int64_t rows, int64_t planes,
                         absl::Span<const float> hidden) {}
+  // The FFN experts that rows from `first_position` on went through at MoE layer `layer`: row r's
+  // are experts[offsets[r] .. offsets[r + 1]) with their weights. Again after a preemption.
+  virtual void OnRouting(int32_t layer, int64_t first_position, absl::Span<const int32_t> offsets,
+                         absl::Span<const int32_t> experts, absl::Span<const float> weights) {}
   // The last call. An error status goes with kCancelled (CANCELLED, DEADLINE_EXCEEDED) or kError.
   virtual void OnFinish(FinishReason reason, const absl::Status& status, const Usage& usage) = 0;
 };
@@ -88,6 +93,10 @@ struct QueryOptions {
   bool prompt_logits = false;  // offline scoring: logits of every prompt position, no generation
                                // when max_tokens == 0
   bool prompt_hidden = false;
+  bool routing = false;  // OnRouting is called; of layers that ran on the backbone
+  // Of the model's own gates; null: none. shared_ptr: steps in flight read it after the query
+  // ended.
+  std::shared_ptr<const MoeControl> moe;
 };
 
 }  // namespace ccoe::engine
