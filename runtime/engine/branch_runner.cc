@@ -1,6 +1,7 @@
 #include "runtime/engine/branch_runner.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "runtime/base/check.h"
@@ -22,9 +23,11 @@ BranchRunner::BranchRunner(BackboneModel model, std::unique_ptr<kernels::Ops> op
     : model_(std::move(model)),
       ops_(std::move(ops)),
       scratch_(&ops_->device()),
-      hidden_buffer_(&ops_->device()),
       gathered_buffer_(&ops_->device()),
-      logits_buffer_(&ops_->device()) {}
+      logits_buffer_(&ops_->device()),
+      contributions_buffer_(&ops_->device()),
+      upload_buffer_(&ops_->device()),
+      now_(&ops_->device()) {}
 
 absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
     BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens) {
@@ -39,22 +42,24 @@ absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
 }
 
 absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
-  CCOE_ASSIGN_OR_RETURN(hidden_,
-                        hidden_buffer_.Take(static_cast<int64_t>(ids.size()), hidden_size()));
-  return model_.embedding->Embed(ids, *ops_, hidden_);
+  now_.pass.reset();
+  CCOE_ASSIGN_OR_RETURN(now_.hidden,
+                        now_.hidden_buffer.Take(static_cast<int64_t>(ids.size()), hidden_size()));
+  return model_.embedding->Embed(ids, *ops_, now_.hidden);
 }
 
 absl::Status BranchRunner::Load(absl::Span<const float> rows) {
+  now_.pass.reset();
   CCOE_ASSIGN_OR_RETURN(
-      hidden_,
-      hidden_buffer_.Take(static_cast<int64_t>(rows.size()) / hidden_size(), hidden_size()));
+      now_.hidden,
+      now_.hidden_buffer.Take(static_cast<int64_t>(rows.size()) / hidden_size(), hidden_size()));
   CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // the buffer may still be read by what ran before
-  return ops_->device().CopyFromHost(rows.data(), hidden_.data, rows.size() * sizeof(float));
+  return ops_->device().CopyFromHost(rows.data(), now_.hidden.data, rows.size() * sizeof(float));
 }
 
 absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& batch) {
   if (range.empty()) return absl::OkStatus();
-  return model_.decoder->Run(range, batch, *kv_, *ops_, scratch_, hidden_);
+  return model_.decoder->Run(range, batch, *kv_, *ops_, scratch_, now_.hidden);
 }
 
 absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& batch,
@@ -64,27 +69,131 @@ absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& b
   const auto observer = [&](int32_t layer, kernels::ConstMatrix) {
     first_error.Update(after_layer(layer));
   };
-  CCOE_RETURN_IF_ERROR(model_.decoder->Run(range, batch, *kv_, *ops_, scratch_, hidden_, observer));
+  CCOE_RETURN_IF_ERROR(
+      model_.decoder->Run(range, batch, *kv_, *ops_, scratch_, now_.hidden, observer));
   return first_error;
+}
+
+absl::Status BranchRunner::Attend(int32_t layer, const model::RowBatch& batch) {
+  if (!now_.pass.has_value()) {
+    CCOE_ASSIGN_OR_RETURN(now_.pass, model_.decoder->BeginPass(batch, *kv_, *ops_));
+  }
+  now_.shared = now_.own = kernels::Matrix();
+  return model_.decoder->RunAttention(layer, *now_.pass, *ops_, scratch_, now_.hidden);
+}
+
+absl::StatusOr<model::RoutedRows> BranchRunner::Route(int32_t layer,
+                                                      const model::GateSteering* steering,
+                                                      std::vector<float>* rows) {
+  now_.pass->steering = steering;
+  CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
+                        model_.decoder->Route(layer, *now_.pass, *ops_, scratch_, now_.hidden));
+  now_.pass->steering = nullptr;
+  if (rows != nullptr) {
+    rows->resize(static_cast<size_t>(routed.rows.rows * hidden_size()));
+    CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+    CCOE_RETURN_IF_ERROR(
+        ops_->device().CopyToHost(routed.rows.data, rows->data(), rows->size() * sizeof(float)));
+  }
+  return routed;
+}
+
+absl::Status BranchRunner::RunHere(const FfnPart& part, const model::RoutedRows& routed) {
+  std::vector<int32_t> rows, places(part.pairs.size());
+  for (size_t i = 0; i < part.rows.size(); ++i) {
+    rows.insert(rows.end(), part.dispatch.offsets[i + 1] - part.dispatch.offsets[i], part.rows[i]);
+  }
+  std::iota(places.begin(), places.end(), 0);
+  CCOE_ASSIGN_OR_RETURN(now_.own, now_.own_buffer.Take(part.dispatch.pairs(), hidden_size()));
+  CCOE_RETURN_IF_ERROR(model_.decoder->RunHeldExperts(
+      routed.layer, {rows, part.dispatch.experts, part.dispatch.weights, places}, routed.rows,
+      *ops_, scratch_, now_.own));
+  return part.dispatch.combine ? CombineOwn(part) : absl::OkStatus();
+}
+
+absl::Status BranchRunner::CombineOwn(const FfnPart& part) {
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix combined,
+                        gathered_buffer_.Take(part.dispatch.rows(), hidden_size()));
+  ops_->CombineRows({now_.own, part.dispatch.offsets, combined});
+  std::swap(now_.own_buffer, gathered_buffer_);
+  now_.own = combined;
+  return absl::OkStatus();
+}
+
+absl::Status BranchRunner::RunShared(const model::RoutedRows& routed) {
+  if (!model_.decoder->has_shared_expert(routed.layer)) return absl::OkStatus();
+  CCOE_ASSIGN_OR_RETURN(now_.shared, now_.shared_buffer.Take(routed.rows.rows, hidden_size()));
+  return model_.decoder->RunSharedExpert(routed.layer, routed.rows, *ops_, scratch_, now_.shared);
+}
+
+// `rows` [.., hidden_size] of host memory as the ops can read them.
+absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(absl::Span<const float> rows,
+                                                            RowBuffer& buffer) {
+  const int64_t count = static_cast<int64_t>(rows.size()) / hidden_size();
+  if (ops_->device().ReadsHostMemory()) {
+    return kernels::F32Matrix(rows.data(), count, hidden_size());
+  }
+  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // the buffer may still be read
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device, buffer.Take(count, hidden_size()));
+  CCOE_RETURN_IF_ERROR(
+      ops_->device().CopyFromHost(rows.data(), device.data, rows.size() * sizeof(float)));
+  return device;
+}
+
+absl::Status BranchRunner::FinishMoe(int32_t layer, const Contributions& contributions) {
+  // Nothing came from elsewhere and nothing is missing: what ran here lies in order.
+  if (contributions.arrived.empty() && now_.own.rows == contributions.offsets.back()) {
+    return model_.decoder->FinishMoe(layer, now_.own, contributions.offsets, now_.shared, *ops_,
+                                     scratch_, now_.hidden);
+  }
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix all,
+                        contributions_buffer_.Take(
+                            std::max<int64_t>(contributions.offsets.back(), 1), hidden_size()));
+  if (!contributions.own_places.empty()) {
+    ops_->ScatterRows(now_.own, contributions.own_places, all);
+  }
+  for (const ArrivedRows& part : contributions.arrived) {
+    if (part.places.empty()) continue;
+    CCOE_ASSIGN_OR_RETURN(const kernels::ConstMatrix rows, OnDevice(part.rows, upload_buffer_));
+    ops_->ScatterRows(rows, part.places, all);
+  }
+  return model_.decoder->FinishMoe(layer, all, contributions.offsets, now_.shared, *ops_, scratch_,
+                                   now_.hidden);
+}
+
+ParkedRows BranchRunner::Park() {
+  ParkedRows fresh(&ops_->device());
+  if (!idle_.empty()) {
+    fresh = std::move(idle_.back());
+    idle_.pop_back();
+  }
+  return std::exchange(now_, std::move(fresh));
+}
+
+void BranchRunner::Restore(ParkedRows rows) {
+  now_.pass.reset();
+  idle_.push_back(std::exchange(now_, std::move(rows)));
 }
 
 absl::StatusOr<kernels::Matrix> BranchRunner::Gather(absl::Span<const int32_t> rows) {
   CCOE_ASSIGN_OR_RETURN(kernels::Matrix gathered,
                         gathered_buffer_.Take(static_cast<int64_t>(rows.size()), hidden_size()));
-  ops_->GatherRows(hidden_, rows, gathered);
+  ops_->GatherRows(now_.hidden, rows, gathered);
   return gathered;
 }
 
 absl::Status BranchRunner::Keep(absl::Span<const int32_t> rows) {
-  CCOE_ASSIGN_OR_RETURN(hidden_, Gather(rows));
-  std::swap(hidden_buffer_, gathered_buffer_);
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, Gather(rows));
+  std::swap(now_.hidden_buffer, gathered_buffer_);
+  now_.pass.reset();
   return absl::OkStatus();
 }
 
 absl::Status BranchRunner::Read(int64_t begin, int64_t count, float* out) {
-  CCOE_CHECK(begin >= 0 && begin + count <= hidden_.rows);
+  CCOE_CHECK(begin >= 0 && begin + count <= now_.hidden.rows);
   CCOE_RETURN_IF_ERROR(ops_->Synchronize());
-  return ops_->device().CopyToHost(hidden_.Row(begin), out, count * hidden_size() * sizeof(float));
+  return ops_->device().CopyToHost(now_.hidden.Row(begin), out,
+                                   count * hidden_size() * sizeof(float));
 }
 
 absl::Status BranchRunner::Read(absl::Span<const int32_t> rows, std::vector<float>& out) {

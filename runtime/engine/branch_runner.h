@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -12,6 +13,7 @@
 #include "absl/types/span.h"
 #include "kernels/ops.h"
 #include "runtime/engine/engine_options.h"
+#include "runtime/engine/ffn_dispatch.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/head.h"
 #include "runtime/model/kv_storage.h"
@@ -28,6 +30,32 @@ class RowBuffer {
  private:
   kernels::Device* device_;
   kernels::Buffer buffer_;
+};
+
+// What a branch keeps on the device while it is suspended before the end of a MoE layer. Movable.
+struct ParkedRows {
+  explicit ParkedRows(kernels::Device* device)
+      : hidden_buffer(device), shared_buffer(device), own_buffer(device) {}
+
+  RowBuffer hidden_buffer, shared_buffer, own_buffer;
+  kernels::Matrix hidden;  // [rows, hidden_size], attention already added
+  kernels::Matrix shared;  // the shared expert's output; empty: none
+  kernels::Matrix own;     // contributions of experts that are here, in the order of their part
+  std::optional<model::DecoderPass> pass;  // of these rows; none after they changed
+};
+
+// Contributions that came from a worker: rows [places.size(), hidden_size] of host memory and where
+// each belongs.
+struct ArrivedRows {
+  absl::Span<const float> rows;
+  absl::Span<const int32_t> places;
+};
+
+// All contributions to a MoE layer: see CombineOrder.
+struct Contributions {
+  absl::Span<const int32_t> offsets;     // [rows + 1]
+  absl::Span<const int32_t> own_places;  // of ParkedRows::own
+  std::vector<ArrivedRows> arrived;
 };
 
 // The KV of all layers of the model's decoder, and the rows of the branch that runs now. Used by
@@ -50,6 +78,23 @@ class BranchRunner {
   absl::Status Run(model::LayerRange range, const model::RowBatch& batch);
   absl::Status Run(model::LayerRange range, const model::RowBatch& batch, AfterLayer after_layer);
 
+  // A MoE layer in parts: Attend, Route, then RunHere and RunShared where there is something to
+  // run, then FinishMoe, maybe after Park and Restore. `batch` as for Run.
+  absl::Status Attend(int32_t layer, const model::RowBatch& batch);
+  // `steering` may be null; it must live until FinishMoe. The routed rows lie in `rows` too
+  // [rows, hidden_size], in host memory, if it is not null.
+  absl::StatusOr<model::RoutedRows> Route(int32_t layer, const model::GateSteering* steering,
+                                          std::vector<float>* rows);
+  // The experts of `part` that are here; with part.dispatch.combine one row of the part each.
+  absl::Status RunHere(const FfnPart& part, const model::RoutedRows& routed);
+  absl::Status RunShared(const model::RoutedRows& routed);
+  absl::Status FinishMoe(int32_t layer, const Contributions& contributions);
+
+  // Takes the rows out, so that another branch can run; and brings them back.
+  ParkedRows Park();
+  ParkedRows NewParkedRows() { return ParkedRows(&ops_->device()); }
+  void Restore(ParkedRows rows);
+
   // The given rows, in that order, become all rows.
   absl::Status Keep(absl::Span<const int32_t> rows);
 
@@ -68,13 +113,16 @@ class BranchRunner {
  private:
   BranchRunner(BackboneModel model, std::unique_ptr<kernels::Ops> ops);
   absl::StatusOr<kernels::Matrix> Gather(absl::Span<const int32_t> rows);
+  absl::StatusOr<kernels::ConstMatrix> OnDevice(absl::Span<const float> rows, RowBuffer& buffer);
+  absl::Status CombineOwn(const FfnPart& part);
 
   const BackboneModel model_;
   const std::unique_ptr<kernels::Ops> ops_;
   std::unique_ptr<model::KvStorage> kv_;
   model::DecoderScratch scratch_;
-  RowBuffer hidden_buffer_, gathered_buffer_, logits_buffer_;
-  kernels::Matrix hidden_;
+  RowBuffer gathered_buffer_, logits_buffer_, contributions_buffer_, upload_buffer_;
+  ParkedRows now_;  // the branch that runs
+  std::vector<ParkedRows> idle_;
 };
 
 }  // namespace ccoe::engine

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "kernels/ops.h"
 #include "runtime/engine/engine_options.h"
+#include "runtime/engine/ffn_directory.h"
 #include "runtime/engine/query.h"
 
 namespace ccoe::engine {
@@ -22,11 +23,12 @@ namespace ccoe::engine {
 // Thread-safe.
 class Engine {
  public:
-  // `ops` runs on the engine's thread only; `directory` may be null (no experts) and must outlive
-  // the engine.
+  // `ops` runs on the engine's thread only. `directory` may be null (no layer experts), and so may
+  // `ffn` (all FFN experts are with the backbone); they must outlive the engine.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(BackboneModel model,
                                                         std::unique_ptr<kernels::Ops> ops,
                                                         ExpertDirectory* directory,
+                                                        FfnDirectory* ffn,
                                                         const EngineOptions& options);
   // Cancels what runs and joins.
   ~Engine();

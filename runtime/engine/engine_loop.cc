@@ -33,6 +33,15 @@ SwapBoardOptions SwapOptionsOf(const EngineOptions& options, const model::ModelS
   return swap_options;
 }
 
+MoeBoardOptions MoeOptionsOf(const EngineOptions& options, const model::ModelSpec& spec) {
+  MoeBoardOptions moe_options;
+  moe_options.hidden_size = spec.hidden_size;
+  moe_options.wire_dtype = options.wire_dtype;
+  moe_options.swap_timeout = options.swap_timeout;
+  moe_options.step_patience = options.step_patience;
+  return moe_options;
+}
+
 // INTERNAL where an answer is not of the shape its header asked for.
 absl::Status CheckShape(const exchange::StepHeader& header, const exchange::SwapResult& result) {
   const int64_t rows = header.returned_rows() * header.hidden_size;
@@ -70,14 +79,17 @@ const model::LmHead& HeadOf(const ExpertBinding& binding, const BackboneModel& m
 }  // namespace
 
 EngineLoop::EngineLoop(std::unique_ptr<BranchRunner> runner, std::shared_ptr<Inbox> inbox,
-                       const EngineOptions& options, int64_t pages)
+                       FfnDirectory* ffn, const EngineOptions& options, int64_t pages)
     : options_(options),
       limits_(LimitsOf(options)),
       runner_(std::move(runner)),
       inbox_(std::move(inbox)),
       roster_(pages, options.page_tokens, options.observer),
       swaps_(SwapOptionsOf(options, runner_->model().spec), inbox_),
-      delivery_(runner_.get(), &roster_, options.observer) {}
+      moe_swaps_(MoeOptionsOf(options, runner_->model().spec), inbox_,
+                 [this] { return swaps_.TakeId(); }),
+      delivery_(runner_.get(), &roster_, options.observer),
+      moe_(options, {runner_.get(), &delivery_, ffn, &moe_swaps_}) {}
 
 void EngineLoop::Run() {
   absl::Time wake = absl::InfiniteFuture();
@@ -89,7 +101,10 @@ void EngineLoop::Run() {
     const bool formed = FormStep();
     Publish();
     const absl::Time now = absl::Now();
-    wake = formed ? absl::InfinitePast() : std::min(roster_.NextEvent(now), swaps_.NextEvent(now));
+    wake =
+        formed
+            ? absl::InfinitePast()
+            : std::min({roster_.NextEvent(now), swaps_.NextEvent(now), moe_swaps_.NextEvent(now)});
   }
   CancelAll();
   Publish();
@@ -106,8 +121,11 @@ void EngineLoop::Handle(Inbox::Events events) {
   }
   roster_.FinishExpired(absl::Now());
   for (SwapAnswer& answer : events.answers) LandAnswer(std::move(answer));
-  for (uint64_t id : swaps_.Overdue(absl::Now())) {
-    LandAnswer({id, absl::DeadlineExceededError("the link gave no answer")});
+  for (const std::vector<uint64_t>& overdue :
+       {swaps_.Overdue(absl::Now()), moe_swaps_.Overdue(absl::Now())}) {
+    for (const uint64_t id : overdue) {
+      LandAnswer({id, absl::DeadlineExceededError("the link gave no answer")});
+    }
   }
   roster_.FinishExpired(absl::Now());
 }
@@ -149,6 +167,7 @@ bool EngineLoop::FormStep() {
                        std::count_if(running.begin(), running.end(),
                                      [](const SequenceView& v) { return v.runnable; });
   swaps_.Count(now, occupancy);
+  moe_swaps_.Count(now, occupancy);
   if (!MayFormStep(occupancy, limits_.max_steps_in_flight)) return false;
   const StepPlan plan = PlanStep(limits_, running, waiting, roster_.pages().free_pages());
   for (uint64_t handle : plan.preempted)
@@ -162,6 +181,7 @@ bool EngineLoop::FormStep() {
 Branch EngineLoop::StartStep(const StepPlan& plan) {
   Branch branch;
   branch.step = std::make_shared<Step>();
+  branch.head = runner_->model().head.get();
   branch.step->id = ++last_step_id_;
   branch.step->formed = absl::Now();
   branch.step->sequences = static_cast<int64_t>(plan.rows.size());
@@ -195,7 +215,7 @@ void EngineLoop::RunStep(Branch branch) {
   absl::Status status = runner_->Embed(ids);
   if (status.ok()) status = ReadHidden(branch, 0);
   if (status.ok()) {
-    RunToEnd(std::move(branch), *runner_->model().head);
+    RunToEnd(std::move(branch));
   } else {
     delivery_.Fail(absl::MakeSpan(branch.entries),
                    Annotate(status, absl::StrCat("step ", step->id)));
@@ -203,33 +223,53 @@ void EngineLoop::RunStep(Branch branch) {
   EndStepIfOver(*step);
 }
 
-void EngineLoop::RunToEnd(Branch branch, const model::LmHead& head) {
-  const absl::Status status = Advance(branch);
+void EngineLoop::RunToEnd(Branch branch) {
+  const absl::StatusOr<bool> done = Advance(branch);
   const absl::Span<StepEntry> entries = absl::MakeSpan(branch.entries);
-  if (!status.ok()) {
-    return delivery_.Fail(entries, Annotate(status, absl::StrCat("step ", branch.step->id)));
+  if (!done.ok()) {
+    return delivery_.Fail(entries, Annotate(done.status(), absl::StrCat("step ", branch.step->id)));
   }
+  if (!*done) return;
   std::vector<HeldRows> held;
   int64_t begin = 0;
   for (const StepEntry& entry : entries) {
     held.push_back({begin, entry.row_count});
     begin += entry.row_count;
   }
-  delivery_.Deliver(entries, held, head);
+  delivery_.Deliver(entries, held, *branch.head);
 }
 
-absl::Status EngineLoop::Advance(Branch& branch) {
+absl::StatusOr<bool> EngineLoop::Advance(Branch& branch) {
   const int32_t end = runner_->model().decoder->layers().last;
   while (!branch.entries.empty()) {
-    CCOE_RETURN_IF_ERROR(RunLayers(branch, NextBoundary(branch, end)));
+    CCOE_ASSIGN_OR_RETURN(const bool here, RunLayers(branch, NextBoundary(branch, end)));
+    if (!here) return false;
     const std::vector<LeavingGroup> groups = GroupsLeaving(branch);
     if (groups.empty()) break;  // the end
     CCOE_RETURN_IF_ERROR(SendAway(branch, groups));
   }
-  return absl::OkStatus();
+  return true;
 }
 
-absl::Status EngineLoop::RunLayers(Branch& branch, int32_t last) {
+absl::StatusOr<bool> EngineLoop::RunLayers(Branch& branch, int32_t last) {
+  while (branch.cursor < last && !branch.entries.empty()) {
+    CCOE_RETURN_IF_ERROR(RunDenseLayers(branch, std::min(last, NextMoeLayer(branch.cursor))));
+    if (branch.cursor == last) break;
+    CCOE_ASSIGN_OR_RETURN(const bool here, moe_.Run(branch));
+    if (!here) return false;
+    CCOE_RETURN_IF_ERROR(ReadHidden(branch, branch.cursor));
+  }
+  return true;
+}
+
+int32_t EngineLoop::NextMoeLayer(int32_t from) const {
+  while (from < spec().layer_count() && !spec().layers[static_cast<size_t>(from)].ffn.is_moe()) {
+    ++from;
+  }
+  return from;
+}
+
+absl::Status EngineLoop::RunDenseLayers(Branch& branch, int32_t last) {
   const model::LayerRange range{branch.cursor, last};
   const bool capture = std::any_of(branch.entries.begin(), branch.entries.end(),
                                    [](const StepEntry& e) { return !e.hidden.empty(); });
@@ -267,7 +307,7 @@ absl::Status EngineLoop::SendAway(Branch& branch, const std::vector<LeavingGroup
 
 void EngineLoop::LandAnswer(SwapAnswer answer) {
   std::optional<SwapFlight> flight = swaps_.Land(answer.swap_id, absl::Now());
-  if (!flight.has_value()) return;  // given up before
+  if (!flight.has_value()) return LandContributions(std::move(answer));
   ObserveSwap(*flight, answer.result);
   const std::shared_ptr<Step> step = flight->step;
   absl::Status status = answer.result.status();
@@ -285,11 +325,27 @@ void EngineLoop::LandAnswer(SwapAnswer answer) {
   EndStepIfOver(*step);
 }
 
+// An answer of FFN experts, unless it was given up before.
+void EngineLoop::LandContributions(SwapAnswer answer) {
+  std::optional<MoeStage::Resumed> resumed = moe_.Land(std::move(answer));
+  if (!resumed.has_value()) return;
+  Branch& branch = resumed->branch;
+  if (resumed->status.ok()) resumed->status = ReadHidden(branch, branch.cursor);
+  if (!resumed->status.ok()) {
+    delivery_.Fail(absl::MakeSpan(branch.entries),
+                   Annotate(resumed->status, absl::StrCat("step ", resumed->step->id)));
+  } else if (!branch.entries.empty()) {
+    RunToEnd(std::move(branch));
+  }
+  EndStepIfOver(*resumed->step);
+}
+
 // The layers after the expert, on the backbone.
 void EngineLoop::Continue(SwapFlight flight, exchange::SwapResult result) {
   Branch branch;
   branch.step = flight.step;
   branch.cursor = flight.header.layers.last;
+  branch.head = &HeadOf(*flight.binding, runner_->model());
   std::vector<float> rows;  // of the living, where some are not
   int64_t begin = 0;
   for (StepEntry& entry : flight.entries) {
@@ -302,7 +358,7 @@ void EngineLoop::Continue(SwapFlight flight, exchange::SwapResult result) {
   if (branch.entries.empty()) return;
   const absl::Status status = runner_->Load(rows);
   if (!status.ok()) return delivery_.Fail(absl::MakeSpan(branch.entries), status);
-  RunToEnd(std::move(branch), HeadOf(*flight.binding, runner_->model()));
+  RunToEnd(std::move(branch));
 }
 
 void EngineLoop::Deliver(SwapFlight flight, const exchange::SwapResult& result) {

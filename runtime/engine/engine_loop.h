@@ -11,7 +11,10 @@
 #include "runtime/engine/branch_runner.h"
 #include "runtime/engine/delivery.h"
 #include "runtime/engine/engine_options.h"
+#include "runtime/engine/ffn_directory.h"
 #include "runtime/engine/inbox.h"
+#include "runtime/engine/moe_board.h"
+#include "runtime/engine/moe_stage.h"
 #include "runtime/engine/roster.h"
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/step.h"
@@ -22,7 +25,8 @@ namespace ccoe::engine {
 class EngineLoop {
  public:
   // `options` passed Validate; `pages` is the capacity of the runner's KV.
-  EngineLoop(std::unique_ptr<BranchRunner> runner, std::shared_ptr<Inbox> inbox,
+  // `ffn` may be null: all FFN experts are with the backbone; else it outlives the loop.
+  EngineLoop(std::unique_ptr<BranchRunner> runner, std::shared_ptr<Inbox> inbox, FfnDirectory* ffn,
              const EngineOptions& options, int64_t pages);
 
   // Returns once the inbox was stopped; what is not finished then ends with CANCELLED.
@@ -41,13 +45,17 @@ class EngineLoop {
 
   // Runs the branch to the end of the layers, sending away what leaves on the way, and delivers the
   // rest.
-  void RunToEnd(Branch branch, const model::LmHead& head);
-  absl::Status Advance(Branch& branch);
-  absl::Status RunLayers(Branch& branch, int32_t last);
+  void RunToEnd(Branch branch);
+  // False: the branch has gone into a flight.
+  absl::StatusOr<bool> Advance(Branch& branch);
+  absl::StatusOr<bool> RunLayers(Branch& branch, int32_t last);
+  absl::Status RunDenseLayers(Branch& branch, int32_t last);
+  int32_t NextMoeLayer(int32_t from) const;
   absl::Status SendAway(Branch& branch, const std::vector<LeavingGroup>& groups);
   absl::Status ReadHidden(Branch& branch, int32_t plane);
 
   void LandAnswer(SwapAnswer answer);
+  void LandContributions(SwapAnswer answer);
   void Continue(SwapFlight flight, exchange::SwapResult result);
   void Deliver(SwapFlight flight, const exchange::SwapResult& result);
   void ObserveSwap(const SwapFlight& flight, const absl::StatusOr<exchange::SwapResult>& result);
@@ -61,7 +69,9 @@ class EngineLoop {
   const std::shared_ptr<Inbox> inbox_;
   Roster roster_;
   SwapBoard swaps_;
+  MoeBoard moe_swaps_;
   Delivery delivery_;
+  MoeStage moe_;
   std::vector<float> outgoing_;  // rows on their way to a link
   uint64_t last_step_id_ = 0;
   int64_t last_step_rows_ = 0;

@@ -119,6 +119,19 @@ void Sequence::EmitHidden(int64_t first_position, int64_t rows, int64_t planes,
   init_.sink->OnHidden(first, count, planes, wanted);
 }
 
+void Sequence::EmitRouting(int64_t first_position, int64_t rows, int64_t row_begin,
+                           const model::RoutedRows& routed) const {
+  if (!init_.query.routing || finished()) return;
+  const auto from = absl::MakeConstSpan(routed.offsets).subspan(row_begin, rows + 1);
+  const size_t begin = static_cast<size_t>(from.front());
+  const size_t count = static_cast<size_t>(from.back()) - begin;
+  std::vector<int32_t> offsets(from.begin(), from.end());
+  for (int32_t& offset : offsets) offset -= from.front();
+  init_.sink->OnRouting(routed.layer, first_position, offsets,
+                        absl::MakeConstSpan(routed.experts).subspan(begin, count),
+                        absl::MakeConstSpan(routed.weights).subspan(begin, count));
+}
+
 Usage Sequence::UsageAt(absl::Time now) const {
   Usage usage;
   usage.prompt_tokens = prompt_tokens_;

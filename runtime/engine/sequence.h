@@ -17,6 +17,7 @@
 #include "runtime/engine/query.h"
 #include "runtime/engine/token_counts.h"
 #include "runtime/model/kv_pages.h"
+#include "runtime/model/moe.h"
 
 namespace ccoe::engine {
 
@@ -84,6 +85,10 @@ class Sequence {
   // hidden [planes, rows, hidden_size]; passes on the rows the sink has not had.
   void EmitHidden(int64_t first_position, int64_t rows, int64_t planes,
                   absl::Span<const float> hidden);
+
+  // The choices of rows [row_begin, row_begin + rows) of `routed`, this query's, where it asked.
+  void EmitRouting(int64_t first_position, int64_t rows, int64_t row_begin,
+                   const model::RoutedRows& routed) const;
 
   Usage UsageAt(absl::Time now) const;
   absl::Time first_token() const { return first_token_; }

@@ -13,6 +13,7 @@
 #include "runtime/engine/sequence.h"
 #include "runtime/exchange/step_header.h"
 #include "runtime/model/decoder.h"
+#include "runtime/model/head.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::engine {
@@ -48,6 +49,8 @@ struct Branch {
   std::shared_ptr<Step> step;
   std::vector<StepEntry> entries;
   int32_t cursor = 0;  // the next layer
+  // Of the rows' logits: the model's or an expert's own, which the entries' bindings keep alive.
+  const model::LmHead* head = nullptr;
 };
 
 // Entries of a branch that leave together.

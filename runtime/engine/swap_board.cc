@@ -26,7 +26,7 @@ SwapBoard::SwapBoard(const SwapBoardOptions& options, std::shared_ptr<Inbox> inb
 void SwapBoard::Send(std::shared_ptr<Step> step, std::shared_ptr<const ExpertBinding> binding,
                      std::vector<StepEntry> entries, absl::Span<const float> rows) {
   SwapFlight flight;
-  flight.id = ++last_id_;
+  flight.id = TakeId();
   flight.header = HeaderFor(*binding, entries, options_.layer_count);
   flight.header.step_id = flight.id;
   flight.header.hidden_size = options_.hidden_size;

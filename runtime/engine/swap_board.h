@@ -43,6 +43,9 @@ class SwapBoard {
  public:
   SwapBoard(const SwapBoardOptions& options, std::shared_ptr<Inbox> inbox);
 
+  // The next id; also for swaps that are not this board's.
+  uint64_t TakeId() { return ++last_id_; }
+
   // Sends the entries' rows [sum of row_count, hidden_size].
   void Send(std::shared_ptr<Step> step, std::shared_ptr<const ExpertBinding> binding,
             std::vector<StepEntry> entries, absl::Span<const float> rows);

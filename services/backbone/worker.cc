@@ -59,7 +59,7 @@ absl::Status BackboneWorker::LoadModel() {
   engine.observer = metrics_.get();
   CCOE_ASSIGN_OR_RETURN(
       engine_, engine::Engine::Create(loaded_.model, kernels::MakeCpuOps(environment_.team),
-                                      directory_.get(), engine));
+                                      directory_.get(), nullptr, engine));
   sampler_ = environment_.metrics->AddSampler([this] { metrics_->Sample(engine_->Load()); });
   return absl::OkStatus();
 }

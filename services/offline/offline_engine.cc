@@ -75,7 +75,7 @@ class OfflineEngineImpl final : public OfflineEngine {
     for (int w = 0; w < workers; ++w) CCOE_RETURN_IF_ERROR(AddWorker());
     CCOE_ASSIGN_OR_RETURN(
         engine_, engine::Engine::Create(loaded_.model, kernels::MakeCpuOps(&team_), &directory_,
-                                        options_.engine));
+                                        nullptr, options_.engine));
     return absl::OkStatus();
   }
 

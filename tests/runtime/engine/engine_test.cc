@@ -518,14 +518,14 @@ TEST(EngineCreateTest, RefusesOptionsAndModelsThatMakeNoSense) {
   ASSERT_OK_AND_ASSIGN(const BackboneModel model, ccoe::testing::GoldenBackbone("ccoe/backbone"));
   EngineOptions options;
   options.max_running = 0;
-  EXPECT_THAT(Engine::Create(model, kernels::MakeCpuOps(&team), nullptr, options).status(),
+  EXPECT_THAT(Engine::Create(model, kernels::MakeCpuOps(&team), nullptr, nullptr, options).status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_running")));
-  EXPECT_THAT(Engine::Create(model, nullptr, nullptr, EngineOptions()).status(),
+  EXPECT_THAT(Engine::Create(model, nullptr, nullptr, nullptr, EngineOptions()).status(),
               StatusIs(absl::StatusCode::kInvalidArgument));
   BackboneModel headless = model;
   headless.head = nullptr;
   EXPECT_THAT(
-      Engine::Create(headless, kernels::MakeCpuOps(&team), nullptr, EngineOptions()).status(),
+      Engine::Create(headless, kernels::MakeCpuOps(&team), nullptr, nullptr, EngineOptions()).status(),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("head")));
 }
 
@@ -535,7 +535,7 @@ TEST(EngineCreateTest, WithoutADirectoryThereAreNoExperts) {
   EngineOptions options;
   options.kv_tokens = 256;
   ASSERT_OK_AND_ASSIGN(const auto engine,
-                       Engine::Create(model, kernels::MakeCpuOps(&team), nullptr, options));
+                       Engine::Create(model, kernels::MakeCpuOps(&team), nullptr, nullptr, options));
   AnswerRecorder unused;
   EXPECT_THAT(engine->Submit(GreedyQuery({1, 2}, "math"), unused.Sink()),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("no experts")));

@@ -1,0 +1,277 @@
+#include "runtime/engine/moe_stage.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/engine/moe_control.h"
+#include "runtime/engine/moe_statistics.h"
+
+namespace ccoe::engine {
+namespace {
+
+// Of the contributions in one answer: well below what a message may hold, and small enough that a
+// worker can begin while the next part is sent.
+constexpr int64_t kMaxPartBytes = int64_t{16} << 20;
+
+int64_t Count(absl::Span<const int32_t> offsets) { return static_cast<int64_t>(offsets.back()); }
+
+std::vector<int32_t> AllPairs(const model::RoutedRows& routed) {
+  std::vector<int32_t> pairs(static_cast<size_t>(routed.pairs()));
+  std::iota(pairs.begin(), pairs.end(), 0);
+  return pairs;
+}
+
+// The parts that stay, and those that go.
+struct SortedParts {
+  std::vector<FfnPart> own;
+  std::vector<AwayPart> away;
+};
+
+SortedParts Sort(std::vector<FfnPart> parts, const FfnTable& table) {
+  SortedParts sorted;
+  for (FfnPart& part : parts) {
+    if (part.peer == FfnTable::kHere) {
+      sorted.own.push_back(std::move(part));
+      continue;
+    }
+    AwayPart& away = sorted.away.emplace_back();
+    away.peer = table.peers[static_cast<size_t>(part.peer)];
+    away.part = std::move(part);
+  }
+  return sorted;
+}
+
+std::string ExpertNames(const model::RoutedRows& routed, absl::Span<const int32_t> pairs) {
+  std::set<int32_t> experts;
+  for (const int32_t pair : pairs) experts.insert(routed.experts[static_cast<size_t>(pair)]);
+  return absl::StrCat("FFN expert", experts.size() == 1 ? " " : "s ", absl::StrJoin(experts, ", "),
+                      " of layer ", routed.layer);
+}
+
+}  // namespace
+
+MoeStage::MoeStage(const EngineOptions& options, const Parts& parts)
+    : options_(options),
+      parts_(parts),
+      hidden_size_(parts.runner->hidden_size()),
+      max_part_pairs_(std::max<int64_t>(
+          1, kMaxPartBytes / (hidden_size_ * static_cast<int64_t>(sizeof(float))))) {}
+
+absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
+  const int32_t layer = branch.cursor;
+  CCOE_RETURN_IF_ERROR(parts_.runner->Attend(layer, BatchOf(branch)));
+  const std::shared_ptr<const FfnTable> table =
+      parts_.directory == nullptr ? nullptr : parts_.directory->Table();
+  std::vector<float> rows;
+  CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
+                        Route(branch, table == nullptr || table->peers.empty() ? nullptr : &rows));
+  SortedParts sorted;
+  if (table != nullptr) {
+    FfnDispatchPlan plan = Plan(routed, AllPairs(routed), *table, nullptr);
+    if (!plan.lost.empty()) {
+      FailRows(absl::MakeSpan(branch.entries), routed, plan.lost,
+               absl::UnavailableError(absl::StrCat("step ", branch.step->id, ": no worker holds ",
+                                                   ExpertNames(routed, plan.lost), " now")));
+    }
+    sorted = Sort(std::move(plan.parts), *table);
+  } else {
+    FfnTable here;
+    here.holders.resize(static_cast<size_t>(layer) + 1);
+    const auto experts = static_cast<size_t>(
+        parts_.runner->model().spec.layers[static_cast<size_t>(layer)].ffn.moe.experts);
+    here.holders.back().assign(experts, {FfnTable::kHere});
+    sorted = Sort(Plan(routed, AllPairs(routed), here, nullptr).parts, here);
+  }
+  if (!sorted.away.empty()) {
+    CCOE_RETURN_IF_ERROR(Suspend(branch, std::move(routed), std::move(rows), std::move(sorted.own),
+                                 std::move(sorted.away)));
+    return false;
+  }
+  CCOE_RETURN_IF_ERROR(RunOwn(routed, sorted.own));
+  CCOE_RETURN_IF_ERROR(Finish(layer, routed, sorted.own, {}));
+  ++branch.cursor;
+  CCOE_RETURN_IF_ERROR(DropDead(branch));
+  return true;
+}
+
+absl::StatusOr<model::RoutedRows> MoeStage::Route(const Branch& branch, std::vector<float>* rows) {
+  const int32_t layer = branch.cursor;
+  std::vector<RowsOfQuery> queries;
+  for (const StepEntry& entry : branch.entries) {
+    queries.push_back({entry.sequence->query().moe.get(), entry.row_count});
+  }
+  const model::FfnSpec& ffn = parts_.runner->model().spec.layers[static_cast<size_t>(layer)].ffn;
+  const std::optional<model::GateSteering> steering = SteeringFor(layer, queries, ffn.moe);
+  CCOE_ASSIGN_OR_RETURN(
+      model::RoutedRows routed,
+      parts_.runner->Route(layer, steering.has_value() ? &*steering : nullptr, rows));
+  if (options_.moe_statistics != nullptr) {
+    options_.moe_statistics->Add(layer, routed.offsets, routed.experts);
+  }
+  int64_t begin = 0;
+  for (const StepEntry& entry : branch.entries) {
+    entry.sequence->EmitRouting(entry.first_position, entry.row_count, begin, routed);
+    begin += entry.row_count;
+  }
+  return routed;
+}
+
+FfnDispatchPlan MoeStage::Plan(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
+                               const FfnTable& table, const MoeFlight* flight) {
+  std::vector<bool> usable;
+  for (const FfnPeer& peer : table.peers) {
+    usable.push_back(peer.link->Health().ok() &&
+                     (flight == nullptr || !flight->broken.contains(peer.link.get())));
+  }
+  FfnDispatchOptions options;
+  options.combine = options_.combine_on_workers;
+  options.max_part_pairs = max_part_pairs_;
+  options.turn = turn_++;
+  options.here = flight == nullptr;
+  return PlanFfnDispatch(routed, pairs, table, usable, options);
+}
+
+absl::Status MoeStage::RunOwn(const model::RoutedRows& routed, absl::Span<const FfnPart> own) {
+  for (const FfnPart& part : own) CCOE_RETURN_IF_ERROR(parts_.runner->RunHere(part, routed));
+  return parts_.runner->RunShared(routed);
+}
+
+// The rows that leave are on their way before those that stay are computed.
+absl::Status MoeStage::Suspend(Branch& branch, model::RoutedRows routed, std::vector<float> rows,
+                               std::vector<FfnPart> own, std::vector<AwayPart> away) {
+  auto held = std::make_unique<MoeFlight>(parts_.runner->NewParkedRows());
+  MoeFlight& flight = *held;
+  flight.branch = branch;
+  flight.routed = std::move(routed);
+  flight.rows = std::move(rows);
+  flight.own = std::move(own);
+  for (AwayPart& part : away) flight.away.push_back(std::move(part));
+  parts_.board->Hold(std::move(held));
+  const absl::Status status = RunOwn(flight.routed, flight.own);
+  if (!status.ok()) {
+    parts_.board->Abandon(flight);
+    return status;
+  }
+  flight.parked = parts_.runner->Park();
+  branch.entries.clear();
+  return absl::OkStatus();
+}
+
+absl::Status MoeStage::Finish(int32_t layer, const model::RoutedRows& routed,
+                              absl::Span<const FfnPart> own, const std::list<AwayPart>& away) {
+  std::vector<const FfnPart*> parts;
+  for (const FfnPart& part : own) parts.push_back(&part);
+  for (const AwayPart& part : away) parts.push_back(&part.part);
+  const CombineOrder order = OrderOf(routed, parts, options_.combine_on_workers);
+  Contributions contributions;
+  contributions.offsets = order.offsets;
+  size_t next = 0;
+  if (!own.empty()) contributions.own_places = order.places[next++];
+  for (const AwayPart& part : away) {
+    contributions.arrived.push_back({part.rows, order.places[next++]});
+  }
+  return parts_.runner->FinishMoe(layer, contributions);
+}
+
+absl::Status MoeStage::DropDead(Branch& branch) {
+  std::vector<size_t> living;
+  for (size_t i = 0; i < branch.entries.size(); ++i) {
+    if (branch.entries[i].alive()) living.push_back(i);
+  }
+  if (living.size() == branch.entries.size()) return absl::OkStatus();
+  const std::vector<int32_t> rows = RowsOf(branch, living);
+  KeepEntries(branch, living);
+  return living.empty() ? absl::OkStatus() : parts_.runner->Keep(rows);
+}
+
+void MoeStage::FailRows(absl::Span<StepEntry> entries, const model::RoutedRows& routed,
+                        absl::Span<const int32_t> pairs, const absl::Status& status) {
+  int64_t row = 0;
+  size_t next = 0;
+  for (size_t i = 0; i < entries.size() && next < pairs.size(); ++i) {
+    row += entries[i].row_count;
+    const int32_t end = routed.offsets[static_cast<size_t>(row)];  // of the entry's pairs
+    if (pairs[next] < end) parts_.delivery->Fail(entries.subspan(i, 1), status);
+    while (next < pairs.size() && pairs[next] < end) ++next;
+  }
+}
+
+absl::Status MoeStage::CheckAnswer(const AwayPart& part, const exchange::SwapResult& result) const {
+  const exchange::FfnDispatch& dispatch = part.part.dispatch;
+  const int64_t expected = (dispatch.combine ? dispatch.rows() : dispatch.pairs()) * hidden_size_;
+  if (static_cast<int64_t>(result.rows.size()) == expected) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("answer of a wrong size: expected ", expected,
+                                          " values, found ", result.rows.size()));
+}
+
+void MoeStage::SendElsewhere(MoeBoard::Landing landing, const absl::Status& why) {
+  MoeFlight& flight = *landing.flight;
+  const AwayPart failed = std::move(*landing.part);
+  flight.away.erase(landing.part);
+  flight.broken.insert(failed.peer.link.get());
+  const std::shared_ptr<const FfnTable> table = parts_.directory->Table();
+  FfnDispatchPlan plan = Plan(flight.routed, failed.part.pairs, *table, &flight);
+  if (!plan.lost.empty()) {
+    const std::string message =
+        absl::StrCat(failed.Describe(flight.branch.step->id), ": ", why.message(),
+                     "; no other worker holds ", ExpertNames(flight.routed, plan.lost));
+    FailRows(absl::MakeSpan(flight.branch.entries), flight.routed, plan.lost,
+             absl::Status(why.code(), message));
+  }
+  for (AwayPart& part : Sort(std::move(plan.parts), *table).away) {
+    flight.away.push_back(std::move(part));
+  }
+  parts_.board->SendParts(flight);
+}
+
+void MoeStage::Observe(const AwayPart& part,
+                       const absl::StatusOr<exchange::SwapResult>& result) const {
+  if (options_.observer == nullptr) return;
+  const exchange::FfnDispatch& dispatch = part.part.dispatch;
+  const int64_t row_bytes =
+      hidden_size_ * static_cast<int64_t>(kernels::DTypeBytes(options_.wire_dtype));
+  SwapEvent event;
+  event.link = part.peer.link->Name();
+  event.bytes_out = dispatch.rows() * row_bytes;
+  event.round_trip = absl::Now() - part.sent;
+  event.code = result.status().code();
+  if (result.ok()) {
+    event.bytes_in = (dispatch.combine ? dispatch.rows() : dispatch.pairs()) * row_bytes;
+    event.expert_time = result->expert_time;
+  }
+  options_.observer->OnSwap(event);
+}
+
+std::optional<MoeStage::Resumed> MoeStage::Land(SwapAnswer answer) {
+  const std::optional<MoeBoard::Landing> landing = parts_.board->Land(answer.swap_id, absl::Now());
+  if (!landing.has_value()) return std::nullopt;
+  AwayPart& part = *landing->part;
+  Observe(part, answer.result);
+  absl::Status status = answer.result.status();
+  if (status.ok()) status = CheckAnswer(part, *answer.result);
+  if (status.ok()) {
+    part.rows = std::move(answer.result->rows);
+    part.arrived = true;
+  } else {
+    SendElsewhere(*landing, status);
+  }
+  if (!landing->flight->complete()) return std::nullopt;
+  const std::unique_ptr<MoeFlight> flight = parts_.board->Release(*landing->flight);
+  Resumed resumed;
+  resumed.branch = std::move(flight->branch);
+  resumed.step = resumed.branch.step;
+  parts_.runner->Restore(std::move(flight->parked));
+  resumed.status = Finish(resumed.branch.cursor, flight->routed, flight->own, flight->away);
+  ++resumed.branch.cursor;
+  if (resumed.status.ok()) resumed.status = DropDead(resumed.branch);
+  return resumed;
+}
+
+}  // namespace ccoe::engine

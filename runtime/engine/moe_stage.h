@@ -1,0 +1,81 @@
+// Runs branches through MoE layers: here where all experts are, else by suspending the branch until
+// the expert workers' contributions are back.
+#ifndef CCOE_RUNTIME_ENGINE_MOE_STAGE_H_
+#define CCOE_RUNTIME_ENGINE_MOE_STAGE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/delivery.h"
+#include "runtime/engine/engine_options.h"
+#include "runtime/engine/ffn_directory.h"
+#include "runtime/engine/inbox.h"
+#include "runtime/engine/moe_board.h"
+#include "runtime/engine/scheduler.h"
+#include "runtime/engine/step.h"
+
+namespace ccoe::engine {
+
+// Used by the engine's thread alone.
+class MoeStage {
+ public:
+  // What it works with; all but `directory` (null: all experts are with the backbone) and those of
+  // `options` must not be null and must outlive it.
+  struct Parts {
+    BranchRunner* runner = nullptr;
+    Delivery* delivery = nullptr;
+    FfnDirectory* directory = nullptr;
+    MoeBoard* board = nullptr;
+  };
+  MoeStage(const EngineOptions& options, const Parts& parts);
+
+  // Runs the MoE layer at the branch's cursor over the rows in the runner. True: it is done, the
+  // cursor stands behind it and the entries whose queries lived on are left. False: the branch has
+  // gone into a flight. An error is the device's or the decoder's and leaves the branch as it was.
+  absl::StatusOr<bool> Run(Branch& branch);
+
+  // A branch whose rows are in the runner again, its cursor behind the layer.
+  struct Resumed {
+    std::shared_ptr<Step> step;
+    Branch branch;  // may have no entries left
+    absl::Status status;
+  };
+  // Takes an answer to a swap of the board's. nullopt: others are still away, or it came too late.
+  // Where a worker failed, its rows go to replicas; queries whose rows have nowhere to go end with
+  // an error that names the worker, step and layer.
+  std::optional<Resumed> Land(SwapAnswer answer);
+
+ private:
+  model::RowBatch Batch(const Branch& branch) const;
+  absl::StatusOr<model::RoutedRows> Route(const Branch& branch, std::vector<float>* rows);
+  FfnDispatchPlan Plan(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
+                       const FfnTable& table, const MoeFlight* flight);
+  absl::Status RunOwn(const model::RoutedRows& routed, absl::Span<const FfnPart> own);
+  absl::Status Suspend(Branch& branch, model::RoutedRows routed, std::vector<float> rows,
+                       std::vector<FfnPart> own, std::vector<AwayPart> away);
+  absl::Status Finish(int32_t layer, const model::RoutedRows& routed, absl::Span<const FfnPart> own,
+                      const std::list<AwayPart>& away);
+  absl::Status DropDead(Branch& branch);
+
+  void FailRows(absl::Span<StepEntry> entries, const model::RoutedRows& routed,
+                absl::Span<const int32_t> pairs, const absl::Status& status);
+  void SendElsewhere(MoeBoard::Landing landing, const absl::Status& why);
+  absl::Status CheckAnswer(const AwayPart& part, const exchange::SwapResult& result) const;
+  void Observe(const AwayPart& part, const absl::StatusOr<exchange::SwapResult>& result) const;
+
+  const EngineOptions options_;
+  const Parts parts_;
+  const int64_t hidden_size_;
+  const int64_t max_part_pairs_;
+  uint64_t turn_ = 0;
+};
+
+}  // namespace ccoe::engine
+
+#endif  // CCOE_RUNTIME_ENGINE_MOE_STAGE_H_
