@@ -1,5 +1,6 @@
-// One ordered, flow-controlled link between one backbone worker and one expert worker, over which they swap
-// activations. Implementations: local (same process), grpc (anywhere), nccl (GPUs). All pass one conformance suite.
+// One ordered, flow-controlled link between one backbone worker and one expert worker, over which
+// they swap activations. Implementations: local (same process), grpc (anywhere), nccl (GPUs). All
+// pass one conformance suite.
 #ifndef CCOE_RUNTIME_EXCHANGE_ACTIVATION_LINK_H_
 #define CCOE_RUNTIME_EXCHANGE_ACTIVATION_LINK_H_
 
@@ -14,17 +15,21 @@
 #include "absl/time/time.h"
 #include "kernels/view.h"
 #include "runtime/exchange/step_header.h"
+#include "runtime/exchange/swap_size.h"
 
 namespace ccoe::exchange {
 
-// Rows that came back, f32 (widened from the wire dtype), contiguous, host memory, in the order of the header's sequences.
+// Rows that came back, f32 (widened from the wire dtype), contiguous, host memory, in the order of
+// the header's sequences or, of a dispatch, of its rows (combine) or pairs.
 struct SwapResult {
-  std::vector<float> rows;      // [header.returned_rows(), hidden_size]
-  std::vector<float> captured;  // with capture_layers: [layers.size(), header.rows(), hidden_size], else empty
+  std::vector<float> rows;  // [header.returned_rows(), hidden_size]
+  std::vector<float>
+      captured;  // with capture_layers: [layers.size(), header.rows(), hidden_size], else empty
   absl::Duration expert_time = absl::ZeroDuration();  // computing, on the expert worker
 };
 
-// Called exactly once for each accepted Swap, on a thread of the link's; must not block and must not call the link.
+// Called exactly once for each accepted Swap, on a thread of the link's; must not block and must
+// not call the link.
 using SwapCallback = absl::AnyInvocable<void(absl::StatusOr<SwapResult>)>;
 
 // Thread-safe.
@@ -32,22 +37,29 @@ class ActivationLink {
  public:
   virtual ~ActivationLink() = default;  // closes first
 
-  // Sends `rows` [header.rows(), hidden_size] f32 (read before Swap returns; the caller may then reuse them) and calls `done`
-  // with the answer. Swaps of one link are computed in the order they were sent. `done` gets
+  // Sends `rows` [header.rows(), hidden_size] f32 (read before Swap returns; the caller may then
+  // reuse them) and calls `done` with the answer. Swaps of one link are computed in the order they
+  // were sent. `done` gets
   //   INVALID_ARGUMENT     the header is wrong (Validate), or disagrees with `rows`
-  //   NOT_FOUND            the worker does not hold this expert version
-  //   FAILED_PRECONDITION  the worker holds no KV for positions before first_position (it restarted): recompute from 0
-  //   RESOURCE_EXHAUSTED   too many swaps in flight, or no KV pages: preempt and try again
-  //   DEADLINE_EXCEEDED    no answer by `deadline` (a late one is dropped); the link is unavailable from then on
-  //   UNAVAILABLE          the peer died or the link is closed; all swaps in flight end so
-  virtual void Swap(const StepHeader& header, kernels::ConstMatrix rows, absl::Time deadline, SwapCallback done) = 0;
+  //   NOT_FOUND            the worker does not hold this expert version, or an FFN expert of the
+  //   dispatch FAILED_PRECONDITION  the worker holds no KV for positions before first_position (it
+  //   restarted): recompute from 0 RESOURCE_EXHAUSTED   too many swaps in flight, or no KV pages:
+  //   preempt and try again DEADLINE_EXCEEDED    no answer by `deadline` (a late one is dropped);
+  //   the link is unavailable from then on UNAVAILABLE          the peer died or hangs, or the link
+  //   is closed; all swaps in flight end so
+  virtual void Swap(const StepHeader& header, kernels::ConstMatrix rows, absl::Time deadline,
+                    SwapCallback done) = 0;
 
-  // Frees the KV of a sequence on the worker, for all experts. In order with swaps: it takes effect after those sent before.
-  // Never fails: a link that is gone has no KV left.
+  // Frees the KV of a sequence on the worker, for all experts. In order with swaps: it takes effect
+  // after those sent before. Never fails: a link that is gone has no KV left.
   virtual void ReleaseSequence(uint64_t sequence_id) = 0;
 
   // OK while swaps can be sent, else why not.
   virtual absl::Status Health() const = 0;
+
+  // What one swap may carry; more is refused with INVALID_ARGUMENT. MaxSwapRows says how many rows
+  // that is.
+  virtual SwapBounds bounds() const { return {}; }
 
   // Ends all swaps in flight with UNAVAILABLE and refuses more. May be called again.
   virtual void Close() = 0;
@@ -56,16 +68,17 @@ class ActivationLink {
   virtual std::string Name() const = 0;
 };
 
-// The other side of a link: what an expert worker does with a swap. Implemented by experts::ExpertRunner, called by the transports.
-// Thread-safe.
+// The other side of a link: what an expert worker does with a swap. Implemented by
+// experts::ExpertRunner and experts::FfnRunner, called by the transports. Thread-safe.
 class SwapHandler {
  public:
   virtual ~SwapHandler() = default;
 
-  // Computes a swap of peer `peer_id`; `rows` [header.rows(), hidden_size] f32, contiguous, owned. Calls `done` exactly once, with the
-  // codes listed at ActivationLink::Swap. Swaps of one peer are computed in the order of the calls; RESOURCE_EXHAUSTED at once where
-  // too many wait.
-  virtual void HandleSwap(uint64_t peer_id, const StepHeader& header, std::vector<float> rows, SwapCallback done) = 0;
+  // Computes a swap of peer `peer_id`; `rows` [header.rows(), hidden_size] f32, contiguous, owned.
+  // Calls `done` exactly once, with the codes listed at ActivationLink::Swap. Swaps of one peer are
+  // computed in the order of the calls; RESOURCE_EXHAUSTED at once where too many wait.
+  virtual void HandleSwap(uint64_t peer_id, const StepHeader& header, std::vector<float> rows,
+                          SwapCallback done) = 0;
 
   // As ActivationLink::ReleaseSequence.
   virtual void HandleRelease(uint64_t peer_id, uint64_t sequence_id) = 0;
@@ -73,7 +86,8 @@ class SwapHandler {
   // A peer opened a link; a fresh id, never reused.
   virtual uint64_t AddPeer() = 0;
 
-  // A peer's link is gone: its waiting swaps end with UNAVAILABLE, its KV is freed. Returns after the last `done` of that peer ran.
+  // A peer's link is gone: its waiting swaps end with UNAVAILABLE, its KV is freed. Returns after
+  // the last `done` of that peer ran.
   virtual void RemovePeer(uint64_t peer_id) = 0;
 
   // Width of the rows this handler takes.

@@ -5,7 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/exchange/swap_size.h"
 
 namespace ccoe::exchange {
 
@@ -21,7 +23,9 @@ absl::Status CheckSwap(const StepHeader& header, kernels::ConstMatrix rows, int6
   return absl::OkStatus();
 }
 
-SwapsInFlight::SwapsInFlight(Options options) : options_(std::move(options)) {
+SwapsInFlight::SwapsInFlight(Options options)
+    : options_(std::move(options)), silence_(options_.silence_timeout) {
+  CCOE_CHECK(options_.silence_timeout == absl::InfiniteDuration() || options_.send_heartbeat);
   watcher_ = std::thread([this] { Watch(); });
 }
 
@@ -56,10 +60,14 @@ bool SwapsInFlight::Begin(const StepHeader& header, absl::Time deadline, SwapCal
   deadline = std::min(deadline, absl::Now() + options_.longest_wait);
   const int64_t captured =
       header.capture_layers ? header.layers.size() * header.rows() * header.hidden_size : 0;
+  const int64_t bytes = SizeOf(header).total();
   waiting_.emplace(header.step_id, Waiting{deadline, header.returned_rows() * header.hidden_size,
-                                           captured, std::move(done)});
-  // Deadlines mostly rise, so the own thread is seldom woken for one.
-  if (deadline < next_look_) wake_.Signal();
+                                           captured, bytes, std::move(done)});
+  waiting_bytes_ += bytes;
+  // Deadlines mostly rise and heartbeats go on between swaps, so the own thread is seldom woken.
+  const bool watch = next_heartbeat_ == absl::InfiniteFuture() &&
+                     options_.silence_timeout != absl::InfiniteDuration();
+  if (watch || deadline < next_look_) wake_.Signal();
   return true;
 }
 
@@ -79,6 +87,7 @@ absl::Status SwapsInFlight::TakeLocked(uint64_t step_id, absl::StatusOr<SwapResu
   }
   Waiting swap = std::move(found->second);
   waiting_.erase(found);
+  waiting_bytes_ -= swap.bytes;
   absl::Status status = absl::OkStatus();
   if (result.ok() && (static_cast<int64_t>(result->rows.size()) != swap.row_values ||
                       static_cast<int64_t>(result->captured.size()) != swap.captured_values)) {
@@ -120,6 +129,7 @@ void SwapsInFlight::CloseLocked(absl::string_view why) {
                                                        why, "; step ", step_id, " was in flight")));
   }
   waiting_.clear();
+  waiting_bytes_ = 0;
   wake_.Signal();
 }
 
@@ -157,26 +167,43 @@ void SwapsInFlight::ExpireLocked(absl::Time now) {
     auto current = it++;
     if (current->second.deadline > now) continue;
     deliveries_.emplace_back(std::move(current->second.done), absl::DeadlineExceededError(why));
+    waiting_bytes_ -= current->second.bytes;
     waiting_.erase(current);
   }
   CloseLocked(why);
+}
+
+bool SwapsInFlight::HeartbeatDueLocked(absl::Time now) {
+  const bool watching = next_heartbeat_ != absl::InfiniteFuture();
+  if (!health_.ok() || (watching ? now < next_heartbeat_ : waiting_.empty())) return false;
+  const SilenceWatch::Verdict verdict = silence_.Look(now, !waiting_.empty(), waiting_bytes_);
+  next_heartbeat_ = verdict.next_look;
+  if (verdict.silent) {
+    CloseLocked(absl::StrCat(options_.link_name, ": the peer is silent: no sign of life for ",
+                             absl::FormatDuration(verdict.heard_nothing),
+                             " while swaps were in flight"));
+  }
+  return health_.ok() && next_heartbeat_ != absl::InfiniteFuture();
 }
 
 void SwapsInFlight::Watch() {
   bool told_closed = false;
   while (true) {
     std::vector<Delivery> deliveries;
-    bool closed = false, stop = false;
+    bool closed = false, stop = false, heartbeat = false;
     {
       absl::MutexLock lock(&mutex_);
-      ExpireLocked(absl::Now());
-      if (deliveries_.empty() && (health_.ok() || told_closed) && !stopping_) {
-        wake_.WaitWithDeadline(&mutex_, next_look_);
+      const absl::Time now = absl::Now();
+      ExpireLocked(now);
+      heartbeat = HeartbeatDueLocked(now);
+      if (!heartbeat && deliveries_.empty() && (health_.ok() || told_closed) && !stopping_) {
+        wake_.WaitWithDeadline(&mutex_, std::min(next_look_, next_heartbeat_));
       }
       deliveries.swap(deliveries_);
       closed = !health_.ok();
       stop = stopping_ && deliveries.empty();
     }
+    if (heartbeat) options_.send_heartbeat();
     for (auto& [done, answer] : deliveries) done(std::move(answer));
     if (closed && !told_closed) {
       told_closed = true;

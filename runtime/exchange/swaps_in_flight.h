@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "kernels/view.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/silence_watch.h"
 #include "runtime/exchange/step_header.h"
 
 namespace ccoe::exchange {
@@ -35,6 +36,12 @@ class SwapsInFlight {
     std::string link_name;                            // starts every message
     int max_swaps = 64;                               // one more is refused with RESOURCE_EXHAUSTED
     absl::Duration longest_wait = absl::Minutes(10);  // an InfiniteFuture deadline is cut to this
+    // Without a word from the peer (Heard) for so long while swaps are in flight, the link is
+    // closed; longer where many bytes are on their way. InfiniteDuration: never.
+    absl::Duration silence_timeout = absl::InfiniteDuration();
+    // Asks the peer for a sign of life; required with a silence_timeout. Called on the own thread,
+    // several times in a silence_timeout, only while swaps are in flight; must not block.
+    absl::AnyInvocable<void()> send_heartbeat;
     // Called once, on the own thread, after the link was closed and the swaps in flight have ended.
     absl::AnyInvocable<void()> on_closed;
   };
@@ -59,6 +66,9 @@ class SwapsInFlight {
   // protocol.
   void AnswerLater(uint64_t step_id, absl::StatusOr<SwapResult> result);
 
+  // Something came from the peer, whatever it was.
+  void Heard() { silence_.Heard(); }
+
   // Ends all swaps in flight with UNAVAILABLE and `why`; the first call counts. Does not wait.
   void Close(absl::string_view why);
 
@@ -73,6 +83,7 @@ class SwapsInFlight {
     absl::Time deadline;
     int64_t row_values = 0;  // floats expected back
     int64_t captured_values = 0;
+    int64_t bytes = 0;  // both ways
     SwapCallback done;
   };
   using Delivery = std::pair<SwapCallback, absl::StatusOr<SwapResult>>;
@@ -84,15 +95,20 @@ class SwapsInFlight {
                           std::vector<Delivery>& deliveries) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CloseLocked(absl::string_view why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ExpireLocked(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether a heartbeat is due; closes the link where the peer is silent.
+  bool HeartbeatDueLocked(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Watch();
 
   Options options_;
   mutable absl::Mutex mutex_;
   absl::CondVar wake_;
   absl::flat_hash_map<uint64_t, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);  // by step id
+  int64_t waiting_bytes_ ABSL_GUARDED_BY(mutex_) = 0;                       // sum over waiting_
   std::vector<Delivery> deliveries_ ABSL_GUARDED_BY(mutex_);
   absl::Time next_look_ ABSL_GUARDED_BY(mutex_) =
       absl::InfiniteFuture();  // when the own thread wakes by itself
+  absl::Time next_heartbeat_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // nothing in flight
+  SilenceWatch silence_;  // but for Heard, used with mutex_ held
   absl::Status health_ ABSL_GUARDED_BY(mutex_);
   bool any_sent_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t last_step_ ABSL_GUARDED_BY(mutex_) = 0;

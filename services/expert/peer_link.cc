@@ -83,7 +83,7 @@ absl::Status PeerLink::Accept(const v1::LinkMessage& first) {
   if (!first.has_open())
     return absl::InvalidArgumentError("the first message of a link: expected OpenLink");
   CCOE_RETURN_IF_ERROR(CheckOpen(first.open(), handler_->hidden_size(), options_));
-  queue_.TryPush(Outgoing{true, {}, exchange::SwapResult()});
+  queue_.TryPush(Outgoing{true, 0, {}, exchange::SwapResult()});
   return absl::OkStatus();
 }
 
@@ -94,11 +94,23 @@ absl::Status PeerLink::Take(v1::LinkMessage& message) {
     case v1::LinkMessage::kRelease:
       handler_->HandleRelease(peer_, message.release().sequence_id());
       return absl::OkStatus();
+    case v1::LinkMessage::kHeartbeat:
+      return TakeHeartbeat(message.heartbeat());
     case v1::LinkMessage::kOpen:
       return absl::InvalidArgumentError("a second OpenLink on one link");
     default:
-      return absl::InvalidArgumentError("a message that is neither swap nor release");
+      return absl::InvalidArgumentError("a message that is neither swap, release nor heartbeat");
   }
+}
+
+absl::Status PeerLink::TakeHeartbeat(const v1::Heartbeat& heartbeat) {
+  if (heartbeat.number() <= last_heartbeat_) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "heartbeat: expected a number above ", last_heartbeat_, ", found ", heartbeat.number()));
+  }
+  last_heartbeat_ = heartbeat.number();
+  Push(Outgoing{false, last_heartbeat_, {}, exchange::SwapResult()});
+  return absl::OkStatus();
 }
 
 absl::Status PeerLink::TakeSwap(v1::SwapRequest& request) {
@@ -144,13 +156,21 @@ absl::StatusOr<std::vector<float>> PeerLink::CheckedRows(v1::SwapRequest& reques
 
 void PeerLink::Reply(const exchange::StepHeader& header,
                      absl::StatusOr<exchange::SwapResult> result) {
-  if (queue_.TryPush(Outgoing{false, header, std::move(result)}) || queue_.closed()) return;
+  Push(Outgoing{false, 0, header, std::move(result)});
+}
+
+void PeerLink::Push(Outgoing outgoing) {
+  if (queue_.TryPush(std::move(outgoing)) || queue_.closed()) return;
   overflowed_ = true;
   context_->TryCancel();
 }
 
 v1::LinkReply PeerLink::Encode(const Outgoing& outgoing) const {
   v1::LinkReply reply;
+  if (outgoing.heartbeat != 0) {
+    reply.mutable_heartbeat()->set_number(outgoing.heartbeat);
+    return reply;
+  }
   if (!outgoing.accepted) {
     exchange::ToWire(outgoing.header, outgoing.result, *reply.mutable_swap());
     return reply;

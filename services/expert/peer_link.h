@@ -34,19 +34,22 @@ class PeerLink {
   absl::Status Run();
 
  private:
-  // What the writer sends: the OpenAccepted, or the answer to a swap.
+  // What the writer sends: the OpenAccepted, the answer to a heartbeat, or that to a swap.
   struct Outgoing {
     bool accepted = false;
+    uint64_t heartbeat = 0;  // its number; 0: none
     exchange::StepHeader header;
     absl::StatusOr<exchange::SwapResult> result;
   };
 
   absl::Status Accept(const v1::LinkMessage& first);
   absl::Status Take(v1::LinkMessage& message);
+  absl::Status TakeHeartbeat(const v1::Heartbeat& heartbeat);
   absl::Status TakeSwap(v1::SwapRequest& request);
   absl::StatusOr<std::vector<float>> CheckedRows(v1::SwapRequest& request,
                                                  const exchange::StepHeader& header) const;
   void Reply(const exchange::StepHeader& header, absl::StatusOr<exchange::SwapResult> result);
+  void Push(Outgoing outgoing);
   void Write();
   void WriteAll();
   v1::LinkReply Encode(const Outgoing& outgoing) const;
@@ -61,6 +64,7 @@ class PeerLink {
   std::atomic<bool> overflowed_ = false;  // the peer does not read its answers
   bool any_step_ = false;
   uint64_t last_step_ = 0;
+  uint64_t last_heartbeat_ = 0;
   std::atomic<bool> ending_ = false;  // what still waits to be sent has no reader
   absl::Notification writer_done_;
   std::thread writer_;

@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -75,6 +76,7 @@ class GrpcLink final : public ActivationLink {
   }
 
   absl::Status Health() const override { return swaps_->Health(); }
+  SwapBounds bounds() const override { return {limits_.max_rows, kMaxSwapBytes}; }
   void Close() override { swaps_->Close("closed"); }
   std::string Name() const override { return options_.name; }
 
@@ -85,6 +87,15 @@ class GrpcLink final : public ActivationLink {
     if (queue_.TryPush(std::move(message)) || queue_.closed()) return;
     swaps_->Close(
         absl::StrCat("the peer takes no messages: ", queue_.capacity(), " wait to be sent"));
+  }
+
+  // One question at a time: a peer that does not answer is not asked again. Any place in the queue
+  // will do, so no lock is needed.
+  void SendHeartbeat() {
+    if (heartbeats_answered_.load() < heartbeats_sent_.load()) return;
+    v1::LinkMessage message;
+    message.mutable_heartbeat()->set_number(heartbeats_sent_.fetch_add(1) + 1);
+    queue_.TryPush(std::move(message));
   }
 
   // Keeps what decoding an answer needs. The step leaves again with its answer, so there are as
@@ -105,7 +116,9 @@ class GrpcLink final : public ActivationLink {
   void Read();
   absl::Status Handshake(Stream& stream);
   absl::Status ReadAnswers(Stream& stream);
-  absl::Status TakeAnswer(const v1::LinkReply& reply);
+  absl::Status Take(const v1::LinkReply& reply);
+  absl::Status TakeAnswer(const v1::SwapReply& reply);
+  absl::Status TakeHeartbeat(const v1::Heartbeat& answer);
   void Write(Stream& stream);
   absl::Status CheckAccepted(const v1::LinkReply& reply);
   void Start(const v1::OpenAccepted& accepted);
@@ -120,6 +133,7 @@ class GrpcLink final : public ActivationLink {
   StepLimits limits_;                     // likewise
   std::unique_ptr<SwapsInFlight> swaps_;  // likewise; null where the handshake failed
   absl::Mutex send_mutex_;                // a swap enters swaps_ and the queue in the same order
+  std::atomic<uint64_t> heartbeats_sent_ = 0, heartbeats_answered_ = 0;  // their numbers
   absl::Mutex steps_mutex_;
   absl::flat_hash_map<uint64_t, StepHeader> steps_ ABSL_GUARDED_BY(steps_mutex_);
   std::thread reader_;
@@ -152,6 +166,8 @@ void GrpcLink::Start(const v1::OpenAccepted& accepted) {
   swaps.link_name = options_.name;
   swaps.max_swaps = std::min<int>(options_.max_swaps_in_flight, accepted.max_swaps_in_flight());
   swaps.longest_wait = options_.longest_wait;
+  swaps.silence_timeout = options_.silence_timeout;
+  swaps.send_heartbeat = [this] { SendHeartbeat(); };
   swaps.on_closed = [this] {
     queue_.Close();
     context_.TryCancel();
@@ -209,23 +225,44 @@ void GrpcLink::Read() {
 absl::Status GrpcLink::ReadAnswers(Stream& stream) {
   v1::LinkReply reply;
   while (stream.Read(&reply)) {
-    const absl::Status good = TakeAnswer(reply);
+    swaps_->Heard();
+    const absl::Status good = Take(reply);
     if (!good.ok()) return good;
   }
   return absl::OkStatus();
 }
 
-absl::Status GrpcLink::TakeAnswer(const v1::LinkReply& reply) {
-  if (!reply.has_swap())
-    return absl::InternalError("the peer sent something other than a swap's answer");
-  const uint64_t step_id = reply.swap().step_id();
+absl::Status GrpcLink::Take(const v1::LinkReply& reply) {
+  switch (reply.message_case()) {
+    case v1::LinkReply::kSwap:
+      return TakeAnswer(reply.swap());
+    case v1::LinkReply::kHeartbeat:
+      return TakeHeartbeat(reply.heartbeat());
+    default:
+      return absl::InternalError(
+          "the peer sent something other than a swap's or a heartbeat's answer");
+  }
+}
+
+absl::Status GrpcLink::TakeHeartbeat(const v1::Heartbeat& answer) {
+  if (answer.number() == heartbeats_answered_.load() + 1 &&
+      answer.number() <= heartbeats_sent_.load()) {
+    heartbeats_answered_ = answer.number();
+    return absl::OkStatus();
+  }
+  return absl::InternalError(
+      absl::StrCat("an answer to heartbeat ", answer.number(), ", which was not asked"));
+}
+
+absl::Status GrpcLink::TakeAnswer(const v1::SwapReply& reply) {
+  const uint64_t step_id = reply.step_id();
   const std::optional<StepHeader> header = Recall(step_id);
   if (!header.has_value()) {
     return absl::InternalError(
         absl::StrCat("an answer to step ", step_id, ", which is not in flight (answered twice?)"));
   }
-  absl::StatusOr<SwapResult> result = FromWire(reply.swap(), *header);
-  const absl::Status decoded = reply.swap().code() == 0 ? result.status() : absl::OkStatus();
+  absl::StatusOr<SwapResult> result = FromWire(reply, *header);
+  const absl::Status decoded = reply.code() == 0 ? result.status() : absl::OkStatus();
   const absl::Status taken = swaps_->Answer(step_id, std::move(result));
   return decoded.ok() ? taken : decoded;
 }
@@ -244,6 +281,11 @@ absl::StatusOr<std::unique_ptr<ActivationLink>> OpenGrpcLink(std::shared_ptr<grp
     return absl::InvalidArgumentError(absl::StrCat(
         options.name, ": hidden_size and max_swaps_in_flight: expected 1 or more, found ",
         options.hidden_size, " and ", options.max_swaps_in_flight));
+  }
+  if (options.silence_timeout < absl::Milliseconds(1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.name, ": silence_timeout: expected 1ms or more, found ",
+                     absl::FormatDuration(options.silence_timeout)));
   }
   auto link = std::make_unique<GrpcLink>(std::move(channel), options);
   if (absl::Status opened = link->Open(); !opened.ok()) {

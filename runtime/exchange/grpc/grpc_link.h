@@ -29,6 +29,10 @@ struct GrpcLinkOptions {
   StepLimits limits;  // likewise
   absl::Duration open_timeout = absl::Seconds(10);
   absl::Duration longest_wait = absl::Minutes(10);  // deadlines further away are cut to this
+  // A peer that gives no sign of life for so long while swaps are in flight hangs: the link is
+  // closed. Heartbeats ask for one, answered whatever the peer computes. At least 1 ms;
+  // InfiniteDuration: never.
+  absl::Duration silence_timeout = absl::Seconds(1);
 };
 
 // Opens a link and waits for the peer's OpenAccepted, at most open_timeout. The channel must take
@@ -39,7 +43,7 @@ struct GrpcLinkOptions {
 //   DEADLINE_EXCEEDED    no answer within open_timeout
 //
 // A reader and a writer thread a link. An answer given twice or to a step never sent, or rows of
-// the wrong size, close the link; so does a missed deadline.
+// the wrong size, close the link; so do a missed deadline and silence.
 absl::StatusOr<std::unique_ptr<ActivationLink>> OpenGrpcLink(std::shared_ptr<grpc::Channel> channel,
                                                              const GrpcLinkOptions& options);
 

@@ -7,6 +7,7 @@
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/swap_size.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -44,19 +45,46 @@ absl::StatusOr<ReturnRows> FromWire(v1::ReturnRows rows) {
   }
 }
 
+void ToWire(const FfnDispatch& ffn, v1::FfnDispatch& message) {
+  message.set_layer(ffn.layer);
+  message.set_combine(ffn.combine);
+  message.mutable_counts()->Reserve(static_cast<int>(ffn.rows()));
+  for (int64_t row = 0; row < ffn.rows(); ++row) {
+    message.add_counts(ffn.offsets[row + 1] - ffn.offsets[row]);
+  }
+  message.mutable_experts()->Add(ffn.experts.begin(), ffn.experts.end());
+  message.mutable_weights()->Add(ffn.weights.begin(), ffn.weights.end());
+}
+
+absl::StatusOr<FfnDispatch> FromWire(const v1::FfnDispatch& message) {
+  FfnDispatch ffn;
+  ffn.layer = message.layer();
+  ffn.combine = message.combine();
+  ffn.offsets.reserve(message.counts_size() + 1);
+  ffn.offsets.push_back(0);
+  for (const int32_t count : message.counts()) {
+    // No row has more than all experts have, which also keeps the sum from overflowing.
+    const int32_t left = message.experts_size() - ffn.offsets.back();
+    if (count < 1 || count > left) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "dispatch row ", ffn.rows(), ": expected 1 to ", left,
+          " experts, as many as are left of ", message.experts_size(), ", found ", count));
+    }
+    ffn.offsets.push_back(ffn.offsets.back() + count);
+  }
+  ffn.experts.assign(message.experts().begin(), message.experts().end());
+  ffn.weights.assign(message.weights().begin(), message.weights().end());
+  return ffn;
+}
+
 }  // namespace
 
 absl::Status CheckFitsMessage(const StepHeader& header) {
-  const int64_t row_bytes =
-      header.hidden_size * static_cast<int64_t>(kernels::DTypeBytes(header.wire_dtype));
-  const int64_t sent = header.rows() * row_bytes;
-  const int64_t back = header.returned_rows() * row_bytes + CapturedRows(header) *
-                                                                header.hidden_size *
-                                                                static_cast<int64_t>(sizeof(float));
-  if (sent <= kMaxSwapBytes && back <= kMaxSwapBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("step ", header.step_id, " sends ", sent, " bytes of rows and asks for ", back,
-                   ": expected at most ", kMaxSwapBytes, " each way; send fewer rows a step"));
+  const SwapBytes bytes = SizeOf(header);
+  if (bytes.sent <= kMaxSwapBytes && bytes.returned <= kMaxSwapBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "step ", header.step_id, " sends ", bytes.sent, " bytes of rows and asks for ",
+      bytes.returned, ": expected at most ", kMaxSwapBytes, " each way; send fewer rows a step"));
 }
 
 v1::WireDtype ToWire(kernels::DType dtype) {
@@ -72,12 +100,13 @@ absl::StatusOr<kernels::DType> FromWire(v1::WireDtype dtype) {
 
 void ToWire(const StepHeader& header, v1::StepHeader& message) {
   message.set_step_id(header.step_id);
+  message.set_hidden_size(header.hidden_size);
+  message.set_wire_dtype(ToWire(header.wire_dtype));
+  if (header.ffn.has_value()) return ToWire(*header.ffn, *message.mutable_ffn());
   message.mutable_expert()->set_name(header.expert.name);
   message.mutable_expert()->set_version(header.expert.version);
   message.set_first_layer(header.layers.first);
   message.set_last_layer(header.layers.last);
-  message.set_hidden_size(header.hidden_size);
-  message.set_wire_dtype(ToWire(header.wire_dtype));
   message.set_capture_layers(header.capture_layers);
   for (const SwapSequence& sequence : header.sequences) {
     v1::SwapSequence& added = *message.add_sequences();
@@ -96,6 +125,9 @@ absl::StatusOr<StepHeader> FromWire(const v1::StepHeader& message) {
   header.hidden_size = message.hidden_size();
   CCOE_ASSIGN_OR_RETURN(header.wire_dtype, FromWire(message.wire_dtype()));
   header.capture_layers = message.capture_layers();
+  if (message.has_ffn()) {
+    CCOE_ASSIGN_OR_RETURN(header.ffn, FromWire(message.ffn()));
+  }
   header.sequences.reserve(message.sequences_size());
   for (const v1::SwapSequence& sequence : message.sequences()) {
     CCOE_ASSIGN_OR_RETURN(const ReturnRows return_rows, FromWire(sequence.return_rows()));

@@ -16,15 +16,15 @@
 namespace ccoe::exchange {
 
 // Rises when two builds could misunderstand each other; adding a proto field does not do that.
-inline constexpr uint32_t kExchangeProtocolVersion = 1;
+inline constexpr uint32_t kExchangeProtocolVersion = 2;
 
 // Largest message both ends must be set to take, in bytes, and what of it the rows of one swap may
 // use.
 inline constexpr int64_t kMaxLinkMessageBytes = int64_t{64} << 20;
 inline constexpr int64_t kMaxSwapBytes = kMaxLinkMessageBytes - (int64_t{1} << 20);
 
-// INVALID_ARGUMENT where the swap's rows, or those of its answer, do not fit into one message. The
-// header has passed Validate.
+// INVALID_ARGUMENT where the swap's rows and experts, or the rows of its answer, do not fit into
+// one message. The header has passed Validate.
 absl::Status CheckFitsMessage(const StepHeader& header);
 
 v1::WireDtype ToWire(kernels::DType dtype);  // kF32 or kBF16
@@ -32,7 +32,7 @@ absl::StatusOr<kernels::DType> FromWire(v1::WireDtype dtype);
 
 void ToWire(const StepHeader& header, v1::StepHeader& message);
 // Translates and refuses what has no meaning here (INVALID_ARGUMENT: an unknown enum value, a
-// missing expert); the result still has to pass Validate.
+// row that goes through no expert); the result still has to pass Validate.
 absl::StatusOr<StepHeader> FromWire(const v1::StepHeader& message);
 
 // A reply to the step `header`. A result of the wrong size becomes an INTERNAL reply.

@@ -52,6 +52,7 @@ class LocalLink final : public ActivationLink {
   }
 
   absl::Status Health() const override { return swaps_->Health(); }
+  SwapBounds bounds() const override { return {limits_.max_rows}; }
   void Close() override { swaps_->Close("closed"); }
   std::string Name() const override { return "local"; }
 

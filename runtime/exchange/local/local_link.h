@@ -14,7 +14,8 @@ struct LinkOptions {
 };
 
 // `handler` must outlive the link.
-std::unique_ptr<ActivationLink> MakeLocalLink(SwapHandler* handler, const LinkOptions& options = {});
+std::unique_ptr<ActivationLink> MakeLocalLink(SwapHandler* handler,
+                                              const LinkOptions& options = {});
 
 }  // namespace ccoe::exchange
 
