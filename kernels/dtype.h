@@ -25,6 +25,10 @@ constexpr size_t DTypeBytes(DType dtype) {
   return 0;
 }
 
+constexpr bool IsFloat(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
+
 // "f32", "f16", "bf16", "i32", "i64", "u8".
 constexpr const char* DTypeName(DType dtype) {
   switch (dtype) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "kernels/activation.h"
 #include "kernels/view.h"
 
 namespace ccoe::kernels {
@@ -22,7 +23,8 @@ enum class GroupScore : uint8_t {
 struct GateForm {
   RouterScore score = RouterScore::kSoftmax;
   int64_t top_k = 0;         // <= experts
-  bool renormalize = false;  // the chosen weights are divided by their sum, before `scale`
+  bool renormalize = false;  // the chosen weights are divided by their sum (unless it is zero),
+                             // before `scale`
   float scale = 1.0f;
   int64_t groups = 1;      // divides the number of experts; 1: no groups
   int64_t top_groups = 1;  // experts outside the best so many groups cannot be chosen
@@ -56,7 +58,7 @@ struct ExpertGroup {
   ConstMatrix gate, up;  // [intermediate, hidden] f32, f16 or bf16, read in place
   ConstMatrix down;      // [hidden, intermediate]
   int64_t pair_begin = 0;
-  int64_t pair_count = 0;  // > 0
+  int64_t pair_count = 0;  // a group without pairs is passed over
 };
 
 // For each pair p (a row going through one expert): out.Row(out_rows[p]) = weights[p] *
@@ -66,6 +68,7 @@ struct ExpertGroup {
 struct GroupedFfnArgs {
   ConstMatrix x;  // [rows, hidden] f32
   absl::Span<const ExpertGroup> groups;
+  Activation activation = Activation::kSilu;
   absl::Span<const int32_t> x_rows;    // [pairs]
   absl::Span<const int32_t> out_rows;  // [pairs], distinct
   absl::Span<const float> weights;     // [pairs]

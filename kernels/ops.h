@@ -17,6 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "kernels/activation.h"
 #include "kernels/attention.h"
 #include "kernels/device.h"
 #include "kernels/linear.h"
@@ -24,8 +25,6 @@
 #include "kernels/view.h"
 
 namespace ccoe::kernels {
-
-enum class Activation : uint8_t { kSilu, kGeluTanh, kGeluErf };
 
 class Ops {
  public:

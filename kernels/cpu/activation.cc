@@ -120,6 +120,8 @@ namespace ccoe::kernels {
 
 HWY_EXPORT(ActivateRow);
 
+ActivateRowFunction CpuActivateRow() { return HWY_DYNAMIC_DISPATCH(ActivateRow); }
+
 void CpuGatedActivation(ThreadTeam* team, Activation activation, ConstMatrix gate, ConstMatrix up,
                         Matrix out) {
   CCOE_CHECK(gate.dtype == DType::kF32 && up.dtype == DType::kF32 && out.dtype == DType::kF32);

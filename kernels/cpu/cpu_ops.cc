@@ -3,6 +3,8 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/gate.h"
+#include "kernels/cpu/grouped_ffn.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/rope_kv.h"
@@ -43,6 +45,13 @@ class CpuOps final : public Ops {
   void ScaleRows(float scale, float soft_cap, Matrix x) override {
     CpuScaleRows(team_, scale, soft_cap, x);
   }
+  void ScaleRowsBySigmoid(ConstMatrix gate, Matrix x) override {
+    CpuScaleRowsBySigmoid(team_, gate, x);
+  }
+  void ClampRows(float limit, Matrix x) override { CpuClampRows(team_, limit, x); }
+  void TopKGate(const TopKGateArgs& args) override { CpuTopKGate(team_, args); }
+  void GroupedFfn(const GroupedFfnArgs& args) override { CpuGroupedFfn(team_, &scratch_, args); }
+  void CombineRows(const CombineRowsArgs& args) override { CpuCombineRows(team_, args); }
   void GatherRows(ConstMatrix x, absl::Span<const int32_t> rows, Matrix out) override {
     CpuGatherRows(team_, x, rows, out);
   }

@@ -67,12 +67,14 @@ void AppendRow(const RopeAndAppendKvArgs& args, int64_t row) {
   const int64_t page = args.slots[row] / cache.page_tokens;
   const int64_t in_page = args.slots[row] % cache.page_tokens;
   const float* k = static_cast<const float*>(args.k.Row(row));
-  const float* v = static_cast<const float*>(args.v.Row(row));
+  const bool keys_only = args.v.empty();
+  const float* v = keys_only ? nullptr : static_cast<const float*>(args.v.Row(row));
   for (int64_t head = 0; head < cache.kv_heads; ++head) {
     const int64_t at =
         ((page * cache.kv_heads + head) * cache.page_tokens + in_page) * cache.head_dim;
     std::memcpy(static_cast<float*>(cache.k) + at, k + head * cache.head_dim,
                 cache.head_dim * sizeof(float));
+    if (keys_only) continue;
     std::memcpy(static_cast<float*>(cache.v) + at, v + head * cache.head_dim,
                 cache.head_dim * sizeof(float));
   }
@@ -81,15 +83,16 @@ void AppendRow(const RopeAndAppendKvArgs& args, int64_t row) {
 void CheckShapes(const RopeAndAppendKvArgs& args) {
   const KvLayer& cache = args.cache;
   const int64_t rows = args.q.rows;
-  CCOE_CHECK(args.q.dtype == DType::kF32 && args.k.dtype == DType::kF32 &&
-             args.v.dtype == DType::kF32);
+  CCOE_CHECK(args.q.dtype == DType::kF32 && args.k.dtype == DType::kF32);
+  CCOE_CHECK(args.v.empty() == (cache.v == cache.k));
+  CCOE_CHECK(args.v.empty() ||
+             (args.v.dtype == DType::kF32 && args.v.rows == rows && args.v.cols == args.k.cols));
   CCOE_CHECK(args.cos.dtype == DType::kF32 && args.sin.dtype == DType::kF32 &&
              cache.dtype == DType::kF32);
-  CCOE_CHECK(args.k.rows == rows && args.v.rows == rows &&
-             static_cast<int64_t>(args.slots.size()) == rows);
+  CCOE_CHECK(args.k.rows == rows && static_cast<int64_t>(args.slots.size()) == rows);
   CCOE_CHECK(args.cos.rows == rows && args.sin.rows == rows && args.sin.cols == args.cos.cols);
   CCOE_CHECK(cache.head_dim > 0 && args.q.cols % cache.head_dim == 0);
-  CCOE_CHECK(args.k.cols == cache.kv_heads * cache.head_dim && args.v.cols == args.k.cols);
+  CCOE_CHECK(args.k.cols == cache.kv_heads * cache.head_dim);
   CCOE_CHECK(2 * args.cos.cols <= cache.head_dim);
   for (int64_t slot : args.slots) CCOE_CHECK(slot >= 0 && slot < cache.pages * cache.page_tokens);
 }

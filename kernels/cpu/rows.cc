@@ -1,6 +1,8 @@
 // Plain loops over elements: the compiler vectorises them for each Highway target.
 #include "kernels/cpu/rows.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -63,6 +65,14 @@ void AddRow(const float* HWY_RESTRICT x, int64_t count, float* HWY_RESTRICT sum)
   for (int64_t i = 0; i < count; ++i) sum[i] += x[i];
 }
 
+// A value that is not a number stays one.
+void ClampRow(float limit, int64_t count, float* HWY_RESTRICT x) {
+  for (int64_t i = 0; i < count; ++i) {
+    const float above = x[i] < -limit ? -limit : x[i];
+    x[i] = above > limit ? limit : above;
+  }
+}
+
 void CapRow(float scale, float cap, int64_t count, float* HWY_RESTRICT x) {
   const DF d;
   const VF scale_v = hn::Set(d, scale), cap_v = hn::Set(d, cap), inverse = hn::Set(d, 1.0f / cap);
@@ -86,10 +96,7 @@ HWY_EXPORT(CopyRow);
 HWY_EXPORT(ScaleRow);
 HWY_EXPORT(AddRow);
 HWY_EXPORT(CapRow);
-
-bool IsFloat(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
-}
+HWY_EXPORT(ClampRow);
 
 float* F32Row(const Matrix& m, int64_t row) { return static_cast<float*>(m.Row(row)); }
 
@@ -132,6 +139,46 @@ void CpuScaleRows(ThreadTeam* team, float scale, float soft_cap, Matrix x) {
       } else {
         multiply(scale, x.cols, F32Row(x, r));
       }
+    }
+  });
+}
+
+void CpuScaleRowsBySigmoid(ThreadTeam* team, ConstMatrix gate, Matrix x) {
+  CCOE_CHECK(x.dtype == DType::kF32 && gate.dtype == DType::kF32);
+  CCOE_CHECK(gate.rows == x.rows && gate.cols == 1);
+  const auto multiply = HWY_DYNAMIC_DISPATCH(ScaleRow);
+  ParallelRows(team, x.rows, x.cols, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const float sigmoid = 1.0f / (1.0f + std::exp(-*static_cast<const float*>(gate.Row(r))));
+      multiply(sigmoid, x.cols, F32Row(x, r));
+    }
+  });
+}
+
+void CpuClampRows(ThreadTeam* team, float limit, Matrix x) {
+  CCOE_CHECK(x.dtype == DType::kF32 && limit > 0.0f);
+  const auto clamp = HWY_DYNAMIC_DISPATCH(ClampRow);
+  ParallelRows(team, x.rows, x.cols, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) clamp(limit, x.cols, F32Row(x, r));
+  });
+}
+
+void CpuCombineRows(ThreadTeam* team, const CombineRowsArgs& args) {
+  const Matrix& out = args.out;
+  CCOE_CHECK(out.dtype == DType::kF32 && static_cast<int64_t>(args.offsets.size()) == out.rows + 1);
+  CCOE_CHECK(args.offsets.front() == 0 && std::is_sorted(args.offsets.begin(), args.offsets.end()));
+  const int64_t pairs = args.offsets.back();
+  CCOE_CHECK(pairs == 0 ||
+             (args.contributions.dtype == DType::kF32 && args.contributions.cols == out.cols &&
+              args.contributions.rows >= pairs));
+  if (out.rows == 0) return;
+  const auto add = HWY_DYNAMIC_DISPATCH(AddRow);
+  const int64_t row_cost = out.cols * (1 + pairs / out.rows);
+  ParallelRows(team, out.rows, row_cost, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      std::fill_n(F32Row(out, r), out.cols, 0.0f);
+      for (int64_t p = args.offsets[r]; p < args.offsets[r + 1]; ++p)
+        add(static_cast<const float*>(args.contributions.Row(p)), out.cols, F32Row(out, r));
     }
   });
 }

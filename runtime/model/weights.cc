@@ -42,11 +42,6 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
 
-bool IsFloat(kernels::DType dtype) {
-  return dtype == kernels::DType::kF32 || dtype == kernels::DType::kF16 ||
-         dtype == kernels::DType::kBF16;
-}
-
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const Weights>> Weights::Open(const std::string& folder) {
