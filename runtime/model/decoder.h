@@ -31,7 +31,6 @@ struct RowBatch {
 };
 
 class DecoderScratch;
-struct AttentionRows;
 
 // What a pass over one batch needs at every layer. Movable; owns device memory and views the
 // batch's block tables. Made by Decoder::BeginPass, used for one layer after another.
@@ -106,8 +105,13 @@ class Decoder {
  private:
   struct Layer;
   Decoder(const ModelSpec& spec, LayerRange layers, std::shared_ptr<const Weights> weights);
-  void RunLayer(int32_t layer, const AttentionRows& rows, kernels::Ops& ops,
-                DecoderScratch& scratch, kernels::Matrix hidden) const;
+  absl::StatusOr<Layer> Bind(int32_t layer, const FfnShard& experts) const;
+  const Layer& BoundLayer(int32_t layer) const;
+  absl::Status CheckPass(LayerRange range, const KvStorage& kv, int64_t rows,
+                         kernels::ConstMatrix hidden) const;
+  absl::Status CheckMoe(int32_t layer) const;
+  absl::Status RunMoe(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
+                      DecoderScratch& scratch, kernels::Matrix hidden) const;
 
   const ModelSpec spec_;
   const LayerRange layers_;
@@ -119,7 +123,7 @@ class Decoder {
 // Intermediate activations of one pass at a time, kept between passes. Not thread-safe.
 class DecoderScratch {
  public:
-  explicit DecoderScratch(kernels::Device* device) : device_(device) {}
+  explicit DecoderScratch(kernels::Device* device) : device_(device), moe_(device) {}
 
   // Room for `rows` rows of the given spec; grows by doubling, never shrinks. RESOURCE_EXHAUSTED
   // from the device.
@@ -128,11 +132,10 @@ class DecoderScratch {
  private:
   friend class Decoder;
 
-  // cos_ and sin_ of rows at `positions`, for which there is room.
-  absl::Status FillRope(absl::Span<const float> frequencies, absl::Span<const int64_t> positions);
-
   kernels::Device* device_;
-  kernels::Buffer normed_, q_, k_, v_, attention_, gate_, up_, cos_, sin_;
+  kernels::Buffer normed_, q_, k_, v_, attention_, gate_, up_;
+  kernels::Buffer q_down_, nope_;  // of latent attention
+  MoeScratch moe_;
 };
 
 }  // namespace ccoe::model

@@ -104,16 +104,23 @@ struct LayerSpec {
 };
 
 // How a family names its tensors. Layer names are `layer_prefix` N "." and one of the names below;
-// expert names are expert_prefix E "." and a matrix. Matrices end in ".weight" (and ".bias").
+// expert names are expert_prefix E "." and a matrix. Matrices end in ".weight" (and ".bias"), norms
+// in norm_suffix.
 struct TensorNames {
   std::string embedding = "model.embed_tokens";
   std::string final_norm = "model.norm";
   std::string head = "lm_head";
+  std::string norm_suffix = ".weight";
   std::string layer_prefix = "model.layers.";
   std::string attention_norm = "input_layernorm";
   std::string attention_post_norm;  // with post_norms
   std::string q = "self_attn.q_proj", k = "self_attn.k_proj", v = "self_attn.v_proj";
   std::string attention_output = "self_attn.o_proj";
+  // Latent attention, which has no k and v; q where q_rank is 0.
+  std::string q_a = "self_attn.q_a_proj", q_a_norm = "self_attn.q_a_layernorm";
+  std::string q_b = "self_attn.q_b_proj";
+  std::string kv_a = "self_attn.kv_a_proj_with_mqa", kv_a_norm = "self_attn.kv_a_layernorm";
+  std::string kv_b = "self_attn.kv_b_proj";
   std::string q_norm = "self_attn.q_norm", k_norm = "self_attn.k_norm";
   std::string ffn_norm = "post_attention_layernorm";
   std::string ffn_post_norm;  // with post_norms
@@ -149,7 +156,8 @@ struct ModelSpec {
 
 // INVALID_ARGUMENT naming the value, what was expected and what was found, where the spec is absurd
 // or contradicts itself (a zero or huge size, heads not a multiple of kv_heads, an odd head_dim,
-// ids outside the vocabulary, more chosen experts than there are, groups that do not divide them).
+// rotary dimensions that differ between layers, ids outside the vocabulary, more chosen experts
+// than there are, groups that do not divide them). Layers may differ in all else.
 absl::Status Validate(const ModelSpec& spec);
 
 // All that decides what the model computes, as text: equal for two specs exactly if the same

@@ -1,5 +1,6 @@
 #include "runtime/model/rope.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace ccoe::model {
@@ -18,9 +19,42 @@ float Llama3Scaled(const RopeSpec& spec, float frequency) {
   return static_cast<float>((1.0 - smooth) * frequency / spec.factor + smooth * frequency);
 }
 
+// YaRN blends by the place i of a frequency among rotary_dim / 2: `rotations` turns over the
+// original context are made by frequency number RotationPlace(rotations).
+double RotationPlace(const RopeSpec& spec, int64_t rotary_dim, double rotations) {
+  const double context = static_cast<double>(spec.original_max_positions);
+  return static_cast<double>(rotary_dim) * std::log(context / (rotations * 2.0 * M_PI)) /
+         (2.0 * std::log(spec.theta));
+}
+
+// Places between which YaRN blends: below `low` frequencies are kept, above `high` divided.
+struct YarnRange {
+  double low = 0.0, high = 0.0;
+};
+
+YarnRange BlendedPlaces(const RopeSpec& spec, int64_t rotary_dim) {
+  const double highest = static_cast<double>(rotary_dim - 1);
+  YarnRange range;
+  range.low = std::max(std::floor(RotationPlace(spec, rotary_dim, spec.beta_fast)), 0.0);
+  range.high = std::min(std::ceil(RotationPlace(spec, rotary_dim, spec.beta_slow)), highest);
+  if (range.low == range.high) range.high += 0.001;  // as the reference: a step, not a ramp
+  return range;
+}
+
+float YarnScaled(const RopeSpec& spec, YarnRange range, int64_t place, float power) {
+  const float kept = 1.0f / power;
+  const float stretched = 1.0f / (static_cast<float>(spec.factor) * power);
+  const float ramp = (static_cast<float>(place) - static_cast<float>(range.low)) /
+                     static_cast<float>(range.high - range.low);
+  const float share_kept = 1.0f - std::clamp(ramp, 0.0f, 1.0f);
+  return stretched * (1.0f - share_kept) + kept * share_kept;
+}
+
 }  // namespace
 
 std::vector<float> RopeFrequencies(const RopeSpec& spec, int64_t rotary_dim) {
+  const bool yarn = spec.scaling == RopeScaling::kYarn;
+  const YarnRange range = yarn ? BlendedPlaces(spec, rotary_dim) : YarnRange{};
   std::vector<float> frequencies;
   for (int64_t i = 0; i < rotary_dim; i += 2) {
     const float exponent = static_cast<float>(i) / static_cast<float>(rotary_dim);
@@ -30,19 +64,23 @@ std::vector<float> RopeFrequencies(const RopeSpec& spec, int64_t rotary_dim) {
       frequency = static_cast<float>(frequency / spec.factor);
     } else if (spec.scaling == RopeScaling::kLlama3) {
       frequency = Llama3Scaled(spec, frequency);
+    } else if (yarn) {
+      frequency = YarnScaled(spec, range, i / 2, power);
     }
     frequencies.push_back(frequency);
   }
   return frequencies;
 }
 
-void RopeRows(absl::Span<const float> frequencies, absl::Span<const int64_t> positions, float* cos,
-              float* sin) {
+void RopeRows(const RopeSpec& spec, absl::Span<const float> frequencies,
+              absl::Span<const int64_t> positions, float* cos, float* sin) {
+  const float magnitude =
+      spec.scaling == RopeScaling::kYarn ? static_cast<float>(spec.attention_factor) : 1.0f;
   for (const int64_t position : positions) {
     for (const float frequency : frequencies) {
       const float angle = static_cast<float>(position) * frequency;
-      *cos++ = static_cast<float>(std::cos(static_cast<double>(angle)));
-      *sin++ = static_cast<float>(std::sin(static_cast<double>(angle)));
+      *cos++ = magnitude * static_cast<float>(std::cos(static_cast<double>(angle)));
+      *sin++ = magnitude * static_cast<float>(std::sin(static_cast<double>(angle)));
     }
   }
 }

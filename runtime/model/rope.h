@@ -16,9 +16,10 @@ namespace ccoe::model {
 std::vector<float> RopeFrequencies(const RopeSpec& spec, int64_t rotary_dim);
 
 // cos and sin, both [positions.size(), frequencies.size()] f32 in host memory, of the angles
-// position * frequency. A row depends on its position alone.
-void RopeRows(absl::Span<const float> frequencies, absl::Span<const int64_t> positions, float* cos,
-              float* sin);
+// position * frequency, times spec.attention_factor with kYarn. `frequencies` are
+// RopeFrequencies(spec, ..). A row depends on its position alone.
+void RopeRows(const RopeSpec& spec, absl::Span<const float> frequencies,
+              absl::Span<const int64_t> positions, float* cos, float* sin);
 
 }  // namespace ccoe::model
 

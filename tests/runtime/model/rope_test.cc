@@ -60,14 +60,65 @@ TEST(RopeTest, Llama3ScalingKeepsShortWavesStretchesLongOnesAndBlendsBetween) {
 TEST(RopeTest, ARowDependsOnItsPositionAlone) {
   const std::vector<float> frequencies = {1.0f, 0.25f};
   std::vector<float> cos(6), sin(6), one_cos(2), one_sin(2);
-  RopeRows(frequencies, {7, 0, 100000}, cos.data(), sin.data());
-  RopeRows(frequencies, {100000}, one_cos.data(), one_sin.data());
+  RopeRows(RopeSpec{}, frequencies, {7, 0, 100000}, cos.data(), sin.data());
+  RopeRows(RopeSpec{}, frequencies, {100000}, one_cos.data(), one_sin.data());
   EXPECT_EQ(cos[4], one_cos[0]);
   EXPECT_EQ(sin[5], one_sin[1]);
   EXPECT_EQ(cos[2], 1.0f);
   EXPECT_EQ(sin[2], 0.0f);
   EXPECT_FLOAT_EQ(cos[0], std::cos(7.0f));
   EXPECT_FLOAT_EQ(sin[1], std::sin(1.75f));
+}
+
+RopeSpec YarnSpec() {
+  RopeSpec spec;
+  spec.theta = 10000.0;
+  spec.scaling = RopeScaling::kYarn;
+  spec.factor = 40.0;
+  spec.original_max_positions = 4096;
+  return spec;
+}
+
+TEST(RopeTest, YarnKeepsFrequenciesThatTurnOftenDividesThoseThatHardlyTurnAndBlendsBetween) {
+  const RopeSpec spec = YarnSpec();
+  const auto scaled = RopeFrequencies(spec, 64);
+  const auto plain = RopeFrequencies(RopeSpec{}, 64);
+  // 32 turns over 4096 positions are made by frequency 64 ln(4096 / 64 pi) / 2 ln(10000) = 10.47,
+  // one turn by 22.51; the blend runs over whole places.
+  for (size_t i = 0; i <= 10; ++i) EXPECT_EQ(scaled[i], plain[i]) << i;
+  for (size_t i = 23; i < 32; ++i) EXPECT_FLOAT_EQ(scaled[i], plain[i] / 40.0f) << i;
+  for (size_t i = 11; i < 23; ++i) {
+    const float kept = 1.0f - static_cast<float>(i - 10) / 13.0f;
+    EXPECT_FLOAT_EQ(scaled[i], plain[i] * kept + plain[i] / 40.0f * (1.0f - kept)) << i;
+  }
+}
+
+TEST(RopeTest, YarnStaysFiniteAtTheEdgesOfItsRange) {
+  for (const int64_t original : {int64_t{1}, int64_t{7}, int64_t{1} << 30}) {
+    for (const double beta : {1e-9, 1.0, 1e9}) {
+      for (const double theta : {1.0000001, 2.0, 1e300}) {
+        RopeSpec spec = YarnSpec();
+        spec.original_max_positions = original;
+        spec.beta_fast = spec.beta_slow = beta;
+        spec.theta = theta;
+        for (const float frequency : RopeFrequencies(spec, 8))
+          EXPECT_TRUE(std::isfinite(frequency));
+      }
+    }
+  }
+}
+
+TEST(RopeTest, YarnMultipliesCosinesAndSinesByItsAttentionFactor) {
+  const std::vector<float> frequencies = {1.0f, 0.25f};
+  RopeSpec spec = YarnSpec();
+  spec.attention_factor = 1.25;
+  std::vector<float> cos(2), sin(2), plain_cos(2), plain_sin(2);
+  RopeRows(spec, frequencies, {7}, cos.data(), sin.data());
+  RopeRows(RopeSpec{}, frequencies, {7}, plain_cos.data(), plain_sin.data());
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(cos[i], 1.25f * plain_cos[i]);
+    EXPECT_EQ(sin[i], 1.25f * plain_sin[i]);
+  }
 }
 
 }  // namespace
