@@ -5,11 +5,8 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
@@ -17,6 +14,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/families/config_reader.h"
+#include "runtime/model/tensor_names.h"
 
 namespace ccoe::experts {
 namespace {
@@ -27,8 +25,6 @@ constexpr int64_t kFormat = 1;
 constexpr int64_t kMaxManifestBytes = 1'000'000;
 constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxVersion = int64_t{1} << 53;  // what JSON readers everywhere hold exactly
-constexpr char kNorm[] = "model.norm.weight";
-constexpr char kHead[] = "lm_head.weight";
 
 std::string ManifestPath(const std::string& folder) { return folder + "/expert.json"; }
 std::string WeightsPath(const std::string& folder) { return folder + "/model.safetensors"; }
@@ -110,31 +106,24 @@ absl::StatusOr<BundleManifest> ParseManifest(const nlohmann::json& object) {
   return manifest;
 }
 
-// The layer a tensor belongs to; none for those outside the layers.
-std::optional<int32_t> LayerOf(absl::string_view name) {
-  if (!absl::ConsumePrefix(&name, "model.layers.")) return std::nullopt;
-  int32_t layer = 0;
-  if (!absl::SimpleAtoi(name.substr(0, name.find('.')), &layer)) return std::nullopt;
-  return layer;
-}
-
 // The bundle holds its layers whole, and what it says it owns, and nothing else.
 absl::Status CheckTensors(const BundleManifest& manifest, const model::ModelSpec& spec,
                           const std::shared_ptr<const model::Weights>& weights) {
+  const std::string norm = model::NormName(spec.names, spec.names.final_norm);
+  const std::string head = model::WeightName(spec.names.head);
   for (const std::string& name : weights->Names()) {
-    const std::optional<int32_t> layer = LayerOf(name);
+    const std::optional<int32_t> layer = model::LayerOfTensor(spec.names, name);
     const bool in_range = layer && *layer >= manifest.layers.first && *layer < manifest.layers.last;
-    const bool owned =
-        (name == kNorm && manifest.owns_norm) || (name == kHead && manifest.owns_head);
+    const bool owned = (name == norm && manifest.owns_norm) || (name == head && manifest.owns_head);
     if (!in_range && !owned) {
       return absl::InvalidArgumentError(
           absl::StrCat(WeightsPath(weights->folder()), ": tensor ", name, ": expected only layers ",
                        RangeText(manifest.layers), " and what owns_norm and owns_head say"));
     }
   }
-  if (manifest.owns_norm) CCOE_RETURN_IF_ERROR(weights->Vector(kNorm, spec.hidden_size).status());
+  if (manifest.owns_norm) CCOE_RETURN_IF_ERROR(weights->Vector(norm, spec.hidden_size).status());
   if (manifest.owns_head) {
-    CCOE_RETURN_IF_ERROR(weights->Matrix(kHead, spec.vocab_size, spec.hidden_size).status());
+    CCOE_RETURN_IF_ERROR(weights->Matrix(head, spec.vocab_size, spec.hidden_size).status());
   }
   return model::Decoder::Create(spec, manifest.layers, weights).status();
 }
@@ -146,9 +135,10 @@ absl::StatusOr<std::string> Fingerprint(const model::ModelSpec& spec, const mode
   Sha256 digest;
   digest.Update(model::MathsText(spec));
   digest.Update(absl::StrCat("below layer ", first, "\n"));
+  const std::string embedding = model::WeightName(spec.names.embedding);
   for (const std::string& name : base.Names()) {
-    const std::optional<int32_t> layer = LayerOf(name);
-    if (layer ? *layer >= first : name != "model.embed_tokens.weight") continue;
+    const std::optional<int32_t> layer = model::LayerOfTensor(spec.names, name);
+    if (layer ? *layer >= first : name != embedding) continue;
     CCOE_ASSIGN_OR_RETURN(const model::TensorView view, base.Raw(name));
     digest.Update(absl::StrCat(name, " ", kernels::DTypeName(view.dtype), " [",
                                absl::StrJoin(view.shape, ","), "]\n"));

@@ -26,8 +26,8 @@ struct BundleManifest {
   model::LayerRange layers;                     // of the base, replaced by the expert's own
   std::string base_fingerprint;                 // Fingerprint() of the base below `layers.first`
   std::string weights_sha256;                   // of model.safetensors
-  bool owns_norm = false;                       // the bundle holds model.norm.weight
-  bool owns_head = false;                       // the bundle holds lm_head.weight
+  bool owns_norm = false;                       // the bundle holds the final norm
+  bool owns_head = false;                       // the bundle holds the LM head
   std::map<std::string, std::string> training;  // facts: data, steps, date
 };
 

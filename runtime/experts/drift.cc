@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "kernels/cpu/half.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/tensor_names.h"
 
 namespace ccoe::experts {
 namespace {
@@ -118,13 +119,13 @@ absl::StatusOr<std::vector<Drift>> MeasureDrift(const model::ModelSpec& spec,
     drift.push_back(std::move(measured));
     return absl::OkStatus();
   };
-  CCOE_RETURN_IF_ERROR(add("embedding", {"model.embed_tokens.weight"}));
+  CCOE_RETURN_IF_ERROR(add("embedding", {model::WeightName(spec.names.embedding)}));
   for (int32_t i = 0; i < spec.layer_count(); ++i) {
-    CCOE_RETURN_IF_ERROR(add(absl::StrCat("layer ", i),
-                             NamesWith(absl::StrCat("model.layers.", i, "."), base, tuned)));
+    CCOE_RETURN_IF_ERROR(
+        add(absl::StrCat("layer ", i), NamesWith(model::LayerPrefix(spec.names, i), base, tuned)));
   }
-  CCOE_RETURN_IF_ERROR(add("final norm", {"model.norm.weight"}));
-  if (!spec.tied_head) CCOE_RETURN_IF_ERROR(add("head", {"lm_head.weight"}));
+  CCOE_RETURN_IF_ERROR(add("final norm", {model::NormName(spec.names, spec.names.final_norm)}));
+  if (!spec.tied_head) CCOE_RETURN_IF_ERROR(add("head", {model::WeightName(spec.names.head)}));
   return drift;
 }
 

@@ -15,6 +15,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/hf_config.h"
+#include "runtime/model/tensor_names.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::experts {
@@ -65,16 +66,19 @@ absl::StatusOr<std::map<std::string, model::TensorView>> BundleTensors(
     CCOE_ASSIGN_OR_RETURN(tensors[as], tuned.weights->Raw(name));
     return absl::OkStatus();
   };
+  const model::TensorNames& names = tuned.spec.names;
   for (int32_t i = options.layers.first; i < options.layers.last; ++i) {
-    const std::string prefix = absl::StrCat("model.layers.", i, ".");
+    const std::string prefix = model::LayerPrefix(names, i);
     for (const std::string& name : tuned.weights->Names()) {
       if (absl::StartsWith(name, prefix)) CCOE_RETURN_IF_ERROR(take(name, name));
     }
   }
-  if (options.own_norm) CCOE_RETURN_IF_ERROR(take("model.norm.weight", "model.norm.weight"));
+  const std::string norm = model::NormName(names, names.final_norm);
+  const std::string head = model::WeightName(names.head);
+  if (options.own_norm) CCOE_RETURN_IF_ERROR(take(norm, norm));
   if (options.own_head) {
-    const char* source = tuned.spec.tied_head ? "model.embed_tokens.weight" : "lm_head.weight";
-    CCOE_RETURN_IF_ERROR(take(source, "lm_head.weight"));
+    CCOE_RETURN_IF_ERROR(
+        take(tuned.spec.tied_head ? model::WeightName(names.embedding) : head, head));
   }
   return tensors;
 }

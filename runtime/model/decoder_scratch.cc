@@ -14,8 +14,7 @@ absl::Status DecoderScratch::Reserve(const ModelSpec& spec, int64_t rows) {
     const int64_t kv_size = attention.kv_heads * attention.head_dim;
     q_size = std::max(q_size, attention.heads * attention.head_dim);
     k_size = std::max(k_size, kv_size);
-    v_size = std::max(v_size,
-                      attention.is_latent() ? attention.heads * latent.value_dim : kv_size);
+    v_size = std::max(v_size, attention.is_latent() ? attention.heads * latent.value_dim : kv_size);
     q_rank = std::max(q_rank, latent.q_rank);
     nope_size = std::max(nope_size, attention.heads * latent.nope_dim);
     intermediate = std::max(intermediate, layer.ffn.intermediate);
@@ -24,9 +23,10 @@ absl::Status DecoderScratch::Reserve(const ModelSpec& spec, int64_t rows) {
     kernels::Buffer& buffer;
     int64_t cols;
   };
-  const Part parts[] = {{normed_, spec.hidden_size}, {q_, q_size},         {k_, k_size},
-                        {v_, v_size},                {attention_, q_size}, {q_down_, q_rank},
-                        {nope_, nope_size},          {gate_, intermediate}, {up_, intermediate}};
+  const Part parts[] = {
+      {normed_, spec.hidden_size}, {q_, q_size},      {k_, k_size},       {v_, v_size},
+      {attention_, q_size},        {q_down_, q_rank}, {nope_, nope_size}, {gate_, intermediate},
+      {up_, intermediate}};
   for (const Part& part : parts) {
     CCOE_RETURN_IF_ERROR(GrowScratch(device_, rows * part.cols, part.buffer));
   }

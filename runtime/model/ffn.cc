@@ -1,32 +1,29 @@
 #include "runtime/model/ffn.h"
 
-#include <string>
-
-#include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/layer_tensors.h"
+#include "runtime/model/residual.h"
 
 namespace ccoe::model {
 
-absl::StatusOr<FfnWeights> BindFfn(const FfnSpec& spec, int64_t hidden_size,
-                                   absl::string_view prefix, const Weights& weights) {
-  const std::string mlp = absl::StrCat(prefix, ".mlp");
-  const int64_t width = spec.intermediate;
+absl::StatusOr<FfnWeights> BindFfn(const ModelSpec& spec, int32_t layer, const Weights& weights) {
+  const LayerSpec& layer_spec = spec.layers[static_cast<size_t>(layer)];
+  const TensorNames& names = spec.names;
+  const LayerTensors tensors(spec, layer, weights);
+  const int64_t hidden = spec.hidden_size;
+  const int64_t width = layer_spec.ffn.intermediate;
   FfnWeights bound;
-  CCOE_ASSIGN_OR_RETURN(
-      bound.norm,
-      weights.Vector(absl::StrCat(prefix, ".post_attention_layernorm.weight"), hidden_size));
-  CCOE_ASSIGN_OR_RETURN(bound.gate,
-                        weights.Matrix(absl::StrCat(mlp, ".gate_proj.weight"), width, hidden_size));
-  CCOE_ASSIGN_OR_RETURN(bound.up,
-                        weights.Matrix(absl::StrCat(mlp, ".up_proj.weight"), width, hidden_size));
-  CCOE_ASSIGN_OR_RETURN(bound.down,
-                        weights.Matrix(absl::StrCat(mlp, ".down_proj.weight"), hidden_size, width));
-  if (spec.bias) {
-    CCOE_ASSIGN_OR_RETURN(bound.gate_bias,
-                          weights.Vector(absl::StrCat(mlp, ".gate_proj.bias"), width));
-    CCOE_ASSIGN_OR_RETURN(bound.up_bias, weights.Vector(absl::StrCat(mlp, ".up_proj.bias"), width));
-    CCOE_ASSIGN_OR_RETURN(bound.down_bias,
-                          weights.Vector(absl::StrCat(mlp, ".down_proj.bias"), hidden_size));
+  CCOE_ASSIGN_OR_RETURN(bound.norm, tensors.Norm(names.ffn_norm, hidden));
+  CCOE_ASSIGN_OR_RETURN(bound.gate, tensors.Matrix(names.gate, width, hidden));
+  CCOE_ASSIGN_OR_RETURN(bound.up, tensors.Matrix(names.up, width, hidden));
+  CCOE_ASSIGN_OR_RETURN(bound.down, tensors.Matrix(names.down, hidden, width));
+  if (layer_spec.post_norms) {
+    CCOE_ASSIGN_OR_RETURN(bound.post_norm, tensors.Norm(names.ffn_post_norm, hidden));
+  }
+  if (layer_spec.ffn.bias) {
+    CCOE_ASSIGN_OR_RETURN(bound.gate_bias, tensors.Bias(names.gate, width));
+    CCOE_ASSIGN_OR_RETURN(bound.up_bias, tensors.Bias(names.up, width));
+    CCOE_ASSIGN_OR_RETURN(bound.down_bias, tensors.Bias(names.down, hidden));
   }
   return bound;
 }
@@ -40,9 +37,8 @@ void RunFfn(const FfnSpec& spec, const FfnWeights& weights, float norm_eps,
   };
   ops.Linear(scratch.normed, projections);
   ops.GatedActivation(spec.activation, scratch.gate, scratch.up, scratch.gate);
-  const kernels::LinearPart output[] = {
-      {weights.down, weights.down_bias, hidden, /*accumulate=*/true}};
-  ops.Linear(scratch.gate, output);
+  AddBlockOutput({weights.down, weights.down_bias, weights.post_norm, norm_eps}, scratch.gate,
+                 scratch.normed, ops, hidden);
 }
 
 }  // namespace ccoe::model

@@ -1,26 +1,21 @@
 #include "runtime/model/head.h"
 
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/tensor_names.h"
 
 namespace ccoe::model {
-namespace {
-
-constexpr char kEmbedding[] = "model.embed_tokens.weight";
-constexpr char kNorm[] = "model.norm.weight";
-constexpr char kHead[] = "lm_head.weight";
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<TokenEmbedding>> TokenEmbedding::Create(
     const ModelSpec& spec, std::shared_ptr<const Weights> weights) {
   CCOE_RETURN_IF_ERROR(Validate(spec));
   auto embedding = std::unique_ptr<TokenEmbedding>(new TokenEmbedding());
-  CCOE_ASSIGN_OR_RETURN(embedding->table_,
-                        weights->Matrix(kEmbedding, spec.vocab_size, spec.hidden_size));
+  CCOE_ASSIGN_OR_RETURN(embedding->table_, weights->Matrix(WeightName(spec.names.embedding),
+                                                           spec.vocab_size, spec.hidden_size));
   embedding->spec_ = spec;
   embedding->weights_ = std::move(weights);
   return embedding;
@@ -43,13 +38,16 @@ absl::StatusOr<std::unique_ptr<LmHead>> LmHead::Create(const ModelSpec& spec,
                                                        std::shared_ptr<const Weights> weights,
                                                        std::shared_ptr<const Weights> own) {
   CCOE_RETURN_IF_ERROR(Validate(spec));
-  const auto source = [&](const char* name) -> const Weights& {
+  const auto source = [&](const std::string& name) -> const Weights& {
     return own != nullptr && own->Has(name) ? *own : *weights;
   };
-  const bool own_head = own != nullptr && own->Has(kHead);
-  const char* head_name = spec.tied_head && !own_head ? kEmbedding : kHead;
+  const std::string norm_name = NormName(spec.names, spec.names.final_norm);
+  const std::string own_head_name = WeightName(spec.names.head);
+  const bool own_head = own != nullptr && own->Has(own_head_name);
+  const std::string head_name =
+      spec.tied_head && !own_head ? WeightName(spec.names.embedding) : own_head_name;
   auto head = std::unique_ptr<LmHead>(new LmHead());
-  CCOE_ASSIGN_OR_RETURN(head->norm_, source(kNorm).Vector(kNorm, spec.hidden_size));
+  CCOE_ASSIGN_OR_RETURN(head->norm_, source(norm_name).Vector(norm_name, spec.hidden_size));
   CCOE_ASSIGN_OR_RETURN(head->head_,
                         source(head_name).Matrix(head_name, spec.vocab_size, spec.hidden_size));
   head->spec_ = spec;

@@ -32,7 +32,7 @@ class TokenEmbedding {
 // Thread-safe (const).
 class LmHead {
  public:
-  // `weights` holds model.norm.weight and (unless tied) lm_head.weight. An expert that owns its
+  // `weights` holds the final norm and (unless tied) the LM head. An expert that owns its
   // norm or head has them in its bundle: `own` (may be null) is looked into first, `weights` for
   // what it lacks.
   static absl::StatusOr<std::unique_ptr<LmHead>> Create(

@@ -14,10 +14,14 @@ constexpr int64_t kMaxPageTokens = int64_t{1} << 20;
 constexpr size_t kAlignment = 64;
 constexpr kernels::DType kCacheDType = kernels::DType::kF32;
 
+// Of K, or of V.
 size_t TokenBytes(const AttentionSpec& attention) {
   return static_cast<size_t>(attention.kv_heads * attention.head_dim) *
          kernels::DTypeBytes(kCacheDType);
 }
+
+// K and V; with latent attention one copy is both.
+size_t CopiesOf(const AttentionSpec& attention) { return attention.is_latent() ? 1 : 2; }
 
 absl::Status CheckOptions(const ModelSpec& spec, const KvStorageOptions& options) {
   const LayerRange whole{0, spec.layer_count()};
@@ -59,10 +63,11 @@ absl::StatusOr<std::unique_ptr<KvStorage>> KvStorage::Create(kernels::Device* de
   std::vector<size_t> part_bytes;
   size_t total = 0;
   for (int32_t layer = options.layers.first; layer < options.layers.last; ++layer) {
-    size_t part = 0;
-    if (!PartBytes(spec.layers[static_cast<size_t>(layer)].attention, options, part) ||
-        __builtin_add_overflow(total, part, &total) ||
-        __builtin_add_overflow(total, part, &total)) {
+    const AttentionSpec& attention = spec.layers[static_cast<size_t>(layer)].attention;
+    size_t part = 0, both = 0;
+    if (!PartBytes(attention, options, part) ||
+        __builtin_mul_overflow(part, CopiesOf(attention), &both) ||
+        __builtin_add_overflow(total, both, &total)) {
       return absl::ResourceExhaustedError(absl::StrCat(sum, ": more than an address can name"));
     }
     part_bytes.push_back(part);
@@ -75,9 +80,10 @@ absl::StatusOr<std::unique_ptr<KvStorage>> KvStorage::Create(kernels::Device* de
   for (size_t i = 0; i < part_bytes.size(); ++i) {
     const AttentionSpec& attention =
         spec.layers[static_cast<size_t>(options.layers.first) + i].attention;
-    layers.push_back({next, next + part_bytes[i], kCacheDType, options.pages, options.page_tokens,
-                      attention.kv_heads, attention.head_dim});
-    next += 2 * part_bytes[i];
+    char* v = attention.is_latent() ? next : next + part_bytes[i];
+    layers.push_back({next, v, kCacheDType, options.pages, options.page_tokens, attention.kv_heads,
+                      attention.head_dim});
+    next = v + part_bytes[i];
   }
   return std::unique_ptr<KvStorage>(new KvStorage(options, std::move(layers), *std::move(buffer)));
 }
@@ -94,8 +100,8 @@ kernels::KvLayer KvStorage::Layer(int32_t layer) const {
 int64_t KvStorage::BytesPerToken(const ModelSpec& spec, LayerRange layers) {
   int64_t bytes = 0;
   for (int32_t layer = layers.first; layer < layers.last; ++layer) {
-    bytes +=
-        2 * static_cast<int64_t>(TokenBytes(spec.layers[static_cast<size_t>(layer)].attention));
+    const AttentionSpec& attention = spec.layers[static_cast<size_t>(layer)].attention;
+    bytes += static_cast<int64_t>(CopiesOf(attention) * TokenBytes(attention));
   }
   return bytes;
 }

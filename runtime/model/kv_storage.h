@@ -35,7 +35,8 @@ class KvStorage {
   int64_t page_tokens() const { return options_.page_tokens; }
   int64_t pages() const { return options_.pages; }
 
-  // Bytes one token takes over the given layers (K and V).
+  // Bytes one token takes over the given layers (K and V; one row for both with latent
+  // attention).
   static int64_t BytesPerToken(const ModelSpec& spec, LayerRange layers);
 
  private:

@@ -1,0 +1,25 @@
+#include "runtime/model/layer_tensors.h"
+
+#include "runtime/model/tensor_names.h"
+
+namespace ccoe::model {
+
+LayerTensors::LayerTensors(const ModelSpec& spec, int32_t layer, const Weights& weights)
+    : names_(spec.names), prefix_(LayerPrefix(spec.names, layer)), weights_(weights) {}
+
+absl::StatusOr<kernels::ConstMatrix> LayerTensors::Matrix(absl::string_view name, int64_t rows,
+                                                          int64_t cols) const {
+  return weights_.Matrix(prefix_ + WeightName(name), rows, cols);
+}
+
+absl::StatusOr<kernels::ConstMatrix> LayerTensors::Norm(absl::string_view name,
+                                                        int64_t size) const {
+  return weights_.Vector(prefix_ + NormName(names_, name), size);
+}
+
+absl::StatusOr<kernels::ConstMatrix> LayerTensors::Bias(absl::string_view name,
+                                                        int64_t size) const {
+  return weights_.Vector(prefix_ + BiasName(name), size);
+}
+
+}  // namespace ccoe::model

@@ -1,0 +1,38 @@
+// The tensors of one decoder layer, looked up by the names the family gives its parts.
+#ifndef CCOE_RUNTIME_MODEL_LAYER_TENSORS_H_
+#define CCOE_RUNTIME_MODEL_LAYER_TENSORS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "kernels/view.h"
+#include "runtime/model/model_spec.h"
+#include "runtime/model/weights.h"
+
+namespace ccoe::model {
+
+// Short-lived: views spec and weights. Names are without prefix and ending; errors hold them whole,
+// with what was expected and found.
+class LayerTensors {
+ public:
+  LayerTensors(const ModelSpec& spec, int32_t layer, const Weights& weights);
+
+  // NAME.weight, the weight of a norm, NAME.bias.
+  absl::StatusOr<kernels::ConstMatrix> Matrix(absl::string_view name, int64_t rows,
+                                              int64_t cols) const;
+  absl::StatusOr<kernels::ConstMatrix> Norm(absl::string_view name, int64_t size) const;
+  absl::StatusOr<kernels::ConstMatrix> Bias(absl::string_view name, int64_t size) const;
+
+  const std::string& prefix() const { return prefix_; }
+
+ private:
+  const TensorNames& names_;
+  const std::string prefix_;
+  const Weights& weights_;
+};
+
+}  // namespace ccoe::model
+
+#endif  // CCOE_RUNTIME_MODEL_LAYER_TENSORS_H_

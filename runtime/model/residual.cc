@@ -1,0 +1,16 @@
+#include "runtime/model/residual.h"
+
+namespace ccoe::model {
+
+void AddBlockOutput(const BlockOutput& output, kernels::ConstMatrix x, kernels::Matrix scratch,
+                    kernels::Ops& ops, kernels::Matrix hidden) {
+  const bool normed = !output.post_norm.empty();
+  const kernels::LinearPart part[] = {
+      {output.weight, output.bias, normed ? scratch : hidden, /*accumulate=*/!normed}};
+  ops.Linear(x, part);
+  if (!normed) return;
+  ops.RmsNorm(scratch, output.post_norm, output.norm_eps, scratch);
+  ops.AddRows(scratch, hidden);
+}
+
+}  // namespace ccoe::model
