@@ -54,7 +54,7 @@ absl::StatusOr<std::unique_ptr<EngineCluster>> EngineCluster::Create(
   CCOE_ASSIGN_OR_RETURN(
       cluster->engine_,
       engine::Engine::Create(cluster->backbone_, kernels::MakeCpuOps(cluster->team_.get()),
-                             &cluster->directory_, options.engine));
+                             &cluster->directory_, nullptr, options.engine));
   return cluster;
 }
 

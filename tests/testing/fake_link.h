@@ -120,6 +120,7 @@ class FakeLink final : public exchange::ActivationLink {
   static exchange::SwapResult Echo(const exchange::StepHeader& header,
                                    const std::vector<float>& rows) {
     exchange::SwapResult result;
+    if (header.ffn.has_value()) return EchoPairs(*header.ffn, rows, header.hidden_size);
     int64_t row = 0;
     for (const exchange::SwapSequence& sequence : header.sequences) {
       row += sequence.row_count;
@@ -128,6 +129,19 @@ class FakeLink final : public exchange::ActivationLink {
     }
     for (int32_t i = 0; header.capture_layers && i < header.layers.size(); ++i) {
       result.captured.insert(result.captured.end(), rows.begin(), rows.end());
+    }
+    return result;
+  }
+
+  static exchange::SwapResult EchoPairs(const exchange::FfnDispatch& dispatch,
+                                        const std::vector<float>& rows, int64_t width) {
+    exchange::SwapResult result;
+    for (int64_t r = 0; r < dispatch.rows(); ++r) {
+      const int32_t pairs = dispatch.offsets[r + 1] - dispatch.offsets[r];
+      for (int32_t i = 0; i < (dispatch.combine ? 1 : pairs); ++i) {
+        result.rows.insert(result.rows.end(), rows.begin() + r * width,
+                           rows.begin() + (r + 1) * width);
+      }
     }
     return result;
   }

@@ -60,7 +60,7 @@ class EngineLoopTest : public ::testing::Test {
     auto runner =
         BranchRunner::Create(*std::move(backbone), kernels::MakeCpuOps(&team_), kPages, 16);
     ASSERT_OK(runner);
-    loop_ = std::make_unique<EngineLoop>(*std::move(runner), inbox_, options_, kPages);
+    loop_ = std::make_unique<EngineLoop>(*std::move(runner), inbox_, nullptr, options_, kPages);
     thread_ = std::thread([this] { loop_->Run(); });
   }
   void Stop() {

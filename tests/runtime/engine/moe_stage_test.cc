@@ -1,0 +1,248 @@
+// Mixture-of-experts models through the engine: the golden continuations and the same bits,
+// wherever the FFN experts are and whatever happens to the workers on the way.
+#include "runtime/engine/moe_stage.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "runtime/engine/moe_statistics.h"
+#include "tests/testing/engine_cluster.h"
+#include "tests/testing/golden_model.h"
+#include "tests/testing/moe_cluster.h"
+#include "tests/testing/recording_sink.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::engine {
+namespace {
+
+using ::ccoe::testing::AnswerRecorder;
+using ::ccoe::testing::GoldenModel;
+using ::ccoe::testing::GoldenPrompt;
+using ::ccoe::testing::GreedyQuery;
+using ::ccoe::testing::LoadGolden;
+using ::ccoe::testing::MoeCluster;
+using ::ccoe::testing::MoeClusterOptions;
+using ::ccoe::testing::RecordedAnswer;
+using ::ccoe::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr char kModel[] = "mixtral-8x2";
+constexpr int32_t kHere = FfnTable::kHere;
+
+class MoeStageTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    auto golden = LoadGolden(kModel);
+    ASSERT_OK(golden);
+    golden_ = new GoldenModel(*std::move(golden));
+    ASSERT_NO_FATAL_FAILURE(KeepReference());
+  }
+  static void TearDownTestSuite() {
+    delete golden_;
+    delete reference_;
+  }
+
+  // Logits of all prompts with every expert here.
+  static void KeepReference() {
+    ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create({kModel}));
+    reference_ = new std::vector<std::vector<float>>();
+    for (const GoldenPrompt& prompt : golden_->prompts) {
+      reference_->push_back(Ask(*cluster, ScoreQuery(prompt)).logits);
+      ASSERT_FALSE(reference_->back().empty());
+    }
+  }
+  static QueryOptions ScoreQuery(const GoldenPrompt& prompt) {
+    QueryOptions query = GreedyQuery(prompt.ids, "", 0);
+    query.prompt_logits = true;
+    return query;
+  }
+  static RecordedAnswer Ask(MoeCluster& cluster, QueryOptions query) {
+    AnswerRecorder recorder;
+    EXPECT_OK(cluster.engine().Submit(std::move(query), recorder.Sink()));
+    return recorder.Wait();
+  }
+  // Every prompt scored and continued at once: the reference's bits, the golden continuations.
+  static void ExpectReference(MoeCluster& cluster) {
+    const size_t count = golden_->prompts.size();
+    std::vector<AnswerRecorder> scores(count), answers(count);
+    for (size_t i = 0; i < count; ++i) {
+      const GoldenPrompt& prompt = golden_->prompts[i];
+      ASSERT_OK(cluster.engine().Submit(ScoreQuery(prompt), scores[i].Sink()));
+      ASSERT_OK(cluster.engine().Submit(GreedyQuery(prompt.ids, ""), answers[i].Sink()));
+    }
+    for (size_t i = 0; i < count; ++i) {
+      const RecordedAnswer score = scores[i].Wait();
+      EXPECT_OK(score.status);
+      EXPECT_TRUE(score.logits == (*reference_)[i]) << golden_->prompts[i].id << ": other bits";
+      const RecordedAnswer answer = answers[i].Wait();
+      EXPECT_OK(answer.status);
+      EXPECT_EQ(answer.ids(), golden_->prompts[i].greedy_ids) << golden_->prompts[i].id;
+    }
+  }
+  static void ExpectReferenceWith(const MoeClusterOptions& options) {
+    ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+    ExpectReference(*cluster);
+  }
+
+  static GoldenModel* golden_;
+  static std::vector<std::vector<float>>* reference_;
+};
+
+GoldenModel* MoeStageTest::golden_ = nullptr;
+std::vector<std::vector<float>>* MoeStageTest::reference_ = nullptr;
+
+TEST_F(MoeStageTest, AnyNumberOfWorkersGivesTheBitsOfNone) {
+  for (const int workers : {0, 1, 3, 8}) {
+    SCOPED_TRACE(workers);
+    MoeClusterOptions options{kModel};
+    options.workers = workers;
+    ExpectReferenceWith(options);
+  }
+}
+
+TEST_F(MoeStageTest, ReplicasUnevenSplitsAndExpertsWithTheBackboneGiveTheSameBits) {
+  MoeClusterOptions options{kModel};
+  options.workers = 3;
+  options.holders = [](int32_t layer, int32_t expert) -> std::vector<int32_t> {
+    if (expert == 0) return {kHere};
+    if (expert < 4) return {0};
+    if (expert == 7) return {2, 0, 1};
+    return {1, layer % 2 == 0 ? 2 : 0};
+  };
+  ExpectReferenceWith(options);
+}
+
+TEST_F(MoeStageTest, SmallChunksAndManyStepsInFlightGiveTheSameBits) {
+  MoeClusterOptions options{kModel};
+  options.workers = 2;
+  options.engine.max_prefill_chunk = 5;
+  options.engine.max_steps_in_flight = 4;
+  options.engine.max_step_tokens = 24;
+  ExpectReferenceWith(options);
+}
+
+TEST_F(MoeStageTest, CombiningOnTheWorkersIsRightWithinRounding) {
+  MoeClusterOptions options{kModel};
+  options.workers = 3;
+  options.engine.combine_on_workers = true;
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  for (size_t i = 0; i < golden_->prompts.size(); ++i) {
+    const RecordedAnswer answer = Ask(*cluster, ScoreQuery(golden_->prompts[i]));
+    ASSERT_EQ(answer.logits.size(), (*reference_)[i].size());
+    for (size_t j = 0; j < answer.logits.size(); ++j) {
+      ASSERT_NEAR(answer.logits[j], (*reference_)[i][j], 1e-3);
+    }
+  }
+}
+
+TEST_F(MoeStageTest, AReplicaTakesOverInTheMiddleOfAStepWithTheSameBits) {
+  MoeClusterOptions options{kModel};
+  options.workers = 2;
+  options.holders = [](int32_t, int32_t) -> std::vector<int32_t> { return {0, 1}; };
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  cluster->link(0).SetScript([](int number, const exchange::StepHeader&) {
+    return number % 3 == 1 ? absl::UnavailableError("killed") : absl::OkStatus();
+  });
+  ExpectReference(*cluster);
+}
+
+TEST_F(MoeStageTest, WithoutAReplicaOnlyTheQueriesThatNeedTheWorkerEnd) {
+  MoeClusterOptions options{kModel};
+  options.workers = 8;  // one expert each
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  cluster->link(5).SetScript([](int, const exchange::StepHeader& header) {
+    return header.ffn->layer == 2 ? absl::UnavailableError("the peer died") : absl::OkStatus();
+  });
+  int failed = 0;
+  for (size_t i = 0; i < golden_->prompts.size(); ++i) {
+    const RecordedAnswer answer = Ask(*cluster, ScoreQuery(golden_->prompts[i]));
+    if (answer.status.ok()) {
+      EXPECT_TRUE(answer.logits == (*reference_)[i]);
+      continue;
+    }
+    ++failed;
+    EXPECT_THAT(answer.status,
+                StatusIs(absl::StatusCode::kUnavailable,
+                         AllOf(HasSubstr("expert worker expert-5"), HasSubstr("step "),
+                               HasSubstr("layer 2"), HasSubstr("FFN expert 5"),
+                               HasSubstr("the peer died"))));
+  }
+  EXPECT_GT(failed, 0);
+  cluster->link(5).SetScript(nullptr);
+  ExpectReference(*cluster);
+}
+
+TEST_F(MoeStageTest, AnExpertThatNoWorkerHoldsIsNamed) {
+  MoeClusterOptions options{kModel};
+  options.workers = 1;
+  options.holders = [](int32_t, int32_t) -> std::vector<int32_t> { return {}; };
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  const RecordedAnswer answer = Ask(*cluster, ScoreQuery(golden_->prompts[0]));
+  EXPECT_THAT(answer.status,
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("no worker holds FFN expert"), HasSubstr("of layer 0"))));
+}
+
+TEST_F(MoeStageTest, AQueryThatIsCancelledWhileItsRowsAreAwayLeavesTheOthersAlone) {
+  MoeClusterOptions options{kModel};
+  options.workers = 1;
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  cluster->link(0).Hold();
+  AnswerRecorder cancelled, lives;
+  ASSERT_OK_AND_ASSIGN(
+      const uint64_t handle,
+      cluster->engine().Submit(GreedyQuery(golden_->prompts[0].ids, ""), cancelled.Sink()));
+  ASSERT_OK(cluster->engine().Submit(GreedyQuery(golden_->prompts[1].ids, ""), lives.Sink()));
+  ASSERT_TRUE(cluster->link(0).AwaitHeld(1));
+  cluster->engine().Cancel(handle);
+  EXPECT_THAT(cancelled.Wait().status, StatusIs(absl::StatusCode::kCancelled));
+  cluster->link(0).LetGo();
+  EXPECT_EQ(lives.Wait().ids(), golden_->prompts[1].greedy_ids);
+}
+
+TEST_F(MoeStageTest, EveryChoiceIsCounted) {
+  ASSERT_OK_AND_ASSIGN(const auto backbone, ::ccoe::testing::GoldenBackbone(kModel));
+  MoeStatistics statistics(backbone.spec);
+  MoeClusterOptions options{kModel};
+  options.workers = 2;
+  options.engine.moe_statistics = &statistics;
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  Ask(*cluster, ScoreQuery(golden_->prompts[0]));
+  const MoeSnapshot snapshot = statistics.Snapshot(/*with_pairs=*/false);
+  EXPECT_THAT(snapshot.layers, ::testing::SizeIs(4));
+  for (const auto& layer : snapshot.layers) {
+    EXPECT_EQ(layer.rows, golden_->prompts[0].ids.size());
+  }
+}
+
+TEST_F(MoeStageTest, ARequestMaySteerTheGatesWhereverTheExpertsAre) {
+  auto control = std::make_shared<MoeControl>();
+  control->all_layers.active_experts = 1;
+  control->all_layers.masked = {2};
+  std::vector<std::vector<float>> logits;
+  for (const int workers : {0, 3}) {
+    MoeClusterOptions options{kModel};
+    options.workers = workers;
+    options.engine.moe_policy.allow_active_experts = true;
+    options.engine.moe_policy.allow_masks = true;
+    ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+    QueryOptions query = ScoreQuery(golden_->prompts[1]);
+    query.moe = control;
+    AnswerRecorder plain;
+    ASSERT_OK(cluster->engine().Submit(ScoreQuery(golden_->prompts[1]), plain.Sink()));
+    const RecordedAnswer answer = Ask(*cluster, std::move(query));
+    EXPECT_OK(answer.status);
+    logits.push_back(answer.logits);
+    EXPECT_TRUE(plain.Wait().logits == (*reference_)[1]) << "steered by its neighbour";
+  }
+  EXPECT_TRUE(logits[0] == logits[1]);
+  EXPECT_FALSE(logits[0] == (*reference_)[1]);
+}
+
+}  // namespace
+}  // namespace ccoe::engine

@@ -1,0 +1,72 @@
+// An engine over a golden mixture-of-experts checkpoint in one process, with its FFN experts on
+// runners behind FakeLinks.
+#ifndef CCOE_TESTS_TESTING_MOE_CLUSTER_H_
+#define CCOE_TESTS_TESTING_MOE_CLUSTER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "runtime/base/parallel.h"
+#include "runtime/engine/engine.h"
+#include "runtime/experts/ffn_runner.h"
+#include "tests/testing/fake_link.h"
+
+namespace ccoe::testing {
+
+// A table that a test may change. Thread-safe.
+class MutableFfnDirectory final : public engine::FfnDirectory {
+ public:
+  std::shared_ptr<const engine::FfnTable> Table() override {
+    absl::MutexLock lock(&mutex_);
+    return table_;
+  }
+  void Set(std::shared_ptr<const engine::FfnTable> table) {
+    absl::MutexLock lock(&mutex_);
+    table_ = std::move(table);
+  }
+
+ private:
+  absl::Mutex mutex_;
+  std::shared_ptr<const engine::FfnTable> table_ ABSL_GUARDED_BY(mutex_) =
+      std::make_shared<engine::FfnTable>();
+};
+
+struct MoeClusterOptions {
+  std::string model = "mixtral-8x2";
+  engine::EngineOptions engine;
+  int workers = 0;  // 0: all experts are with the backbone
+  // The workers that hold an expert (FfnTable::kHere: the backbone). Unset: expert % workers.
+  std::function<std::vector<int32_t>(int32_t layer, int32_t expert)> holders;
+};
+
+class MoeCluster {
+ public:
+  static absl::StatusOr<std::unique_ptr<MoeCluster>> Create(const MoeClusterOptions& options);
+  // The engine goes first, then the links, then the runners.
+  ~MoeCluster();
+
+  engine::Engine& engine() { return *engine_; }
+  FakeLink& link(int worker) { return *links_[static_cast<size_t>(worker)]; }
+  experts::FfnRunner& runner(int worker) { return *runners_[static_cast<size_t>(worker)]; }
+  MutableFfnDirectory& directory() { return directory_; }
+
+ private:
+  MoeCluster() = default;
+
+  std::unique_ptr<ThreadTeam> team_;
+  engine::BackboneModel backbone_;
+  std::vector<std::unique_ptr<experts::FfnRunner>> runners_;
+  std::vector<std::shared_ptr<FakeLink>> links_;
+  MutableFfnDirectory directory_;
+  std::unique_ptr<engine::Engine> engine_;
+};
+
+}  // namespace ccoe::testing
+
+#endif  // CCOE_TESTS_TESTING_MOE_CLUSTER_H_
