@@ -16,6 +16,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/experts/expert_kv.h"
 #include "runtime/experts/expert_pass.h"
+#include "runtime/experts/peer_table.h"
 #include "runtime/experts/swap_queue.h"
 
 namespace ccoe::experts {
@@ -74,11 +75,6 @@ class ExpertRunner::Impl {
     ExpertKv kv;
     ExpertLoad load;
   };
-  struct Peer {
-    int unfinished = 0;                       // accepted swaps whose callback has not returned
-    bool leaving = false;                     // RemovePeer was called
-    absl::flat_hash_set<uint64_t> sequences;  // seen and not released
-  };
   // A swap that is over and what its callback is to be told.
   struct Finished {
     WaitingSwap swap;
@@ -94,6 +90,7 @@ class ExpertRunner::Impl {
     std::vector<Finished> refused;  // found no KV
   };
 
+  absl::Status CheckSwap(const WaitingSwap& swap) const;
   absl::Status Accept(WaitingSwap& swap) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckExpert(const exchange::StepHeader& header) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -113,8 +110,9 @@ class ExpertRunner::Impl {
   mutable absl::Mutex mutex_;
   SwapQueue queue_ ABSL_GUARDED_BY(mutex_);
   std::map<ExpertRef, std::unique_ptr<Expert>> experts_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<uint64_t, Peer> peers_ ABSL_GUARDED_BY(mutex_);
-  uint64_t last_peer_ ABSL_GUARDED_BY(mutex_) = 0;
+  PeerTable peers_ ABSL_GUARDED_BY(mutex_);
+  // Of each peer: seen and not released.
+  absl::flat_hash_map<uint64_t, absl::flat_hash_set<uint64_t>> sequences_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
@@ -167,17 +165,14 @@ std::vector<ExpertLoad> ExpertRunner::Impl::Load() const {
 
 uint64_t ExpertRunner::Impl::AddPeer() {
   absl::MutexLock lock(&mutex_);
-  peers_.try_emplace(++last_peer_);
-  return last_peer_;
+  return peers_.Add();
 }
 
 void ExpertRunner::Impl::RemovePeer(uint64_t peer_id) {
   std::vector<Finished> ended;
   {
     absl::MutexLock lock(&mutex_);
-    const auto peer = peers_.find(peer_id);
-    if (peer == peers_.end() || peer->second.leaving) return;
-    peer->second.leaving = true;
+    if (!peers_.StartLeaving(peer_id)) return;
     for (WaitingSwap& swap : queue_.RemovePeer(peer_id)) {
       ended.push_back({std::move(swap), absl::UnavailableError("the peer's link is closed")});
     }
@@ -185,11 +180,11 @@ void ExpertRunner::Impl::RemovePeer(uint64_t peer_id) {
   Finish(std::move(ended));
   absl::MutexLock lock(&mutex_);
   // What is left is in the running pass.
-  auto finished = [this, peer_id]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return peers_.at(peer_id).unfinished == 0;
-  };
-  mutex_.Await(absl::Condition(&finished));
-  peers_.erase(peer_id);
+  auto idle = [this, peer_id]()
+                  ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return peers_.Idle(peer_id); };
+  mutex_.Await(absl::Condition(&idle));
+  peers_.Remove(peer_id);
+  sequences_.erase(peer_id);
   for (auto& [name, expert] : experts_) expert->kv.ReleasePeer(peer_id);
 }
 
@@ -214,28 +209,34 @@ absl::Status ExpertRunner::Impl::CheckExpert(const exchange::StepHeader& header)
 }
 
 absl::Status ExpertRunner::Impl::Accept(WaitingSwap& swap) {
-  const auto peer = peers_.find(swap.peer_id);
-  if (stopping_ || peer == peers_.end() || peer->second.leaving) {
-    return absl::UnavailableError("the peer's link is closed");
-  }
+  if (stopping_) return absl::UnavailableError("the expert worker is stopping");
+  CCOE_RETURN_IF_ERROR(peers_.Check(swap.peer_id));
   CCOE_RETURN_IF_ERROR(CheckExpert(swap.header));
-  const exchange::StepHeader& header = swap.header;
-  for (const exchange::SwapSequence& sequence : header.sequences) {
-    peer->second.sequences.insert(sequence.sequence_id);
+  const uint64_t peer_id = swap.peer_id;
+  absl::flat_hash_set<uint64_t>& sequences = sequences_[peer_id];
+  for (const exchange::SwapSequence& sequence : swap.header.sequences) {
+    sequences.insert(sequence.sequence_id);
   }
   CCOE_RETURN_IF_ERROR(queue_.Push(std::move(swap)));
-  ++peer->second.unfinished;
+  peers_.Begin(peer_id);
   return absl::OkStatus();
 }
 
-void ExpertRunner::Impl::HandleSwap(WaitingSwap swap) {
-  absl::Status accepted = exchange::Validate(swap.header, spec_.hidden_size, limits_);
-  const int64_t values = swap.header.rows() * spec_.hidden_size;
-  if (accepted.ok() && static_cast<int64_t>(swap.rows.size()) != values) {
-    accepted =
-        absl::InvalidArgumentError(absl::StrCat("rows of step ", swap.header.step_id, ": expected ",
-                                                values, " values, found ", swap.rows.size()));
+absl::Status ExpertRunner::Impl::CheckSwap(const WaitingSwap& swap) const {
+  const std::string step = absl::StrCat("step ", swap.header.step_id);
+  if (swap.header.ffn.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(step, ": expected rows for a layer expert, found a dispatch to FFN experts"));
   }
+  CCOE_RETURN_IF_ERROR(exchange::Validate(swap.header, spec_.hidden_size, limits_));
+  const int64_t values = swap.header.rows() * spec_.hidden_size;
+  if (static_cast<int64_t>(swap.rows.size()) == values) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("rows of ", step, ": expected ", values, " values, found ", swap.rows.size()));
+}
+
+void ExpertRunner::Impl::HandleSwap(WaitingSwap swap) {
+  absl::Status accepted = CheckSwap(swap);
   if (accepted.ok()) {
     absl::MutexLock lock(&mutex_);
     accepted = Accept(swap);
@@ -245,10 +246,10 @@ void ExpertRunner::Impl::HandleSwap(WaitingSwap swap) {
 
 void ExpertRunner::Impl::HandleRelease(uint64_t peer_id, uint64_t sequence_id) {
   absl::MutexLock lock(&mutex_);
-  const auto peer = peers_.find(peer_id);
+  const auto seen = sequences_.find(peer_id);
   // A sequence never seen, or released already, has nothing here: so as many releases wait as there
   // are sequences.
-  if (stopping_ || peer == peers_.end() || peer->second.sequences.erase(sequence_id) == 0) return;
+  if (stopping_ || seen == sequences_.end() || seen->second.erase(sequence_id) == 0) return;
   queue_.PushRelease({peer_id, sequence_id});
 }
 
@@ -331,7 +332,7 @@ void ExpertRunner::Impl::Finish(std::vector<Finished> finished) {
   for (Finished& each : finished) {
     each.swap.done(std::move(each.result));
     absl::MutexLock lock(&mutex_);
-    --peers_.at(each.swap.peer_id).unfinished;
+    peers_.End(each.swap.peer_id);
   }
 }
 

@@ -1,0 +1,145 @@
+#include "runtime/experts/ffn_pass.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "runtime/base/status_macros.h"
+
+namespace ccoe::experts {
+
+FfnPass::FfnPass(int64_t hidden_size, int64_t max_pairs, std::unique_ptr<kernels::Ops> ops)
+    : hidden_size_(hidden_size),
+      max_pairs_(max_pairs),
+      ops_(std::move(ops)),
+      scratch_(&ops_->device()) {}
+
+absl::StatusOr<std::vector<exchange::SwapResult>> FfnPass::Run(
+    const model::FfnSpec& ffn, absl::Span<const model::FfnExpertWeights> experts,
+    absl::Span<const WaitingSwap> swaps) {
+  const absl::Time start = absl::Now();
+  std::vector<exchange::SwapResult> results(swaps.size());
+  for (size_t i = 0; i < swaps.size(); ++i) {
+    results[i].rows.resize(static_cast<size_t>(swaps[i].header.returned_rows() * hidden_size_));
+  }
+  size_t swap = 0;
+  int64_t row = 0;
+  while (swap < swaps.size()) {
+    CCOE_RETURN_IF_ERROR(RunPieces(ffn, experts, NextPieces(swaps, results, swap, row)));
+  }
+  for (exchange::SwapResult& result : results) result.expert_time = absl::Now() - start;
+  return results;
+}
+
+std::vector<FfnPass::Piece> FfnPass::NextPieces(absl::Span<const WaitingSwap> swaps,
+                                                std::vector<exchange::SwapResult>& results,
+                                                size_t& swap, int64_t& row) const {
+  std::vector<Piece> pieces;
+  int64_t pairs = 0;
+  while (swap < swaps.size()) {
+    const exchange::FfnDispatch& ffn = *swaps[swap].header.ffn;
+    Piece piece = {&swaps[swap], &results[swap], row, 0};
+    while (row < ffn.rows()) {
+      const int64_t count = ffn.offsets[row + 1] - ffn.offsets[row];
+      if (pairs > 0 && pairs + count > max_pairs_) break;
+      pairs += count;
+      ++piece.rows;
+      ++row;
+    }
+    if (piece.rows > 0) pieces.push_back(piece);
+    if (row < ffn.rows()) break;
+    ++swap;
+    row = 0;
+  }
+  return pieces;
+}
+
+absl::Status FfnPass::RunPieces(const model::FfnSpec& ffn,
+                                absl::Span<const model::FfnExpertWeights> experts,
+                                absl::Span<const Piece> pieces) {
+  int64_t rows = 0, pairs = 0;
+  for (const Piece& piece : pieces) {
+    rows += piece.rows;
+    pairs += piece.pairs();
+  }
+  CCOE_RETURN_IF_ERROR(Reserve(rows, pairs));
+  Pairs merged;
+  CCOE_RETURN_IF_ERROR(Upload(pieces, merged));
+  const model::ExpertPairs view = {merged.rows, merged.experts, merged.weights, merged.out_rows};
+  CCOE_RETURN_IF_ERROR(model::RunFfnExperts(
+      ffn, experts, view, kernels::F32Matrix(rows_.f32(), rows, hidden_size_), *ops_, scratch_,
+      kernels::F32Matrix(contributions_.f32(), pairs, hidden_size_)));
+  CCOE_RETURN_IF_ERROR(Combine(pieces));
+  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  return Download(pieces);
+}
+
+absl::Status FfnPass::Reserve(int64_t rows, int64_t pairs) {
+  const std::pair<kernels::Buffer*, int64_t> wanted[] = {
+      {&rows_, RowBytes(rows)}, {&sums_, RowBytes(rows)}, {&contributions_, RowBytes(pairs)}};
+  for (const auto& [buffer, bytes] : wanted) {
+    if (static_cast<int64_t>(buffer->size_bytes()) >= bytes) continue;
+    *buffer = kernels::Buffer();  // before the new one: both at once may not fit
+    CCOE_ASSIGN_OR_RETURN(*buffer, device().Allocate(static_cast<size_t>(bytes)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FfnPass::Upload(absl::Span<const Piece> pieces, Pairs& pairs) {
+  int32_t row = 0;
+  for (const Piece& piece : pieces) {
+    const exchange::FfnDispatch& ffn = piece.ffn();
+    CCOE_RETURN_IF_ERROR(
+        device().CopyFromHost(piece.swap->rows.data() + piece.first_row * hidden_size_,
+                              rows_.f32() + row * hidden_size_, RowBytes(piece.rows)));
+    for (int64_t r = piece.first_row; r < piece.first_row + piece.rows; ++r, ++row) {
+      pairs.rows.insert(pairs.rows.end(), ffn.offsets[r + 1] - ffn.offsets[r], row);
+    }
+    const int64_t first = piece.first_pair(), last = first + piece.pairs();
+    pairs.experts.insert(pairs.experts.end(), ffn.experts.begin() + first,
+                         ffn.experts.begin() + last);
+    pairs.weights.insert(pairs.weights.end(), ffn.weights.begin() + first,
+                         ffn.weights.begin() + last);
+  }
+  for (size_t i = 0; i < pairs.rows.size(); ++i) pairs.out_rows.push_back(static_cast<int32_t>(i));
+  return absl::OkStatus();
+}
+
+absl::Status FfnPass::Combine(absl::Span<const Piece> pieces) {
+  int64_t row = 0, pair = 0;
+  for (const Piece& piece : pieces) {
+    if (piece.ffn().combine) {
+      std::vector<int32_t> offsets;
+      for (int64_t r = piece.first_row; r <= piece.first_row + piece.rows; ++r) {
+        offsets.push_back(static_cast<int32_t>(piece.ffn().offsets[r] - piece.first_pair()));
+      }
+      kernels::CombineRowsArgs args;
+      args.contributions = kernels::F32Matrix(contributions_.f32() + pair * hidden_size_,
+                                              piece.pairs(), hidden_size_);
+      args.offsets = offsets;
+      args.out = kernels::F32Matrix(sums_.f32() + row * hidden_size_, piece.rows, hidden_size_);
+      ops_->CombineRows(args);
+    }
+    row += piece.rows;
+    pair += piece.pairs();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FfnPass::Download(absl::Span<const Piece> pieces) {
+  int64_t row = 0, pair = 0;
+  for (const Piece& piece : pieces) {
+    const bool combine = piece.ffn().combine;
+    const float* source =
+        combine ? sums_.f32() + row * hidden_size_ : contributions_.f32() + pair * hidden_size_;
+    float* target =
+        piece.result->rows.data() + (combine ? piece.first_row : piece.first_pair()) * hidden_size_;
+    CCOE_RETURN_IF_ERROR(
+        device().CopyToHost(source, target, RowBytes(combine ? piece.rows : piece.pairs())));
+    row += piece.rows;
+    pair += piece.pairs();
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ccoe::experts
