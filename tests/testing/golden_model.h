@@ -1,4 +1,5 @@
-// The golden checkpoints of tests/golden/models: prompts, ids, greedy continuations, reference arrays.
+// The golden checkpoints of tests/golden/models: prompts, ids, greedy continuations, reference
+// arrays.
 #ifndef CCOE_TESTS_TESTING_GOLDEN_MODEL_H_
 #define CCOE_TESTS_TESTING_GOLDEN_MODEL_H_
 
@@ -28,6 +29,8 @@ struct GoldenModel {
 
   // "logits.short", "hidden.0": row-major. NOT_FOUND names it.
   absl::StatusOr<std::vector<float>> Array(const std::string& name) const;
+  // "router_experts.1".
+  absl::StatusOr<std::vector<int64_t>> IntArray(const std::string& name) const;
 };
 
 // tests/golden/models/NAME.
@@ -37,6 +40,12 @@ absl::StatusOr<GoldenModel> LoadGolden(const std::string& name);
 
 // The dense models, "ccoe/backbone" included.
 const std::vector<std::string>& DenseModels();
+
+// The models of FFN experts.
+const std::vector<std::string>& MoeModels();
+
+// What logits and hidden states may differ from the reference by.
+double GoldenTolerance(const std::string& name);
 
 // The experts that live beside ccoe/backbone: "ccoe/NAME" differs from it in layers [4, 8).
 const std::vector<std::string>& GoldenExperts();

@@ -101,6 +101,12 @@ void NormHeads(const AttentionSpec& spec, const std::vector<double>& weight, dou
   }
 }
 
+void Clamp(double limit, Rows& x) {
+  for (auto& row : x) {
+    for (double& value : row) value = std::clamp(value, -limit, limit);
+  }
+}
+
 // One head's output for the row at `position`.
 std::vector<double> AttendHead(const AttentionSpec& spec, int64_t head, int64_t position,
                                const Rows& q, const Rows& k, const Rows& v) {
@@ -128,19 +134,26 @@ std::vector<double> AttendHead(const AttentionSpec& spec, int64_t head, int64_t 
   return out;
 }
 
-void Attention(const ModelSpec& spec, const AttentionSpec& attention, const std::string& layer,
+void Attention(const ModelSpec& spec, const model::LayerSpec& layer_spec, const std::string& layer,
                Tensors& tensors, Rows& hidden) {
-  const std::string name = layer + "self_attn.";
-  const auto bias = [&](const char* projection, bool wanted) {
-    return wanted ? tensors.Get(name + projection + ".bias") : std::vector<double>();
+  const AttentionSpec& attention = layer_spec.attention;
+  const bool post_norm = layer_spec.post_norms;
+  const model::TensorNames& names = spec.names;
+  const auto project = [&](const Rows& from, const std::string& name, bool bias) {
+    return Linear(from, tensors.Get(layer + name + ".weight"),
+                  bias ? tensors.Get(layer + name + ".bias") : std::vector<double>());
   };
-  const Rows x = Normed(hidden, tensors.Get(layer + "input_layernorm.weight"), spec.norm_eps);
-  Rows q = Linear(x, tensors.Get(name + "q_proj.weight"), bias("q_proj", attention.qkv_bias));
-  Rows k = Linear(x, tensors.Get(name + "k_proj.weight"), bias("k_proj", attention.qkv_bias));
-  const Rows v = Linear(x, tensors.Get(name + "v_proj.weight"), bias("v_proj", attention.qkv_bias));
+  const auto norm = [&](const std::string& name) { return tensors.Get(layer + name + ".weight"); };
+  const Rows x = Normed(hidden, norm(names.attention_norm), spec.norm_eps);
+  Rows q = project(x, names.q, attention.qkv_bias);
+  Rows k = project(x, names.k, attention.qkv_bias);
+  Rows v = project(x, names.v, attention.qkv_bias);
   if (attention.qk_norm != QkNorm::kNone) {
-    NormHeads(attention, tensors.Get(name + "q_norm.weight"), spec.norm_eps, q);
-    NormHeads(attention, tensors.Get(name + "k_norm.weight"), spec.norm_eps, k);
+    NormHeads(attention, norm(names.q_norm), spec.norm_eps, q);
+    NormHeads(attention, norm(names.k_norm), spec.norm_eps, k);
+  }
+  if (attention.clip_qkv > 0.0f) {
+    for (Rows* rows : {&q, &k, &v}) Clamp(attention.clip_qkv, *rows);
   }
   Rotate(spec, attention.head_dim, q);
   Rotate(spec, attention.head_dim, k);
@@ -151,8 +164,9 @@ void Attention(const ModelSpec& spec, const AttentionSpec& attention, const std:
       attended[position].insert(attended[position].end(), out.begin(), out.end());
     }
   }
-  Add(Linear(attended, tensors.Get(name + "o_proj.weight"), bias("o_proj", attention.output_bias)),
-      hidden);
+  Rows out = project(attended, names.attention_output, attention.output_bias);
+  if (post_norm) out = Normed(out, norm(names.attention_post_norm), spec.norm_eps);
+  Add(out, hidden);
 }
 
 double Activate(kernels::Activation activation, double x) {
@@ -167,51 +181,117 @@ double Activate(kernels::Activation activation, double x) {
   return 0.0;
 }
 
-void Ffn(const ModelSpec& spec, const FfnSpec& ffn, const std::string& layer, Tensors& tensors,
-         Rows& hidden) {
-  const std::string name = layer + "mlp.";
-  const auto bias = [&](const char* projection) {
-    return ffn.bias ? tensors.Get(name + projection + ".bias") : std::vector<double>();
+void Ffn(const ModelSpec& spec, const model::LayerSpec& layer_spec, const std::string& layer,
+         Tensors& tensors, Rows& hidden) {
+  const FfnSpec& ffn = layer_spec.ffn;
+  const model::TensorNames& names = spec.names;
+  const auto project = [&](const Rows& from, const std::string& name) {
+    return Linear(from, tensors.Get(layer + name + ".weight"),
+                  ffn.bias ? tensors.Get(layer + name + ".bias") : std::vector<double>());
   };
-  const Rows x =
-      Normed(hidden, tensors.Get(layer + "post_attention_layernorm.weight"), spec.norm_eps);
-  Rows gate = Linear(x, tensors.Get(name + "gate_proj.weight"), bias("gate_proj"));
-  const Rows up = Linear(x, tensors.Get(name + "up_proj.weight"), bias("up_proj"));
+  const auto norm = [&](const std::string& name) { return tensors.Get(layer + name + ".weight"); };
+  const Rows x = Normed(hidden, norm(names.ffn_norm), spec.norm_eps);
+  Rows gate = project(x, names.gate);
+  const Rows up = project(x, names.up);
   for (size_t r = 0; r < gate.size(); ++r) {
     for (size_t i = 0; i < gate[r].size(); ++i)
       gate[r][i] = Activate(ffn.activation, gate[r][i]) * up[r][i];
   }
-  Add(Linear(gate, tensors.Get(name + "down_proj.weight"), bias("down_proj")), hidden);
+  Rows out = project(gate, names.down);
+  if (layer_spec.post_norms) out = Normed(out, norm(names.ffn_post_norm), spec.norm_eps);
+  Add(out, hidden);
+}
+
+// Collects names and shapes of one layer's tensors.
+struct LayerShapes {
+  const std::string prefix;
+  std::map<std::string, std::vector<int64_t>>& shapes;
+
+  void Matrix(const std::string& name, int64_t rows, int64_t cols, bool bias = false) {
+    shapes[prefix + name + ".weight"] = {rows, cols};
+    if (bias) shapes[prefix + name + ".bias"] = {rows};
+  }
+  void Vector(const std::string& name, int64_t size) { shapes[prefix + name + ".weight"] = {size}; }
+};
+
+void LatentShapes(const ModelSpec& spec, const AttentionSpec& a, LayerShapes& layer) {
+  const model::LatentSpec& latent = a.latent;
+  const int64_t q_size = a.heads * (latent.nope_dim + latent.rope_dim);
+  if (latent.q_rank > 0) {
+    layer.Matrix(spec.names.q_a, latent.q_rank, spec.hidden_size);
+    layer.Vector(spec.names.q_a_norm, latent.q_rank);
+    layer.Matrix(spec.names.q_b, q_size, latent.q_rank);
+  } else {
+    layer.Matrix(spec.names.q, q_size, spec.hidden_size);
+  }
+  layer.Matrix(spec.names.kv_a, latent.kv_rank + latent.rope_dim, spec.hidden_size);
+  layer.Vector(spec.names.kv_a_norm, latent.kv_rank);
+  layer.Matrix(spec.names.kv_b, a.heads * (latent.nope_dim + latent.value_dim), latent.kv_rank);
+  layer.Matrix(spec.names.attention_output, spec.hidden_size, a.heads * latent.value_dim);
+}
+
+void AttentionShapes(const ModelSpec& spec, const AttentionSpec& a, LayerShapes& layer) {
+  const int64_t q_size = a.heads * a.head_dim, kv_size = a.kv_heads * a.head_dim;
+  layer.Matrix(spec.names.q, q_size, spec.hidden_size, a.qkv_bias);
+  layer.Matrix(spec.names.k, kv_size, spec.hidden_size, a.qkv_bias);
+  layer.Matrix(spec.names.v, kv_size, spec.hidden_size, a.qkv_bias);
+  layer.Matrix(spec.names.attention_output, spec.hidden_size, q_size, a.output_bias);
+  if (a.qk_norm == QkNorm::kNone) return;
+  const bool whole = a.qk_norm == QkNorm::kWholeProjection;
+  layer.Vector(spec.names.q_norm, whole ? q_size : a.head_dim);
+  layer.Vector(spec.names.k_norm, whole ? kv_size : a.head_dim);
+}
+
+void MoeShapes(const ModelSpec& spec, const model::MoeSpec& moe, LayerShapes& layer) {
+  const model::TensorNames& names = spec.names;
+  const auto expert = [&](const std::string& prefix, int64_t width) {
+    layer.Matrix(prefix + names.expert_gate, width, spec.hidden_size);
+    layer.Matrix(prefix + names.expert_up, width, spec.hidden_size);
+    layer.Matrix(prefix + names.expert_down, spec.hidden_size, width);
+  };
+  layer.Matrix(names.router, moe.experts, spec.hidden_size);
+  if (moe.correction_bias) layer.shapes[layer.prefix + names.correction_bias] = {moe.experts};
+  for (int64_t e = 0; e < moe.experts; ++e) {
+    expert(absl::StrCat(names.expert_prefix, e, "."), moe.intermediate);
+  }
+  if (moe.shared != model::SharedExpert::kNone) {
+    expert(names.shared_prefix, moe.shared_intermediate);
+  }
+  if (moe.shared == model::SharedExpert::kSigmoidGated) {
+    layer.Matrix(names.shared_gate, 1, spec.hidden_size);
+  }
 }
 
 // Names and shapes of all tensors of a spec.
 std::map<std::string, std::vector<int64_t>> ShapesOf(const ModelSpec& spec) {
   std::map<std::string, std::vector<int64_t>> shapes;
+  const model::TensorNames& names = spec.names;
   const int64_t hidden = spec.hidden_size;
-  shapes["model.embed_tokens.weight"] = {spec.vocab_size, hidden};
-  shapes["model.norm.weight"] = {hidden};
-  if (!spec.tied_head) shapes["lm_head.weight"] = {spec.vocab_size, hidden};
+  shapes[names.embedding + ".weight"] = {spec.vocab_size, hidden};
+  shapes[names.final_norm + ".weight"] = {hidden};
+  if (!spec.tied_head) shapes[names.head + ".weight"] = {spec.vocab_size, hidden};
   for (int32_t i = 0; i < spec.layer_count(); ++i) {
     const AttentionSpec& a = spec.layers[i].attention;
     const FfnSpec& f = spec.layers[i].ffn;
-    const std::string layer = absl::StrCat("model.layers.", i, ".");
-    const auto linear = [&](const std::string& name, int64_t rows, int64_t cols, bool bias) {
-      shapes[layer + name + ".weight"] = {rows, cols};
-      if (bias) shapes[layer + name + ".bias"] = {rows};
-    };
-    shapes[layer + "input_layernorm.weight"] = {hidden};
-    shapes[layer + "post_attention_layernorm.weight"] = {hidden};
-    linear("self_attn.q_proj", a.heads * a.head_dim, hidden, a.qkv_bias);
-    linear("self_attn.k_proj", a.kv_heads * a.head_dim, hidden, a.qkv_bias);
-    linear("self_attn.v_proj", a.kv_heads * a.head_dim, hidden, a.qkv_bias);
-    linear("self_attn.o_proj", hidden, a.heads * a.head_dim, a.output_bias);
-    linear("mlp.gate_proj", f.intermediate, hidden, f.bias);
-    linear("mlp.up_proj", f.intermediate, hidden, f.bias);
-    linear("mlp.down_proj", hidden, f.intermediate, f.bias);
-    if (a.qk_norm == QkNorm::kNone) continue;
-    const bool whole = a.qk_norm == QkNorm::kWholeProjection;
-    shapes[layer + "self_attn.q_norm.weight"] = {whole ? a.heads * a.head_dim : a.head_dim};
-    shapes[layer + "self_attn.k_norm.weight"] = {whole ? a.kv_heads * a.head_dim : a.head_dim};
+    LayerShapes layer = {absl::StrCat(names.layer_prefix, i, "."), shapes};
+    layer.Vector(names.attention_norm, hidden);
+    layer.Vector(names.ffn_norm, hidden);
+    if (spec.layers[i].post_norms) {
+      layer.Vector(names.attention_post_norm, hidden);
+      layer.Vector(names.ffn_post_norm, hidden);
+    }
+    if (a.is_latent()) {
+      LatentShapes(spec, a, layer);
+    } else {
+      AttentionShapes(spec, a, layer);
+    }
+    if (f.is_moe()) {
+      MoeShapes(spec, f.moe, layer);
+      continue;
+    }
+    layer.Matrix(names.gate, f.intermediate, hidden, f.bias);
+    layer.Matrix(names.up, f.intermediate, hidden, f.bias);
+    layer.Matrix(names.down, hidden, f.intermediate, f.bias);
   }
   return shapes;
 }
@@ -231,6 +311,33 @@ ModelSpec TinySpec() {
   layer.attention.scale = 1.0f / std::sqrt(8.0f);
   layer.ffn.intermediate = 40;
   spec.layers.assign(2, layer);
+  return spec;
+}
+
+ModelSpec TinyMoeSpec() {
+  ModelSpec spec = TinySpec();
+  model::FfnSpec ffn;
+  ffn.kind = model::FfnKind::kMoe;
+  ffn.moe.experts = 6;
+  ffn.moe.intermediate = 16;
+  ffn.moe.gate.top_k = 2;
+  ffn.moe.shared = model::SharedExpert::kSigmoidGated;
+  ffn.moe.shared_intermediate = 20;
+  spec.layers[1].ffn = ffn;
+  return spec;
+}
+
+ModelSpec TinyLatentSpec() {
+  ModelSpec spec = TinySpec();
+  spec.rope.style = kernels::RopeStyle::kInterleaved;
+  for (model::LayerSpec& layer : spec.layers) {
+    AttentionSpec& attention = layer.attention;
+    attention.latent = {/*q_rank=*/10, /*kv_rank=*/12, /*nope_dim=*/6, /*rope_dim=*/4,
+                        /*value_dim=*/7};
+    attention.kv_heads = 1;
+    attention.head_dim = 4 + 12;
+    attention.scale = 1.0f / std::sqrt(10.0f);
+  }
   return spec;
 }
 
@@ -255,8 +362,8 @@ absl::StatusOr<std::vector<double>> ReferenceLogits(const ModelSpec& spec,
                                                     const model::Weights& weights,
                                                     absl::Span<const int32_t> ids) {
   Tensors tensors(weights);
-  const auto table = tensors.Get("model.embed_tokens.weight");
-  const auto head = spec.tied_head ? table : tensors.Get("lm_head.weight");
+  const auto table = tensors.Get(spec.names.embedding + ".weight");
+  const auto head = spec.tied_head ? table : tensors.Get(spec.names.head + ".weight");
   CCOE_RETURN_IF_ERROR(tensors.status());
   Rows hidden;
   for (const int32_t id : ids) {
@@ -265,15 +372,15 @@ absl::StatusOr<std::vector<double>> ReferenceLogits(const ModelSpec& spec,
     for (double& value : hidden.back()) value *= spec.embedding_multiplier;
   }
   for (int32_t i = 0; i < spec.layer_count(); ++i) {
-    const std::string layer = absl::StrCat("model.layers.", i, ".");
-    Attention(spec, spec.layers[i].attention, layer, tensors, hidden);
+    const std::string layer = absl::StrCat(spec.names.layer_prefix, i, ".");
+    Attention(spec, spec.layers[i], layer, tensors, hidden);
     CCOE_RETURN_IF_ERROR(tensors.status());
-    Ffn(spec, spec.layers[i].ffn, layer, tensors, hidden);
+    Ffn(spec, spec.layers[i], layer, tensors, hidden);
     CCOE_RETURN_IF_ERROR(tensors.status());
   }
   std::vector<double> logits;
-  for (const auto& row :
-       Linear(Normed(hidden, tensors.Get("model.norm.weight"), spec.norm_eps), head)) {
+  for (const auto& row : Linear(
+           Normed(hidden, tensors.Get(spec.names.final_norm + ".weight"), spec.norm_eps), head)) {
     for (const double value : row) {
       const double x = value * spec.logit_multiplier;
       logits.push_back(

@@ -19,11 +19,18 @@ namespace ccoe::testing {
 // vocabulary 50.
 model::ModelSpec TinySpec();
 
+// The tiny spec with a second layer of six FFN experts of 16, two a row, and a gated shared one.
+model::ModelSpec TinyMoeSpec();
+
+// The tiny spec with latent attention: q rank 10, kv rank 12, heads of 6 + 4, values of 7.
+model::ModelSpec TinyLatentSpec();
+
 // Writes FOLDER/model.safetensors with a random f32 tensor for everything `spec` asks for.
 absl::Status WriteTinyWeights(const model::ModelSpec& spec, const std::string& folder,
                               uint64_t seed);
 
-// [ids.size(), vocab] logits; all weights f32.
+// [ids.size(), vocab] logits; all weights f32. Dense feed-forward blocks and ordinary attention
+// only.
 absl::StatusOr<std::vector<double>> ReferenceLogits(const model::ModelSpec& spec,
                                                     const model::Weights& weights,
                                                     absl::Span<const int32_t> ids);

@@ -21,10 +21,8 @@ using testing::StatusIs;
 const std::vector<int32_t> kPrompt = {3, 1, 4, 1, 5, 9, 2, 6, 5,  3,  5,
                                       8, 9, 7, 9, 3, 2, 3, 8, 46, 49, 0};
 
-// A model whose layers' attention was changed by `change` computes what the slow reference does.
-void ExpectMatchesReference(const std::function<void(AttentionSpec&)>& change) {
-  ModelSpec spec = testing::TinySpec();
-  for (LayerSpec& layer : spec.layers) change(layer.attention);
+// The model computes what the slow reference does.
+void ExpectMatchesReference(const ModelSpec& spec) {
   const testing::TempFolder folder;
   ASSERT_OK(testing::WriteTinyWeights(spec, folder.path(), 7));
   ASSERT_OK_AND_ASSIGN(auto weights, Weights::Open(folder.path()));
@@ -33,6 +31,13 @@ void ExpectMatchesReference(const std::function<void(AttentionSpec&)>& change) {
                        testing::ModelRun::Create(spec, weights, testing::ModelRunOptions{}));
   ASSERT_OK_AND_ASSIGN(const auto out, run->FeedInChunks(kPrompt, 9));
   testing::ExpectClose(out.logits, expected, 1e-4, "logits");
+}
+
+// The same of the tiny model, its layers' attention changed by `change`.
+void ExpectMatchesReference(const std::function<void(AttentionSpec&)>& change) {
+  ModelSpec spec = testing::TinySpec();
+  for (LayerSpec& layer : spec.layers) change(layer.attention);
+  ExpectMatchesReference(spec);
 }
 
 TEST(AttentionTest, PlainGroupedQueryAttentionMatchesTheReference) {
@@ -61,6 +66,24 @@ TEST(AttentionTest, SoftCapMatchesTheReference) {
   ExpectMatchesReference([](AttentionSpec& a) { a.soft_cap = 2.0f; });
 }
 
+TEST(AttentionTest, ClippingAfterTheNormsMatchesTheReference) {
+  ExpectMatchesReference([](AttentionSpec& a) { a.clip_qkv = 0.4f; });
+  ExpectMatchesReference([](AttentionSpec& a) {
+    a.clip_qkv = 0.7f;
+    a.qk_norm = QkNorm::kWholeProjection;
+  });
+}
+
+TEST(AttentionTest, FourNormsALayerUnderOtherNamesMatchTheReference) {
+  ModelSpec spec = testing::TinySpec();
+  spec.names.layer_prefix = "decoder.";
+  spec.names.q = "attention.query";
+  spec.names.attention_post_norm = "norm_after_attention";
+  spec.names.ffn_post_norm = "norm_after_ffn";
+  for (LayerSpec& layer : spec.layers) layer.post_norms = true;
+  ExpectMatchesReference(spec);
+}
+
 TEST(AttentionTest, HeadDimNeedNotBeHiddenOverHeads) {
   ExpectMatchesReference([](AttentionSpec& a) {
     a.heads = 6;
@@ -72,36 +95,36 @@ TEST(AttentionTest, HeadDimNeedNotBeHiddenOverHeads) {
 class BindAttentionTest : public ::testing::Test {
  protected:
   // The weights of the tiny spec, then bound under another spec.
-  absl::Status Bind(const AttentionSpec& spec, int64_t hidden) {
+  absl::Status Bind() {
     EXPECT_OK(testing::WriteTinyWeights(testing::TinySpec(), folder_.path(), 1));
     auto weights = Weights::Open(folder_.path());
     EXPECT_OK(weights);
-    return BindAttention(spec, hidden, "model.layers.1", **weights).status();
+    return BindAttention(spec_, 1, **weights).status();
   }
-  AttentionSpec spec_ = testing::TinySpec().layers[1].attention;
+  ModelSpec spec_ = testing::TinySpec();
+  AttentionSpec& attention_ = spec_.layers[1].attention;
   testing::TempFolder folder_;
 };
 
-TEST_F(BindAttentionTest, TakesWeightsOfTheRightShapes) { EXPECT_OK(Bind(spec_, 24)); }
+TEST_F(BindAttentionTest, TakesWeightsOfTheRightShapes) { EXPECT_OK(Bind()); }
 
 TEST_F(BindAttentionTest, NamesAMissingBias) {
-  spec_.qkv_bias = true;
-  EXPECT_THAT(Bind(spec_, 24), StatusIs(absl::StatusCode::kNotFound,
-                                        HasSubstr("model.layers.1.self_attn.q_proj.bias")));
+  attention_.qkv_bias = true;
+  EXPECT_THAT(Bind(), StatusIs(absl::StatusCode::kNotFound,
+                               HasSubstr("model.layers.1.self_attn.q_proj.bias")));
 }
 
 TEST_F(BindAttentionTest, NamesAMissingHeadNorm) {
-  spec_.qk_norm = QkNorm::kPerHead;
-  EXPECT_THAT(Bind(spec_, 24), StatusIs(absl::StatusCode::kNotFound,
-                                        HasSubstr("model.layers.1.self_attn.q_norm.weight")));
+  attention_.qk_norm = QkNorm::kPerHead;
+  EXPECT_THAT(Bind(), StatusIs(absl::StatusCode::kNotFound,
+                               HasSubstr("model.layers.1.self_attn.q_norm.weight")));
 }
 
 TEST_F(BindAttentionTest, NamesATensorOfAnotherShape) {
-  spec_.kv_heads = 4;
-  EXPECT_THAT(Bind(spec_, 24),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       AllOf(HasSubstr("k_proj.weight"), HasSubstr("expected shape [32, 24]"),
-                             HasSubstr("[16, 24]"))));
+  attention_.kv_heads = 4;
+  EXPECT_THAT(Bind(), StatusIs(absl::StatusCode::kInvalidArgument,
+                               AllOf(HasSubstr("k_proj.weight"),
+                                     HasSubstr("expected shape [32, 24]"), HasSubstr("[16, 24]"))));
 }
 
 }  // namespace

@@ -44,23 +44,23 @@ TEST(FfnTest, BiasesMatchTheReference) {
 
 TEST(FfnTest, BindNamesWhatIsMissingOrOfAnotherShape) {
   const testing::TempFolder folder;
-  const ModelSpec spec = testing::TinySpec();
+  ModelSpec spec = testing::TinySpec();
   ASSERT_OK(testing::WriteTinyWeights(spec, folder.path(), 1));
   ASSERT_OK_AND_ASSIGN(auto weights, Weights::Open(folder.path()));
-  FfnSpec ffn = spec.layers[0].ffn;
-  EXPECT_OK(BindFfn(ffn, 24, "model.layers.0", *weights));
-  EXPECT_THAT(BindFfn(ffn, 24, "model.layers.2", *weights),
+  spec.layers.push_back(spec.layers[0]);
+  FfnSpec& ffn = spec.layers[0].ffn;
+  EXPECT_OK(BindFfn(spec, 0, *weights));
+  EXPECT_THAT(BindFfn(spec, 2, *weights),
               StatusIs(absl::StatusCode::kNotFound,
                        HasSubstr("model.layers.2.post_attention_layernorm.weight")));
   ffn.intermediate = 41;
-  EXPECT_THAT(BindFfn(ffn, 24, "model.layers.0", *weights),
+  EXPECT_THAT(BindFfn(spec, 0, *weights),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("model.layers.0.mlp.gate_proj.weight")));
-  ffn = spec.layers[0].ffn;
+  ffn = testing::TinySpec().layers[0].ffn;
   ffn.bias = true;
-  EXPECT_THAT(
-      BindFfn(ffn, 24, "model.layers.0", *weights),
-      StatusIs(absl::StatusCode::kNotFound, HasSubstr("model.layers.0.mlp.gate_proj.bias")));
+  EXPECT_THAT(BindFfn(spec, 0, *weights), StatusIs(absl::StatusCode::kNotFound,
+                                                   HasSubstr("model.layers.0.mlp.gate_proj.bias")));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Every dense golden checkpoint, layer by layer, against the reference implementation's numbers.
+// Every golden checkpoint, layer by layer, against the reference implementation's numbers.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -21,13 +21,17 @@ using testing::ModelRun;
 using testing::ModelRunOptions;
 using testing::RunOutput;
 
-constexpr double kTolerance = 1e-3;
+using testing::GoldenTolerance;
 
-const char* const kModels[] = {"llama-gqa",     "llama3-rope-tied", "mistral-swa", "qwen2-tied",
-                               "ccoe/backbone", "ccoe/code",        "ccoe/math",   "ccoe/law",
-                               "ccoe/sql",      "ccoe/medical"};
+std::vector<std::string> AllModels() {
+  std::vector<std::string> models = testing::DenseModels();
+  for (const std::string& expert : testing::GoldenExperts()) models.push_back("ccoe/" + expert);
+  const std::vector<std::string>& moe = testing::MoeModels();
+  models.insert(models.end(), moe.begin(), moe.end());
+  return models;
+}
 
-class GoldenLogitsTest : public ::testing::TestWithParam<const char*> {};
+class GoldenLogitsTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(GoldenLogitsTest, LogitsOfEveryPromptMatchTheReference) {
   ASSERT_OK_AND_ASSIGN(const GoldenModel golden, testing::LoadGolden(GetParam()));
@@ -35,7 +39,7 @@ TEST_P(GoldenLogitsTest, LogitsOfEveryPromptMatchTheReference) {
     ASSERT_OK_AND_ASSIGN(auto run, ModelRun::Open(golden.folder, ModelRunOptions{}));
     ASSERT_OK_AND_ASSIGN(const RunOutput out, run->Feed(prompt.ids));
     ASSERT_OK_AND_ASSIGN(const auto expected, golden.Array("logits." + prompt.id));
-    ExpectClose(out.logits, expected, kTolerance, prompt.id);
+    ExpectClose(out.logits, expected, GoldenTolerance(GetParam()), prompt.id);
   }
 }
 
@@ -50,10 +54,10 @@ TEST_P(GoldenLogitsTest, HiddenStatesOfEveryLayerMatchTheReference) {
   for (size_t i = 0; i < out.hidden.size(); ++i) {
     const std::string name = "hidden." + std::to_string(i);
     ASSERT_OK_AND_ASSIGN(const auto expected, golden.Array(name));
-    ExpectClose(out.hidden[i], expected, kTolerance, name);
+    ExpectClose(out.hidden[i], expected, GoldenTolerance(GetParam()), name);
   }
   ASSERT_OK_AND_ASSIGN(const auto expected, golden.Array("hidden.final_norm"));
-  ExpectClose(out.normed, expected, kTolerance, "hidden.final_norm");
+  ExpectClose(out.normed, expected, GoldenTolerance(GetParam()), "hidden.final_norm");
 }
 
 TEST_P(GoldenLogitsTest, GreedyContinuationsThroughTheCacheMatchTheReference) {
@@ -84,14 +88,14 @@ TEST_P(GoldenLogitsTest, ChunksPagesAndThreadsChangeNoBit) {
   }
 }
 
-std::string NameOf(const ::testing::TestParamInfo<const char*>& info) {
+std::string NameOf(const ::testing::TestParamInfo<std::string>& info) {
   std::string name = info.param;
   std::replace_if(
       name.begin(), name.end(), [](char c) { return c == '-' || c == '/'; }, '_');
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenLogitsTest, ::testing::ValuesIn(kModels), NameOf);
+INSTANTIATE_TEST_SUITE_P(Models, GoldenLogitsTest, ::testing::ValuesIn(AllModels()), NameOf);
 
 }  // namespace
 }  // namespace ccoe::model
