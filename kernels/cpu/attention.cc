@@ -37,14 +37,22 @@ constexpr int64_t kChunk = 256;  // tokens
 // Queries (rows times heads of a group) that share one pass over a chunk: scores and sums then stay
 // within L2.
 constexpr int64_t kMaxQueries = 96;
+// Heads of a group are not cut apart below this many: each part transposes the keys for itself.
+constexpr int64_t kMinHeads = 16;
 
-// Some rows of one sequence under the heads of one KV head.
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Some rows of one sequence under some of the heads of one KV head.
 struct AttentionItem {
   const SequenceRows* sequence = nullptr;
   int64_t kv_head = 0;
   int64_t row_begin = 0;  // within the sequence's rows
   int64_t row_end = 0;
+  int64_t head_begin = 0;  // within the group of the KV head
+  int64_t head_end = 0;
   int64_t partial_begin = 0;  // in a split: floats into the partials
+
+  int64_t queries() const { return (row_end - row_begin) * (head_end - head_begin); }
 };
 
 }  // namespace ccoe::kernels
@@ -255,7 +263,8 @@ class ItemRunner {
         item_(item),
         head_dim_(args.cache.head_dim),
         group_(args.heads / args.cache.kv_heads),
-        queries_((item.row_end - item.row_begin) * group_) {
+        heads_(item.head_end - item.head_begin),
+        queries_(item.queries()) {
     const int64_t sums = SumsFloats(queries_, head_dim_);
     // Whole cache lines each, so that vectors do not straddle.
     const int64_t q_floats = RoundUp(queries_ * head_dim_),
@@ -322,9 +331,9 @@ class ItemRunner {
  private:
   static int64_t RoundUp(int64_t floats) { return (floats + 15) / 16 * 16; }
 
-  // Queries are ordered by row, then by head of the group.
+  // Queries are ordered by row, then by head.
   int64_t Position(int64_t query) const {
-    return item_.sequence->first_position + item_.row_begin + query / group_;
+    return item_.sequence->first_position + item_.row_begin + query / heads_;
   }
 
   // The first position that a row at `position` sees.
@@ -334,10 +343,10 @@ class ItemRunner {
 
   // Where a query lies in q and out.
   int64_t Row(int64_t query) const {
-    return item_.sequence->row_begin + item_.row_begin + query / group_;
+    return item_.sequence->row_begin + item_.row_begin + query / heads_;
   }
   int64_t Column(int64_t query) const {
-    return (item_.kv_head * group_ + query % group_) * head_dim_;
+    return (item_.kv_head * group_ + item_.head_begin + query % heads_) * head_dim_;
   }
 
   // True where a row at `position` sees no key of the chunk that starts at `origin`.
@@ -440,7 +449,8 @@ class ItemRunner {
   const PagedAttentionArgs& args_;
   const AttentionItem& item_;
   const int64_t head_dim_;
-  const int64_t group_;
+  const int64_t group_;  // heads of a KV head
+  const int64_t heads_;  // those of the item
   const int64_t queries_;
   float* q_ = nullptr;       // [queries, head_dim]
   float* keys_ = nullptr;    // [head_dim, kKeyStride]
@@ -457,7 +467,7 @@ void RunItem(const PagedAttentionArgs& args, const AttentionItem& item) {
 void RunItemChunk(const PagedAttentionArgs& args, const AttentionItem& item, int64_t chunk_index,
                   float* partials) {
   ItemRunner runner(args, item);
-  const int64_t queries = (item.row_end - item.row_begin) * (args.heads / args.cache.kv_heads);
+  const int64_t queries = item.queries();
   float* memory = partials + chunk_index * SumsFloats(queries, args.cache.head_dim);
   runner.RunChunk(runner.ChunkBegin() + chunk_index, SumsAt(memory, queries, args.cache.head_dim));
 }
@@ -492,19 +502,30 @@ void CheckShapes(const PagedAttentionArgs& args) {
   }
 }
 
-std::vector<AttentionItem> MakeItems(const PagedAttentionArgs& args) {
+int64_t Chunks(const PagedAttentionArgs& args, const AttentionItem& item) {
+  const int64_t first = item.sequence->first_position + item.row_begin;
+  const int64_t last = item.sequence->first_position + item.row_end - 1;
+  const int64_t seen =
+      args.sliding_window > 0 ? std::max<int64_t>(0, first - args.sliding_window + 1) : 0;
+  return last / kChunk + 1 - seen / kChunk;
+}
+
+// Rows of one sequence by KV heads, the heads of each in `head_blocks` parts.
+std::vector<AttentionItem> MakeItems(const PagedAttentionArgs& args, int64_t head_blocks) {
   const int64_t group = args.heads / args.cache.kv_heads;
   const int64_t rows = std::max<int64_t>(1, kMaxQueries / group);
   std::vector<AttentionItem> items;
   for (const SequenceRows& sequence : args.sequences) {
     // Late rows see most, so they go first and the short tasks fill the end.
     for (int64_t end = sequence.row_count; end > 0; end -= std::min(rows, end)) {
-      for (int64_t kv_head = 0; kv_head < args.cache.kv_heads; ++kv_head) {
+      for (int64_t i = 0; i < args.cache.kv_heads * head_blocks; ++i) {
         AttentionItem item;
         item.sequence = &sequence;
-        item.kv_head = kv_head;
+        item.kv_head = i / head_blocks;
         item.row_begin = std::max<int64_t>(0, end - rows);
         item.row_end = end;
+        item.head_begin = group * (i % head_blocks) / head_blocks;
+        item.head_end = group * (i % head_blocks + 1) / head_blocks;
         items.push_back(item);
       }
     }
@@ -512,12 +533,22 @@ std::vector<AttentionItem> MakeItems(const PagedAttentionArgs& args) {
   return items;
 }
 
-int64_t Chunks(const PagedAttentionArgs& args, const AttentionItem& item) {
-  const int64_t first = item.sequence->first_position + item.row_begin;
-  const int64_t last = item.sequence->first_position + item.row_end - 1;
-  const int64_t seen =
-      args.sliding_window > 0 ? std::max<int64_t>(0, first - args.sliding_window + 1) : 0;
-  return last / kChunk + 1 - seen / kChunk;
+int64_t MostChunks(const PagedAttentionArgs& args, absl::Span<const AttentionItem> items) {
+  int64_t most = 0;
+  for (const AttentionItem& item : items) most = std::max(most, Chunks(args, item));
+  return most;
+}
+
+// Large groups are cut so that an item's queries stay few, and further while threads would idle.
+std::vector<AttentionItem> CutItems(const PagedAttentionArgs& args, int64_t threads) {
+  const int64_t group = args.heads / args.cache.kv_heads;
+  const int64_t least = CeilDiv(group, kMaxQueries);
+  const int64_t most = std::max(least, group / kMinHeads);
+  std::vector<AttentionItem> items = MakeItems(args, least);
+  if (items.empty() || least == most) return items;
+  const int64_t tasks = static_cast<int64_t>(items.size()) * MostChunks(args, items);
+  if (tasks >= threads) return items;
+  return MakeItems(args, std::min(most, CeilDiv(least * threads, tasks)));
 }
 
 struct ChunkTask {
@@ -527,14 +558,13 @@ struct ChunkTask {
 
 void RunSplit(ThreadTeam* team, Scratch* scratch, const PagedAttentionArgs& args,
               std::vector<AttentionItem>* items) {
-  const int64_t group = args.heads / args.cache.kv_heads;
   std::vector<ChunkTask> tasks;
   int64_t floats = 0;
   for (AttentionItem& item : *items) {
     item.partial_begin = floats;
     const int64_t chunks = Chunks(args, item);
     for (int64_t chunk = 0; chunk < chunks; ++chunk) tasks.push_back({&item, chunk});
-    floats += chunks * (item.row_end - item.row_begin) * group * (args.cache.head_dim + 2);
+    floats += chunks * item.queries() * (args.cache.head_dim + 2);
   }
   float* partials = scratch->Floats(floats);
   const auto run_chunk = HWY_DYNAMIC_DISPATCH(RunItemChunk);
@@ -553,11 +583,10 @@ void RunSplit(ThreadTeam* team, Scratch* scratch, const PagedAttentionArgs& args
 
 void CpuPagedAttention(ThreadTeam* team, Scratch* partials, const PagedAttentionArgs& args) {
   CheckShapes(args);
-  std::vector<AttentionItem> items = MakeItems(args);
-  int64_t most_chunks = 0;
-  for (const AttentionItem& item : items) most_chunks = std::max(most_chunks, Chunks(args, item));
   const int64_t threads = team->size();
-  if (threads > 1 && most_chunks > 1 && static_cast<int64_t>(items.size()) < 4 * threads) {
+  std::vector<AttentionItem> items = CutItems(args, threads);
+  if (threads > 1 && MostChunks(args, items) > 1 &&
+      static_cast<int64_t>(items.size()) < 4 * threads) {
     return RunSplit(team, partials, args, &items);
   }
   const auto run = HWY_DYNAMIC_DISPATCH(RunItem);

@@ -20,6 +20,7 @@ constexpr double kEps = std::numeric_limits<float>::epsilon();
 struct Paged {
   int64_t page_tokens = 16;
   bool shuffled = false;
+  bool keys_are_values = false;
 };
 
 std::vector<int32_t> BlockTable(int64_t tokens, const Paged& paged, int32_t spare) {
@@ -32,13 +33,15 @@ std::vector<int32_t> BlockTable(int64_t tokens, const Paged& paged, int32_t spar
 // A cache and the rotary tables that leave q and k as they are.
 class Cache {
  public:
-  Cache(Ops* ops, const reference::AttentionShape& shape, int64_t pages, int64_t page_tokens)
+  Cache(Ops* ops, const reference::AttentionShape& shape, int64_t pages, int64_t page_tokens,
+        bool keys_are_values = false)
       : ops_(ops),
         shape_(shape),
         k_(ops, pages * shape.kv_heads * page_tokens, shape.head_dim),
         v_(ops, pages * shape.kv_heads * page_tokens, shape.head_dim) {
     layer_ = {k_.view().data, v_.view().data, DType::kF32,   pages,
               page_tokens,    shape.kv_heads, shape.head_dim};
+    if (keys_are_values) layer_.v = layer_.k;
     // Whatever lies in a page that is not the sequence's must not matter.
     reference::Dense garbage(k_.view().rows, shape.head_dim);
     std::fill(garbage.values.begin(), garbage.values.end(), std::nan(""));
@@ -62,7 +65,7 @@ class Cache {
     RopeAndAppendKvArgs args;
     args.q = dq.view();
     args.k = dk.view();
-    args.v = dv.view();
+    if (layer_.v != layer_.k) args.v = dv.view();
     args.cos = none.view();
     args.sin = none.view();
     args.slots = slots;
@@ -102,7 +105,8 @@ PagedAttentionArgs MakeArgs(const reference::AttentionShape& shape, const KvLaye
 reference::Dense RunInPieces(Ops* ops, const reference::AttentionShape& shape, const Sequence& s,
                              int64_t piece, const Paged& paged) {
   const std::vector<int32_t> table = BlockTable(s.q.rows, paged, /*spare=*/1);
-  Cache cache(ops, shape, static_cast<int64_t>(table.size()) + 2, paged.page_tokens);
+  Cache cache(ops, shape, static_cast<int64_t>(table.size()) + 2, paged.page_tokens,
+              paged.keys_are_values);
   reference::Dense out(s.q.rows, s.q.cols);
   for (int64_t first = 0; first < s.q.rows; first += piece) {
     const int64_t rows = std::min(piece, s.q.rows - first);
@@ -157,6 +161,28 @@ TEST_P(OpsConformance, AttentionMatchesTheReferenceOverLongContexts) {
                         reference::Attention(shape, s.q, s.k, s.v), AttentionTolerance(shape, 700)),
         "")
         << "window " << shape.sliding_window;
+  }
+}
+
+TEST_P(OpsConformance, AttentionOverKeysThatAreTheValuesToo) {
+  const reference::AttentionShape shapes[] = {
+      {128, 1, 576, 1 / std::sqrt(192), 0, 0}, {20, 1, 40, 0.25, 0, 0}, {4, 2, 24, 0.25, 0, 0}};
+  for (const reference::AttentionShape& shape : shapes) {
+    const int64_t tokens = shape.head_dim == 40 ? 280 : 9;
+    Sequence s = RandomSequence(shape, tokens, 41);
+    s.v = s.k;
+    const reference::Dense whole = RunInPieces(ops_.get(), shape, s, tokens, {16, true, true});
+    EXPECT_EQ(WorstDifference(whole, reference::Attention(shape, s.q, s.k, s.v),
+                              AttentionTolerance(shape, tokens)),
+              "")
+        << shape.head_dim;
+    if (!GetParam().deterministic) continue;
+    for (int64_t piece : {1, 100}) {
+      if (piece == 1 && tokens > 100) continue;
+      EXPECT_EQ(
+          FirstBitDifference(RunInPieces(ops_.get(), shape, s, piece, {16, true, true}), whole), "")
+          << shape.head_dim << " in pieces of " << piece;
+    }
   }
 }
 

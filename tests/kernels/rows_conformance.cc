@@ -97,6 +97,51 @@ TEST_P(OpsConformance, AddRowsAndScaleRowsMatchTheReference) {
   EXPECT_EQ(WorstDifference(dx.Download(), capped, Relative(capped, 16 * kEps, 0)), "");
 }
 
+TEST_P(OpsConformance, ScaleRowsBySigmoidMatchesTheReference) {
+  const reference::Dense x = RandomDense(6, 133, DType::kF32, 1);
+  reference::Dense gate(6, 1), expected = x;
+  gate.values = {0, 1.5, -1.5, 30, -30, -200};
+  for (int64_t r = 0; r < 6; ++r) {
+    for (int64_t c = 0; c < 133; ++c) expected.at(r, c) /= 1.0 + std::exp(-gate.at(r, 0));
+  }
+  DeviceMatrix dx(ops_.get(), x, DType::kF32, 3), dgate(ops_.get(), gate, DType::kF32, 2);
+  ops_->ScaleRowsBySigmoid(dgate.view(), dx.view());
+  EXPECT_EQ(WorstDifference(dx.Download(), expected, Relative(expected, 4 * kEps, 1e-37)), "");
+}
+
+TEST_P(OpsConformance, ClampRowsKeepsWhatIsWithinTheLimit) {
+  const reference::Dense x = RandomDense(5, 71, DType::kF32, 1, 3.0);
+  reference::Dense expected = x;
+  for (double& value : expected.values) value = std::clamp(value, -2.5, 2.5);
+  DeviceMatrix dx(ops_.get(), x, DType::kF32, 3);
+  ops_->ClampRows(2.5f, dx.view());
+  EXPECT_EQ(FirstBitDifference(dx.Download(), expected), "");
+}
+
+TEST_P(OpsConformance, CombineRowsAddsInOrderAndZeroesRowsWithoutContributions) {
+  const reference::Dense x = RandomDense(7, 133, DType::kF32, 1);
+  const std::vector<int32_t> offsets = {0, 0, 3, 4, 4, 7};
+  reference::Dense expected(5, 133);
+  for (int64_t r = 0; r < 5; ++r) {
+    for (int64_t c = 0; c < 133; ++c) {
+      float sum = 0;
+      for (int32_t p = offsets[r]; p < offsets[r + 1]; ++p) sum += static_cast<float>(x.at(p, c));
+      expected.at(r, c) = sum;
+    }
+  }
+  DeviceMatrix dx(ops_.get(), x, DType::kF32, 2);
+  DeviceMatrix out(ops_.get(), RandomDense(5, 133, DType::kF32, 2), DType::kF32, 1);
+  ops_->CombineRows({dx.view(), offsets, out.view()});
+  EXPECT_EQ(FirstBitDifference(out.Download(), expected), "");
+}
+
+TEST_P(OpsConformance, CombineRowsOfNoContributionsAtAllGivesZeros) {
+  const std::vector<int32_t> offsets = {0, 0, 0};
+  DeviceMatrix out(ops_.get(), RandomDense(2, 9, DType::kF32, 2), DType::kF32);
+  ops_->CombineRows({{}, offsets, out.view()});
+  EXPECT_EQ(FirstBitDifference(out.Download(), reference::Dense(2, 9)), "");
+}
+
 TEST_P(OpsConformance, GatherAndScatterConvertBetweenAllFloatDtypes) {
   for (DType from : kFloats) {
     for (DType to : kFloats) {

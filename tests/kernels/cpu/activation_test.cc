@@ -1,5 +1,6 @@
 #include "kernels/cpu/activation.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -32,6 +33,20 @@ TEST_P(CpuActivationTest, FarOutItIsTheIdentityOrZero) {
 TEST_P(CpuActivationTest, ZeroGivesZeroAndNotANumberStaysOne) {
   EXPECT_EQ(Activate(GetParam(), 0.0f), 0.0f);
   EXPECT_TRUE(std::isnan(Activate(GetParam(), std::numeric_limits<float>::quiet_NaN())));
+}
+
+TEST_P(CpuActivationTest, AnElementHasTheSameBitsWhereverItIsInARow) {
+  std::vector<float> gate(75), up(75), whole(75), part(75);
+  for (size_t i = 0; i < gate.size(); ++i) {
+    gate[i] = static_cast<float>(i) * 0.13f - 4.0f;
+    up[i] = 1.0f + static_cast<float>(i);
+  }
+  const ActivateRowFunction activate = CpuActivateRow();
+  activate(GetParam(), gate.data(), up.data(), 75, whole.data());
+  for (int64_t begin : {1, 33, 74}) {
+    activate(GetParam(), gate.data() + begin, up.data() + begin, 75 - begin, part.data() + begin);
+    EXPECT_TRUE(std::equal(part.begin() + begin, part.end(), whole.begin() + begin)) << begin;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CpuActivationTest,

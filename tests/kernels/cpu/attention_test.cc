@@ -9,10 +9,10 @@ namespace ccoe::kernels {
 namespace {
 
 // One sequence of `tokens` in pages of 16; the last row is asked.
-std::vector<float> LastRow(int threads, int64_t tokens) {
-  constexpr int64_t kHeads = 4, kKvHeads = 2, kHeadDim = 16, kPage = 16;
+std::vector<float> LastRow(int threads, int64_t tokens, int64_t heads = 4, int64_t kv_heads = 2) {
+  constexpr int64_t kHeadDim = 16, kPage = 16;
   const int64_t pages = (tokens + kPage - 1) / kPage;
-  std::vector<float> k(pages * kKvHeads * kPage * kHeadDim), v(k.size()), q(kHeads * kHeadDim),
+  std::vector<float> k(pages * kv_heads * kPage * kHeadDim), v(k.size()), q(heads * kHeadDim),
       out(q.size());
   for (size_t i = 0; i < k.size(); ++i) {
     k[i] = static_cast<float>(i * 29 % 103) / 103.0f - 0.5f;
@@ -23,12 +23,12 @@ std::vector<float> LastRow(int threads, int64_t tokens) {
   std::iota(table.begin(), table.end(), 0);
   const SequenceRows sequence{0, 1, tokens - 1, table};
   PagedAttentionArgs args;
-  args.q = F32Matrix(q.data(), 1, kHeads * kHeadDim);
-  args.heads = kHeads;
-  args.cache = {k.data(), v.data(), DType::kF32, pages, kPage, kKvHeads, kHeadDim};
+  args.q = F32Matrix(q.data(), 1, heads * kHeadDim);
+  args.heads = heads;
+  args.cache = {k.data(), v.data(), DType::kF32, pages, kPage, kv_heads, kHeadDim};
   args.sequences = {&sequence, 1};
   args.scale = 0.25f;
-  args.out = F32Matrix(out.data(), 1, kHeads * kHeadDim);
+  args.out = F32Matrix(out.data(), 1, heads * kHeadDim);
   ThreadTeam team(threads);
   Scratch partials;
   CpuPagedAttention(&team, &partials, args);
@@ -40,6 +40,16 @@ TEST(CpuPagedAttentionTest, ALongContextSplitOverThreadsGivesTheBitsOfOneThread)
     const std::vector<float> alone = LastRow(1, tokens);
     EXPECT_EQ(LastRow(2, tokens), alone) << tokens;
     EXPECT_EQ(LastRow(4, tokens), alone) << tokens;
+  }
+}
+
+TEST(CpuPagedAttentionTest, ManyHeadsOfOneKvHeadCutApartForThreadsGiveTheBitsOfOneThread) {
+  for (int64_t heads : {35, 96, 128, 200}) {
+    for (int64_t tokens : {5, 600}) {
+      const std::vector<float> alone = LastRow(1, tokens, heads, 1);
+      EXPECT_EQ(LastRow(2, tokens, heads, 1), alone) << heads;
+      EXPECT_EQ(LastRow(9, tokens, heads, 1), alone) << heads;
+    }
   }
 }
 

@@ -33,6 +33,24 @@ TEST(CpuRopeAndAppendKvTest, WritesItsSlotAndNoOther) {
   EXPECT_EQ(f.values, (std::vector<float>{-1, -1, -1, -1, 5, 6, -1, -1}));
 }
 
+TEST(CpuRopeAndAppendKvTest, WritesKeysAloneWhereTheyAreTheValuesToo) {
+  ThreadTeam team(1);
+  Fixture f;
+  RopeAndAppendKvArgs args = f.Args();
+  args.v = {};
+  args.cache.v = args.cache.k;
+  CpuRopeAndAppendKv(&team, args);
+  EXPECT_EQ(f.keys, (std::vector<float>{-1, -1, -1, -1, 3, 4, -1, -1}));
+}
+
+TEST(CpuRopeAndAppendKvDeathTest, ValuesForACacheWithoutAnyAbort) {
+  ThreadTeam team(1);
+  Fixture f;
+  RopeAndAppendKvArgs args = f.Args();
+  args.cache.v = args.cache.k;
+  EXPECT_DEATH(CpuRopeAndAppendKv(&team, args), "args.v.empty");
+}
+
 TEST(CpuRopeAndAppendKvDeathTest, ASlotOutsideTheCacheAborts) {
   ThreadTeam team(1);
   Fixture f;

@@ -1,5 +1,7 @@
 #include "kernels/cpu/rows.h"
 
+#include <cmath>
+#include <limits>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -14,6 +16,26 @@ TEST(CpuRowsTest, RowsOfIntegersAreCopiedAsTheyAre) {
   const ConstMatrix from{x.data(), DType::kI32, 3, 2, 2};
   CpuGatherRows(&team, from, {2, 0}, Matrix{out.data(), DType::kI32, 2, 2, 2});
   EXPECT_EQ(out, (std::vector<int32_t>{5, 6, 1, 2}));
+}
+
+TEST(CpuRowsTest, ClampingLeavesWhatIsNotANumber) {
+  ThreadTeam team(1);
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> x = {std::nanf(""), infinity, -infinity, 1.0f};
+  CpuClampRows(&team, 8.0f, F32Matrix(x.data(), 1, 4));
+  EXPECT_TRUE(std::isnan(x[0]));
+  EXPECT_EQ(std::vector<float>(x.begin() + 1, x.end()), (std::vector<float>{8.0f, -8.0f, 1.0f}));
+}
+
+TEST(CpuRowsDeathTest, OffsetsThatFallOrReachTooFarAbort) {
+  ThreadTeam team(1);
+  std::vector<float> x(4), out(4);
+  const ConstMatrix contributions = F32Matrix(x.data(), 2, 2);
+  const std::vector<int32_t> falling = {0, 2, 1}, far = {0, 1, 3};
+  EXPECT_DEATH(CpuCombineRows(&team, {contributions, falling, F32Matrix(out.data(), 2, 2)}),
+               "is_sorted");
+  EXPECT_DEATH(CpuCombineRows(&team, {contributions, far, F32Matrix(out.data(), 2, 2)}),
+               "rows >= pairs");
 }
 
 TEST(CpuRowsDeathTest, AnIdOutsideTheTableAborts) {

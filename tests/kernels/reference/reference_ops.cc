@@ -98,4 +98,81 @@ double Activate(Activation activation, double x) {
   return 0;
 }
 
+namespace {
+
+std::vector<double> Scores(RouterScore kind, const std::vector<double>& logits) {
+  std::vector<double> scores = logits;
+  if (kind == RouterScore::kSigmoid) {
+    for (double& s : scores) s = 1.0 / (1.0 + std::exp(-s));
+    return scores;
+  }
+  const double largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (double& s : scores) sum += s = std::exp(s - largest);
+  for (double& s : scores) s /= sum;
+  return scores;
+}
+
+// The indices of the best `count`, equal ones by index.
+std::vector<int64_t> Best(const std::vector<double>& scores, int64_t count) {
+  std::vector<int64_t> order(scores.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
+  order.resize(count);
+  return order;
+}
+
+// Minus infinity for the experts outside the best groups.
+std::vector<double> WithinGroups(const GateForm& form, const std::vector<double>& selection) {
+  const int64_t size = static_cast<int64_t>(selection.size()) / form.groups;
+  std::vector<double> group_scores;
+  for (int64_t g = 0; g < form.groups; ++g) {
+    std::vector<double> members(selection.begin() + g * size, selection.begin() + (g + 1) * size);
+    std::sort(members.rbegin(), members.rend());
+    const bool two = form.group_score == GroupScore::kTopTwoSum && size > 1;
+    group_scores.push_back(members[0] + (two ? members[1] : 0));
+  }
+  std::vector<double> within(selection.size(), -INFINITY);
+  for (int64_t g : Best(group_scores, form.top_groups)) {
+    std::copy_n(selection.begin() + g * size, size, within.begin() + g * size);
+  }
+  return within;
+}
+
+}  // namespace
+
+std::vector<Choice> Gate(const GateForm& form, const std::vector<double>& logits,
+                         const std::vector<double>& bias, const std::vector<double>& steering,
+                         int64_t k) {
+  const std::vector<double> scores = Scores(form.score, logits);
+  std::vector<double> selection = scores;
+  for (size_t e = 0; e < bias.size(); ++e) selection[e] += bias[e];
+  selection = WithinGroups(form, selection);
+  for (size_t e = 0; e < steering.size(); ++e) {
+    selection[e] = steering[e] > 0 ? INFINITY : selection[e] + steering[e];
+  }
+  std::vector<int64_t> best = Best(selection, k);
+  std::sort(best.begin(), best.end());
+  std::vector<Choice> choices;
+  double sum = 0;
+  for (int64_t e : best) {
+    if (selection[e] == -INFINITY) continue;
+    choices.push_back({static_cast<int32_t>(e), scores[e]});
+    sum += scores[e];
+  }
+  for (Choice& c : choices) c.weight = c.weight / (form.renormalize ? sum : 1.0) * form.scale;
+  return choices;
+}
+
+Dense GatedFfn(Activation activation, const Dense& x, const Dense& gate, const Dense& up,
+               const Dense& down) {
+  Dense inner = Linear(x, gate, {});
+  const Dense factor = Linear(x, up, {});
+  for (size_t i = 0; i < inner.values.size(); ++i) {
+    inner.values[i] = Activate(activation, inner.values[i]) * factor.values[i];
+  }
+  return Linear(inner, down, {});
+}
+
 }  // namespace ccoe::kernels::reference

@@ -48,6 +48,23 @@ Dense Attention(const AttentionShape& shape, const Dense& q, const Dense& k, con
 
 double Activate(Activation activation, double x);
 
+// A chosen expert of TopKGate.
+struct Choice {
+  int32_t expert = 0;
+  double weight = 0;
+  bool operator==(const Choice&) const = default;
+};
+
+// One row of TopKGate: the best k of `logits` by `form`, in rising order. `bias` and `steering`
+// have a value for each expert or none.
+std::vector<Choice> Gate(const GateForm& form, const std::vector<double>& logits,
+                         const std::vector<double>& bias, const std::vector<double>& steering,
+                         int64_t k);
+
+// down(activation(gate(x)) * up(x)) for each row of x.
+Dense GatedFfn(Activation activation, const Dense& x, const Dense& gate, const Dense& up,
+               const Dense& down);
+
 }  // namespace ccoe::kernels::reference
 
 #endif  // CCOE_TESTS_KERNELS_REFERENCE_REFERENCE_OPS_H_

@@ -47,5 +47,41 @@ TEST(ReferenceOpsTest, ActivationsAtKnownPoints) {
   EXPECT_NEAR(Activate(Activation::kGeluTanh, 1), 0.8411919906, 1e-10);
 }
 
+std::vector<int32_t> Experts(const std::vector<Choice>& choices) {
+  std::vector<int32_t> experts;
+  for (const Choice& c : choices) experts.push_back(c.expert);
+  return experts;
+}
+
+TEST(ReferenceOpsTest, GateOfASmallCaseByHand) {
+  GateForm form;
+  form.renormalize = true;
+  form.scale = 2;
+  const std::vector<Choice> best = Gate(form, {0, std::log(3), 0}, {}, {}, 2);
+  ASSERT_EQ(Experts(best), (std::vector<int32_t>{0, 1}));
+  EXPECT_DOUBLE_EQ(best[0].weight, 0.5);
+  EXPECT_DOUBLE_EQ(best[1].weight, 1.5);
+  EXPECT_EQ(Experts(Gate(form, {0, std::log(3), 0}, {0, -1, 0}, {}, 2)),
+            (std::vector<int32_t>{0, 2}));
+}
+
+TEST(ReferenceOpsTest, GateKeepsToTheBestGroupsUnlessForced) {
+  GateForm form;
+  form.score = RouterScore::kSigmoid;
+  form.groups = 2;
+  EXPECT_EQ(Experts(Gate(form, {3, 0, 2, 2}, {}, {}, 2)), (std::vector<int32_t>{0, 1}));
+  form.group_score = GroupScore::kTopTwoSum;
+  EXPECT_EQ(Experts(Gate(form, {3, 0, 2, 2}, {}, {}, 2)), (std::vector<int32_t>{2, 3}));
+  EXPECT_EQ(Experts(Gate(form, {3, 0, 2, 2}, {}, {0, INFINITY, -INFINITY, 0}, 2)),
+            (std::vector<int32_t>{1, 3}));
+}
+
+TEST(ReferenceOpsTest, GatedFfnOfASmallCaseByHand) {
+  Dense one(1, 1);
+  one.values = {1};
+  EXPECT_NEAR(GatedFfn(Activation::kSilu, Row({2}), one, one, one).at(0, 0),
+              2 * Activate(Activation::kSilu, 2), 1e-12);
+}
+
 }  // namespace
 }  // namespace ccoe::kernels::reference
