@@ -1,6 +1,6 @@
 // A SwapHandler that works without a model: each row that comes back is the row sent, negated
-// (exact in f32 and bf16, so a row says who sent it). Answers at once, or when told, or what it is
-// told; remembers everything.
+// (exact in f32 and bf16, so a row says who sent it); FFN expert e also doubles it e % 4 times.
+// Answers at once, or when told, or what it is told; remembers everything.
 #ifndef CCOE_TESTS_TESTING_FAKE_SWAP_HANDLER_H_
 #define CCOE_TESTS_TESTING_FAKE_SWAP_HANDLER_H_
 
@@ -38,7 +38,12 @@ class FakeSwapHandler final : public exchange::SwapHandler {
   static exchange::SwapResult Negated(const exchange::StepHeader& header,
                                       const std::vector<float>& rows) {
     exchange::SwapResult result;
+    result.expert_time = absl::Microseconds(7);
     const int64_t hidden = header.hidden_size;
+    if (header.ffn.has_value()) {
+      result.rows = Dispatched(*header.ffn, hidden, rows);
+      return result;
+    }
     int64_t row = 0;
     for (const exchange::SwapSequence& sequence : header.sequences) {
       const int64_t end = row + sequence.row_count;
@@ -49,7 +54,6 @@ class FakeSwapHandler final : public exchange::SwapHandler {
     for (int32_t layer = 0; header.capture_layers && layer < header.layers.size(); ++layer) {
       for (const float value : rows) result.captured.push_back(value + static_cast<float>(layer));
     }
-    result.expert_time = absl::Microseconds(7);
     return result;
   }
 
@@ -155,6 +159,19 @@ class FakeSwapHandler final : public exchange::SwapHandler {
     std::vector<float> rows;
     exchange::SwapCallback done;
   };
+
+  static std::vector<float> Dispatched(const exchange::FfnDispatch& ffn, int64_t hidden,
+                                       const std::vector<float>& rows) {
+    std::vector<float> results(static_cast<size_t>(ffn.returned() * hidden));
+    for (int64_t row = 0; row < ffn.rows(); ++row) {
+      for (int32_t pair = ffn.offsets[row]; pair < ffn.offsets[row + 1]; ++pair) {
+        float* target = results.data() + (ffn.combine ? row : pair) * hidden;
+        const float factor = -static_cast<float>(1 << (ffn.experts[pair] % 4));
+        for (int64_t i = 0; i < hidden; ++i) target[i] += factor * rows[row * hidden + i];
+      }
+    }
+    return results;
+  }
 
   void Give(Held& swap) {
     swap.done(Answer(swap.header, swap.rows));

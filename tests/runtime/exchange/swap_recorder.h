@@ -41,6 +41,26 @@ inline StepHeader MakeHeader(uint64_t step, std::vector<SwapSequence> sequences,
   return header;
 }
 
+// A dispatch to layer 3 whose row r goes through experts_of[r].
+inline StepHeader MakeDispatch(uint64_t step, const std::vector<std::vector<int32_t>>& experts_of,
+                               int64_t hidden_size, bool combine = false) {
+  StepHeader header;
+  header.step_id = step;
+  header.hidden_size = hidden_size;
+  FfnDispatch& ffn = header.ffn.emplace();
+  ffn.layer = 3;
+  ffn.combine = combine;
+  ffn.offsets.push_back(0);
+  for (const std::vector<int32_t>& experts : experts_of) {
+    for (const int32_t expert : experts) {
+      ffn.experts.push_back(expert);
+      ffn.weights.push_back(1.0f / static_cast<float>(ffn.experts.size() + 2));
+    }
+    ffn.offsets.push_back(static_cast<int32_t>(ffn.experts.size()));
+  }
+  return header;
+}
+
 inline std::vector<float> TaggedRows(const StepHeader& header, uint64_t sender) {
   std::vector<float> rows;
   const bool narrow = header.wire_dtype == kernels::DType::kBF16;

@@ -135,6 +135,69 @@ TEST_F(SwapsInFlightTest, AnInfiniteDeadlineIsCutToTheLongestWait) {
   EXPECT_THAT(recorder_.Await(1), StatusIs(absl::StatusCode::kDeadlineExceeded));
 }
 
+TEST_F(SwapsInFlightTest, HeartbeatsGoOutOnlyWhileSwapsAreInFlight) {
+  absl::Mutex mutex;
+  int heartbeats = 0;
+  SwapsInFlight* peer = nullptr;
+  SwapsInFlight::Options options;
+  options.silence_timeout = absl::Milliseconds(20);
+  options.send_heartbeat = [&] {
+    absl::MutexLock lock(&mutex);
+    ++heartbeats;
+    peer->Heard();  // a peer that answers at once
+  };
+  SwapsInFlight swaps(std::move(options));
+  peer = &swaps;
+  auto await = [&](int count) {
+    absl::MutexLock lock(&mutex);
+    auto enough = [&] { return heartbeats >= count; };
+    return mutex.AwaitWithTimeout(absl::Condition(&enough), kTestPatience);
+  };
+  ASSERT_TRUE(swaps.Begin(Header(1), Soon(), recorder_.Keep(1)));
+  ASSERT_TRUE(await(12));  // three times what a silent peer would have had
+  EXPECT_OK(swaps.Health());
+  EXPECT_OK(swaps.Answer(1, RightSize()));
+  EXPECT_OK(recorder_.Await(1).status());
+  // Heartbeats have ended; another swap begins them anew.
+  ASSERT_TRUE(swaps.Begin(Header(2), Soon(), recorder_.Keep(2)));
+  int before = 0;
+  {
+    absl::MutexLock lock(&mutex);
+    before = heartbeats;
+  }
+  EXPECT_TRUE(await(before + 6));
+  EXPECT_OK(swaps.Answer(2, RightSize()));
+  swaps.Stop();
+}
+
+TEST_F(SwapsInFlightTest, SilenceEndsAllSwapsAndSaysSo) {
+  SwapsInFlight::Options options;
+  options.link_name = "link 8";
+  options.silence_timeout = absl::Milliseconds(20);
+  options.send_heartbeat = [] {};
+  SwapsInFlight swaps(std::move(options));
+  for (uint64_t step = 1; step <= 2; ++step) {
+    ASSERT_TRUE(swaps.Begin(Header(step), Soon(), recorder_.Keep(step)));
+  }
+  for (uint64_t step = 1; step <= 2; ++step) {
+    EXPECT_THAT(recorder_.Await(step),
+                StatusIs(absl::StatusCode::kUnavailable,
+                         HasSubstr("link 8: the peer is silent: no sign of life for")));
+  }
+  EXPECT_THAT(swaps.Health(), StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST_F(SwapsInFlightTest, ADispatchExpectsARowForEachExpertUnlessItIsCombined) {
+  SwapResult result;
+  result.rows.resize(3 * kHidden);
+  ASSERT_TRUE(swaps_.Begin(MakeDispatch(1, {{0, 4}, {2}}, kHidden), Soon(), recorder_.Keep(1)));
+  EXPECT_OK(swaps_.Answer(1, result));
+  ASSERT_TRUE(
+      swaps_.Begin(MakeDispatch(2, {{0, 4}, {2}}, kHidden, true), Soon(), recorder_.Keep(2)));
+  EXPECT_THAT(swaps_.Answer(2, result),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("expected 8 row values")));
+}
+
 TEST_F(SwapsInFlightTest, StopReturnsWhenAllCallbacksHaveRun) {
   ASSERT_TRUE(swaps_.Begin(Header(1), Soon(), recorder_.Keep(1)));
   swaps_.Refuse(absl::InvalidArgumentError("bad"), recorder_.Keep(2));

@@ -63,7 +63,7 @@ TEST_F(ExchangeServiceTest, RefusesAnotherProtocolVersionNamingBoth) {
   Start();
   v1::OpenLink open = ExchangeClient::GoodOpen(kHidden);
   open.set_protocol_version(7);
-  ExpectRefused(open, grpc::StatusCode::FAILED_PRECONDITION, "this worker speaks 1, the peer 7");
+  ExpectRefused(open, grpc::StatusCode::FAILED_PRECONDITION, "this worker speaks 2, the peer 7");
 }
 
 TEST_F(ExchangeServiceTest, RefusesAnotherModel) {

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "services/expert/exchange_service.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
+#include "tests/runtime/exchange/swap_recorder.h"
 #include "tests/services/expert/exchange_client.h"
 #include "tests/testing/fake_swap_handler.h"
 
@@ -104,7 +105,7 @@ TEST_F(PeerLinkTest, RefusesHeadersThatMakeNoSense) {
 }
 
 TEST_F(PeerLinkTest, EndsTheLinkWhereTheProtocolIsBroken) {
-  ExpectLinkEnded(v1::LinkMessage(), "neither swap nor release");
+  ExpectLinkEnded(v1::LinkMessage(), "neither swap, release nor heartbeat");
   v1::LinkMessage open;
   *open.mutable_open() = ExchangeClient::GoodOpen(kHidden);
   ExpectLinkEnded(open, "second OpenLink");
@@ -141,6 +142,49 @@ TEST_F(PeerLinkTest, ReleasesReachTheHandlerInOrder) {
   ASSERT_TRUE(handler_.AwaitEvents(2));
   EXPECT_TRUE(handler_.events()[1].release);
   EXPECT_EQ(handler_.events()[1].sequence_id, 44);
+}
+
+TEST_F(PeerLinkTest, HeartbeatsAreAnsweredWhateverIsBeingComputed) {
+  handler_.Hold();
+  ASSERT_TRUE(client_->Send(ExchangeClient::GoodSwap(1, kHidden)));
+  v1::LinkMessage heartbeat;
+  for (const uint64_t number : {1, 2, 9}) {
+    heartbeat.mutable_heartbeat()->set_number(number);
+    ASSERT_TRUE(client_->Send(heartbeat));
+    EXPECT_EQ(client_->Read().heartbeat().number(), number);
+  }
+  handler_.AnswerHeld();
+  EXPECT_EQ(client_->Read().swap().step_id(), 1);
+  ExpectLinkEnded(heartbeat, "heartbeat: expected a number above 9, found 9");
+}
+
+TEST_F(PeerLinkTest, DispatchesThatMakeNoSenseAreRefused) {
+  exchange::StepHeader header = exchange::MakeDispatch(1, {{0, 2}, {1}}, kHidden);
+  auto message = [&header](uint64_t step) {
+    header.step_id = step;
+    v1::LinkMessage swap;
+    exchange::ToWire(header, *swap.mutable_swap()->mutable_header());
+    swap.mutable_swap()->set_rows(std::string(2 * kHidden * 4, '\0'));
+    return swap;
+  };
+  v1::LinkMessage swap = message(1);
+  swap.mutable_swap()->mutable_header()->mutable_ffn()->set_counts(
+      1, std::numeric_limits<int32_t>::max());
+  ExpectSwapRefused(swap, "dispatch row 1");
+  swap = message(2);
+  swap.mutable_swap()->mutable_header()->mutable_ffn()->clear_weights();
+  ExpectSwapRefused(swap, "as many weights");
+  swap = message(3);
+  swap.mutable_swap()->mutable_header()->mutable_ffn()->set_layer(-1);
+  ExpectSwapRefused(swap, "dispatch layer");
+  swap = message(4);
+  swap.mutable_swap()->mutable_header()->set_capture_layers(true);
+  ExpectSwapRefused(swap, "capture_layers");
+  swap = message(5);
+  swap.mutable_swap()->set_rows("short");
+  ExpectSwapRefused(swap, "expected 32 bytes");
+  ASSERT_TRUE(client_->Send(message(6)));
+  EXPECT_EQ(client_->Read().swap().rows().size(), 3 * kHidden * 4);
 }
 
 TEST_F(PeerLinkTest, APeerThatReadsNothingIsDroppedBeforeItsAnswersPileUp) {

@@ -34,13 +34,16 @@ class ScriptedWorker final : public v1::Exchange::Service {
     return script_(context, stream);
   }
 
+  // Most scripts answer no heartbeat.
   absl::StatusOr<std::unique_ptr<ActivationLink>> Connect(
-      absl::Duration open_timeout = absl::Seconds(30)) {
+      absl::Duration open_timeout = absl::Seconds(30),
+      absl::Duration silence_timeout = absl::InfiniteDuration()) {
     GrpcLinkOptions options;
     options.name = "grpc://worker-3";
     options.worker_id = "backbone-1";
     options.hidden_size = 2;
     options.open_timeout = open_timeout;
+    options.silence_timeout = silence_timeout;
     return OpenGrpcLink(server_.TcpChannel(), options);
   }
 
@@ -118,8 +121,9 @@ TEST(GrpcLinkTest, RowsOfTheWrongSizeEndTheirSwapAndTheLink) {
 
 TEST(GrpcLinkTest, ASecondAcceptanceOrAnEmptyReplyClosesTheLink) {
   SwapRecorder recorder;
-  EXPECT_THAT(EndAfter({Accepted()}, recorder),
-              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("other than a swap's answer")));
+  EXPECT_THAT(
+      EndAfter({Accepted()}, recorder),
+      StatusIs(absl::StatusCode::kUnavailable, HasSubstr("other than a swap's or a heartbeat's")));
   SwapRecorder other;
   EXPECT_THAT(EndAfter({v1::LinkReply()}, other), StatusIs(absl::StatusCode::kUnavailable));
 }
@@ -159,6 +163,57 @@ TEST(GrpcLinkTest, ThePeersLowerLimitsHold) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("1 to 100")));
 }
 
+TEST(GrpcLinkTest, APeerThatAnswersNoHeartbeatHangsAndIsLeft) {
+  SwapRecorder recorder;
+  ScriptedWorker worker(AfterFirstSwap({}));
+  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect(absl::Seconds(30), absl::Milliseconds(100)));
+  recorder.Send(*link, Header(1), std::vector<float>(4), absl::InfiniteFuture());
+  EXPECT_THAT(recorder.Await(1),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       HasSubstr("grpc://worker-3: the peer is silent: no sign of life for")));
+  EXPECT_THAT(link->Health(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("silent")));
+}
+
+TEST(GrpcLinkTest, APeerThatComputesLongerThanTheSilenceAllowedIsWaitedFor) {
+  // Answers the swap after so many heartbeats that more than the allowed time has passed.
+  ScriptedWorker worker([](grpc::ServerContext*, Stream* stream) {
+    v1::LinkMessage message;
+    stream->Read(&message);
+    stream->Write(Accepted());
+    stream->Read(&message);
+    for (int i = 0; i < 6 && stream->Read(&message); ++i) {
+      EXPECT_EQ(message.heartbeat().number(), i + 1);
+      v1::LinkReply reply;
+      *reply.mutable_heartbeat() = message.heartbeat();
+      stream->Write(reply);
+    }
+    stream->Write(Answer(1, 16));
+    while (stream->Read(&message)) {
+    }
+    return grpc::Status::OK;
+  });
+  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect(absl::Seconds(30), absl::Seconds(1)));
+  SwapRecorder recorder;
+  recorder.Send(*link, Header(1), std::vector<float>(4));
+  EXPECT_OK(recorder.Await(1).status());
+  EXPECT_OK(link->Health());
+}
+
+TEST(GrpcLinkTest, AnAnswerToAHeartbeatNeverSentClosesTheLink) {
+  v1::LinkReply heartbeat;
+  heartbeat.mutable_heartbeat()->set_number(3);
+  SwapRecorder recorder;
+  EXPECT_THAT(EndAfter({heartbeat}, recorder),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("heartbeat 3")));
+}
+
+TEST(GrpcLinkTest, SaysWhatASwapMayCarry) {
+  ScriptedWorker worker(AfterFirstSwap({}));
+  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect());
+  EXPECT_EQ(link->bounds().max_rows, 100);
+  EXPECT_EQ(link->bounds().max_bytes, kMaxSwapBytes);
+}
+
 TEST(GrpcLinkTest, OpenFailsWithThePeersReason) {
   ScriptedWorker worker([](grpc::ServerContext*, Stream*) {
     return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "this worker speaks 2, the peer 1");
@@ -178,10 +233,10 @@ TEST(GrpcLinkTest, OpenRefusesAnotherProtocolVersionAndAbsurdAnswers) {
     }
     return grpc::Status::OK;
   });
-  reply.mutable_accepted()->set_protocol_version(2);
+  reply.mutable_accepted()->set_protocol_version(1);
   EXPECT_THAT(worker.Connect(),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("protocol version: expected 1, the peer speaks 2")));
+                       HasSubstr("protocol version: expected 2, the peer speaks 1")));
   reply = Accepted();
   reply.mutable_accepted()->set_max_rows(-1);
   EXPECT_THAT(worker.Connect(), StatusIs(absl::StatusCode::kInternal, HasSubstr("limits")));
@@ -215,6 +270,11 @@ TEST(GrpcLinkTest, OpenSaysWhenNobodyIsThere) {
 TEST(GrpcLinkTest, OpenRefusesOptionsThatMakeNoSense) {
   EXPECT_THAT(OpenGrpcLink(ExchangeServer::Dial("127.0.0.1:1"), GrpcLinkOptions()),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("hidden_size")));
+  GrpcLinkOptions options;
+  options.hidden_size = 2;
+  options.silence_timeout = absl::ZeroDuration();
+  EXPECT_THAT(OpenGrpcLink(ExchangeServer::Dial("127.0.0.1:1"), options),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("silence_timeout")));
 }
 
 TEST(GrpcLinkTest, TellsThePeerWhoItIs) {

@@ -57,9 +57,14 @@ class WorkerProcess {
     pid_ = 0;
   }
 
+  // Keeps its connections and does nothing; the worker, too, ends by Kill.
+  void Stop() const { kill(pid_, SIGSTOP); }
+  void Continue() const { kill(pid_, SIGCONT); }
+
   absl::StatusOr<std::unique_ptr<ActivationLink>> Connect() const {
     GrpcLinkOptions options;
     options.hidden_size = 4;
+    options.silence_timeout = absl::Milliseconds(400);
     return OpenGrpcLink(ExchangeServer::Dial(absl::StrCat("127.0.0.1:", port_)), options);
   }
 
@@ -103,6 +108,36 @@ TEST(PeerDeathTest, AnIdleLinkNoticesTheDeathToo) {
   const absl::Time deadline = absl::Now() + kTestPatience;
   while (link->Health().ok() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(2));
   EXPECT_THAT(link->Health(), StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST(PeerDeathTest, AStoppedWorkerIsNoticedThoughItsConnectionLives) {
+  WorkerProcess worker(/*hold=*/false);
+  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect());
+  SwapRecorder recorder;
+  recorder.Send(*link, Header(1), TaggedRows(Header(1), 1));
+  ASSERT_OK(recorder.Await(1).status());
+  worker.Stop();
+  for (uint64_t step = 2; step <= 3; ++step) {
+    recorder.Send(*link, Header(step), TaggedRows(Header(step), 1), absl::InfiniteFuture());
+  }
+  for (uint64_t step = 2; step <= 3; ++step) {
+    EXPECT_THAT(recorder.Await(step), StatusIs(absl::StatusCode::kUnavailable,
+                                               ::testing::HasSubstr("the peer is silent")));
+  }
+  EXPECT_THAT(link->Health(), StatusIs(absl::StatusCode::kUnavailable));
+  worker.Continue();
+  ASSERT_OK_AND_ASSIGN(const auto again, worker.Connect());
+  recorder.Send(*again, Header(4), TaggedRows(Header(4), 1));
+  EXPECT_OK(recorder.Await(4).status());
+}
+
+TEST(PeerDeathTest, AWorkerThatComputesLongIsNoStoppedOne) {
+  WorkerProcess worker(/*hold=*/true);
+  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect());
+  SwapRecorder recorder;
+  // Several times the silence allowed: the deadline comes first.
+  recorder.Send(*link, Header(1), TaggedRows(Header(1), 1), absl::Now() + absl::Seconds(2));
+  EXPECT_THAT(recorder.Await(1), StatusIs(absl::StatusCode::kDeadlineExceeded));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/runtime/exchange/swap_recorder.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::exchange {
@@ -124,6 +125,44 @@ TEST(WireMessagesTest, BoundsWhatAMessageMustCarryEachWay) {
   header.capture_layers = true;
   EXPECT_THAT(CheckFitsMessage(header),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fewer rows")));
+}
+
+TEST(WireMessagesTest, ADispatchSurvivesTheRoundTrip) {
+  const StepHeader header = MakeDispatch(7, {{0, 300}, {5}, {1, 2, 3}}, 2, /*combine=*/true);
+  v1::StepHeader message;
+  ToWire(header, message);
+  v1::StepHeader parsed;
+  ASSERT_TRUE(parsed.ParseFromString(message.SerializeAsString()));
+  ASSERT_OK_AND_ASSIGN(const StepHeader back, FromWire(parsed));
+  EXPECT_EQ(back.step_id, 7);
+  EXPECT_EQ(back.hidden_size, 2);
+  ASSERT_TRUE(back.ffn.has_value());
+  EXPECT_EQ(back.ffn->layer, 3);
+  EXPECT_TRUE(back.ffn->combine);
+  EXPECT_EQ(back.ffn->offsets, header.ffn->offsets);
+  EXPECT_EQ(back.ffn->experts, header.ffn->experts);
+  EXPECT_EQ(back.ffn->weights, header.ffn->weights);
+  EXPECT_OK(Validate(back, 2));
+}
+
+TEST(WireMessagesTest, CountsThatDoNotFitTheExpertsAreRefusedBeforeTheyOverflow) {
+  v1::StepHeader message;
+  ToWire(MakeDispatch(7, {{0, 3}, {5}}, 2), message);
+  for (const int32_t count : {0, -4, 2, 0x7fffffff}) {
+    message.mutable_ffn()->set_counts(1, count);
+    EXPECT_THAT(FromWire(message), StatusIs(absl::StatusCode::kInvalidArgument,
+                                            HasSubstr("dispatch row 1: expected 1 to 1 experts")));
+  }
+  message.mutable_ffn()->clear_counts();
+  ASSERT_OK_AND_ASSIGN(const StepHeader empty, FromWire(message));
+  EXPECT_THAT(Validate(empty, 2), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(WireMessagesTest, RowsForEachExpertOfADispatchMustFitToo) {
+  const std::vector<std::vector<int32_t>> experts(1024, {0, 1, 2, 3, 4, 5, 6, 7});
+  EXPECT_THAT(CheckFitsMessage(MakeDispatch(1, experts, 2048)),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("asks for 67108864")));
+  EXPECT_OK(CheckFitsMessage(MakeDispatch(1, experts, 2048, /*combine=*/true)));
 }
 
 }  // namespace
