@@ -14,9 +14,18 @@ void AddEngineFlags(CLI::App* command, EngineFlags& flags) {
       ->check(CLI::IsMember({"local", "grpc"}));
   AddFlag(command, "--wire", flags.wire, "Type of the rows between backbone and expert.")
       ->check(CLI::IsMember({"f32", "bf16"}));
-  AddFlag(command, "--expert-workers", flags.expert_workers,
-          "Expert workers; queries are spread over them.")
+  AddFlag(
+      command, "--expert-workers", flags.expert_workers,
+      "Expert workers. Queries of a bundle are spread over them; the FFN experts of a "
+      "mixture-of-experts model are dealt out to them. 0: one for bundles, FFN experts with the "
+      "backbone.")
+      ->check(CLI::Range(0, 64));
+  AddFlag(command, "--ffn-copies", flags.ffn_copies,
+          "Copies of each FFN expert, on different expert workers.")
       ->check(CLI::Range(1, 64));
+  AddSwitch(command, "--combine-on-workers", flags.combine_on_workers,
+            "Expert workers add up a row's FFN experts before they send it back: less traffic, "
+            "results that depend on the placement within rounding.");
   AddFlag(command, "--threads", flags.threads, "Compute threads; 0 takes all cores.")
       ->check(CLI::Range(0, 1024));
   AddFlag(command, "--chunk", flags.chunk,
@@ -33,6 +42,8 @@ absl::StatusOr<services::OfflineOptions> ToOfflineOptions(const EngineFlags& fla
   if (!flags.expert.empty()) options.expert_folders.push_back(flags.expert);
   CCOE_ASSIGN_OR_RETURN(options.exchange, services::ParseExchange(flags.exchange));
   options.expert_workers = flags.expert_workers;
+  options.ffn_copies = flags.ffn_copies;
+  options.engine.combine_on_workers = flags.combine_on_workers;
   options.threads = flags.threads;
   options.expert_kv_tokens = flags.kv_tokens;
   options.engine.kv_tokens = flags.kv_tokens;

@@ -18,7 +18,9 @@ struct EngineFlags {
   std::string expert;  // a bundle's folder; empty: the base alone
   std::string exchange = "local";
   std::string wire = "f32";
-  int expert_workers = 1;
+  int expert_workers = 0;
+  int ffn_copies = 1;
+  bool combine_on_workers = false;
   int threads = 0;
   int64_t chunk = 512;
   int64_t kv_tokens = 65536;

@@ -1,5 +1,7 @@
 #include "services/cli/score.h"
 
+#include <algorithm>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -23,10 +25,19 @@ struct ScoreFlags {
   std::string requests;
   std::string output;
   bool hidden = false;
+  bool routing = false;
+};
+
+// The choices of all rows at one MoE layer, as the output has them.
+struct LayerChoices {
+  std::string layer;
+  std::vector<int32_t> experts;
+  std::vector<float> weights;
+  int64_t width = 0;
 };
 
 std::vector<engine::QueryOptions> ToQueries(const std::vector<Request>& requests,
-                                            const ExpertRef& expert, bool hidden) {
+                                            const ExpertRef& expert, const ScoreFlags& flags) {
   std::vector<engine::QueryOptions> queries;
   for (const Request& request : requests) {
     engine::QueryOptions query;
@@ -36,7 +47,8 @@ std::vector<engine::QueryOptions> ToQueries(const std::vector<Request>& requests
     query.sampling.temperature = 0;
     query.sampling.max_tokens = 0;
     query.prompt_logits = true;
-    query.prompt_hidden = hidden;
+    query.prompt_hidden = flags.hidden;
+    query.routing = flags.routing;
     queries.push_back(std::move(query));
   }
   return queries;
@@ -46,10 +58,31 @@ model::TensorView View(const std::vector<float>& values, std::vector<int64_t> sh
   return {values.data(), kernels::DType::kF32, std::move(shape), values.size() * sizeof(float)};
 }
 
+// Rows that chose fewer experts than others end with -1 and 0.
+std::vector<LayerChoices> ChoicesOf(const services::Answer& answer) {
+  std::vector<LayerChoices> layers;
+  for (const auto& [layer, rows] : answer.routing) {
+    LayerChoices& choices = layers.emplace_back();
+    choices.layer = absl::StrCat(layer);
+    for (const services::RowChoice& row : rows) {
+      choices.width = std::max(choices.width, static_cast<int64_t>(row.experts.size()));
+    }
+    for (const services::RowChoice& row : rows) {
+      choices.experts.insert(choices.experts.end(), row.experts.begin(), row.experts.end());
+      choices.weights.insert(choices.weights.end(), row.weights.begin(), row.weights.end());
+      const size_t missing = static_cast<size_t>(choices.width) - row.experts.size();
+      choices.experts.insert(choices.experts.end(), missing, -1);
+      choices.weights.insert(choices.weights.end(), missing, 0.0f);
+    }
+  }
+  return layers;
+}
+
 absl::Status WriteScores(const ScoreFlags& flags, const std::vector<Request>& requests,
                          const std::vector<services::Answer>& answers,
                          const model::ModelSpec& spec) {
   std::map<std::string, model::TensorView> tensors;
+  std::list<std::vector<LayerChoices>> choices;  // what the views point into
   for (size_t i = 0; i < requests.size(); ++i) {
     const Request& request = requests[i];
     const int64_t tokens = static_cast<int64_t>(request.token_ids.size());
@@ -61,6 +94,15 @@ absl::Status WriteScores(const ScoreFlags& flags, const std::vector<Request>& re
     if (flags.hidden) {
       tensors[request.id + ".hidden"] =
           View(answers[i].hidden, {spec.layer_count() + 1, tokens, spec.hidden_size});
+    }
+    for (const LayerChoices& layer : choices.emplace_back(ChoicesOf(answers[i]))) {
+      tensors[absl::StrCat(request.id, ".router_experts.", layer.layer)] = {
+          layer.experts.data(),
+          kernels::DType::kI32,
+          {tokens, layer.width},
+          layer.experts.size() * sizeof(int32_t)};
+      tensors[absl::StrCat(request.id, ".router_weights.", layer.layer)] =
+          View(layer.weights, {tokens, layer.width});
     }
   }
   return model::WriteSafetensors(flags.output, tensors, {{"written_by", "ccoe score"}});
@@ -75,7 +117,7 @@ absl::Status Score(const ScoreFlags& flags) {
 
   Progress progress("score", static_cast<int64_t>(requests.size()));
   const auto answers = services::RunQueries(
-      offline->engine(), ToQueries(requests, expert, flags.hidden), 256,
+      offline->engine(), ToQueries(requests, expert, flags), 256,
       [&progress](size_t done) { progress.Update(static_cast<int64_t>(done)); });
   for (size_t i = 0; i < requests.size(); ++i) {
     CCOE_RETURN_IF_ERROR(
@@ -101,6 +143,9 @@ void RegisterScore(CLI::App& app, CommandContext& context) {
   AddSwitch(command, "--hidden", flags->hidden,
             "Also ID.hidden (f32, [layers + 1, tokens, hidden]): the embedding, then each layer's "
             "output.");
+  AddSwitch(command, "--routing", flags->routing,
+            "Also, for each layer L with FFN experts, ID.router_experts.L (int32, [tokens, k], in "
+            "rising order) and ID.router_weights.L (f32): the experts each position went through.");
 }
 
 }  // namespace ccoe::cli

@@ -1,5 +1,6 @@
 #include "services/offline/collector.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -57,6 +58,20 @@ class CollectingSink final : public engine::TokenSink {
     for (int64_t p = 0; p < planes; ++p) {
       planes_[p].insert(planes_[p].end(), hidden.begin() + p * size,
                         hidden.begin() + (p + 1) * size);
+    }
+  }
+
+  void OnRouting(int32_t layer, int64_t first_position, absl::Span<const int32_t> offsets,
+                 absl::Span<const int32_t> experts, absl::Span<const float> weights) override {
+    std::vector<RowChoice>& choices = answer_->routing[layer];
+    const size_t first = static_cast<size_t>(first_position);
+    choices.resize(std::max(choices.size(), first + offsets.size() - 1));
+    for (size_t r = 0; r + 1 < offsets.size(); ++r) {
+      const size_t begin = static_cast<size_t>(offsets[r]);
+      const size_t count = static_cast<size_t>(offsets[r + 1]) - begin;
+      const auto chosen = experts.subspan(begin, count);
+      const auto weighted = weights.subspan(begin, count);
+      choices[first + r] = {{chosen.begin(), chosen.end()}, {weighted.begin(), weighted.end()}};
     }
   }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -12,10 +13,17 @@
 
 namespace ccoe::services {
 
+// The FFN experts one row went through at one MoE layer, with their weights.
+struct RowChoice {
+  std::vector<int32_t> experts;
+  std::vector<float> weights;
+};
+
 struct Answer {
   std::vector<engine::GeneratedToken> tokens;
   std::vector<float> logits;  // [prompt tokens, vocab_size] where asked for
   std::vector<float> hidden;  // [layers + 1, prompt tokens, hidden_size] where asked for
+  std::map<int32_t, std::vector<RowChoice>> routing;  // by layer and position, where asked for
   engine::FinishReason reason = engine::FinishReason::kError;
   engine::Usage usage;
   absl::Status status;

@@ -1,5 +1,6 @@
 #include "services/offline/offline_engine.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <list>
 #include <map>
@@ -16,6 +17,9 @@
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/experts/bundle.h"
 #include "runtime/experts/expert_runner.h"
+#include "runtime/experts/ffn_runner.h"
+#include "runtime/experts/swap_router.h"
+#include "runtime/placement/planner.h"
 #include "services/backbone/load_backbone.h"
 #include "services/common/channel_factory.h"
 #include "services/common/server_runner.h"
@@ -51,10 +55,24 @@ class FixedDirectory final : public engine::ExpertDirectory {
   uint64_t next_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-// An expert worker without its process: the runner and, with gRPC, a server of its own on loopback.
-// Members are in the order in which they need each other.
+// As placed before the engine starts.
+class FixedFfnDirectory final : public engine::FfnDirectory {
+ public:
+  std::shared_ptr<const engine::FfnTable> Table() override { return table_; }
+  void Set(engine::FfnTable table) {
+    table_ = std::make_shared<engine::FfnTable>(std::move(table));
+  }
+
+ private:
+  std::shared_ptr<const engine::FfnTable> table_;
+};
+
+// An expert worker without its process: the runners and, with gRPC, a server of its own on
+// loopback. Members are in the order in which they need each other.
 struct ExpertWorkerParts {
   std::unique_ptr<experts::ExpertRunner> runner;
+  std::unique_ptr<experts::FfnRunner> ffn_runner;
+  std::unique_ptr<experts::SwapRouter> router;
   std::unique_ptr<ExchangeService> service;
   std::unique_ptr<ServerRunner> server;
 
@@ -71,11 +89,14 @@ class OfflineEngineImpl final : public OfflineEngine {
   absl::Status Build() {
     CCOE_ASSIGN_OR_RETURN(loaded_, LoadBackbone(options_.model_folder, options_.backbone_layers));
     CCOE_RETURN_IF_ERROR(KeepBundles());
-    const int workers = bundles_.empty() ? 0 : options_.expert_workers;
+    const bool spread = spec().has_moe() && options_.expert_workers > 0;
+    int workers = spread ? options_.expert_workers : 0;
+    if (!bundles_.empty()) workers = std::max(options_.expert_workers, 1);
     for (int w = 0; w < workers; ++w) CCOE_RETURN_IF_ERROR(AddWorker());
+    if (spread) CCOE_RETURN_IF_ERROR(SpreadFfnExperts());
     CCOE_ASSIGN_OR_RETURN(
         engine_, engine::Engine::Create(loaded_.model, kernels::MakeCpuOps(&team_), &directory_,
-                                        nullptr, options_.engine));
+                                        spread ? &ffn_directory_ : nullptr, options_.engine));
     return absl::OkStatus();
   }
 
@@ -97,34 +118,68 @@ class OfflineEngineImpl final : public OfflineEngine {
     ExpertWorkerParts& worker = workers_.emplace_back();
     experts::ExpertRunnerOptions runner_options;
     runner_options.kv_tokens = options_.expert_kv_tokens;
-    CCOE_ASSIGN_OR_RETURN(
-        worker.runner, experts::ExpertRunner::Create(loaded_.model.spec,
-                                                     kernels::MakeCpuOps(&team_), runner_options));
+    CCOE_ASSIGN_OR_RETURN(worker.runner, experts::ExpertRunner::Create(
+                                             spec(), kernels::MakeCpuOps(&team_), runner_options));
     for (const experts::Bundle& bundle : bundles_)
       CCOE_RETURN_IF_ERROR(worker.runner->AddExpert(bundle));
+    CCOE_ASSIGN_OR_RETURN(worker.ffn_runner,
+                          experts::FfnRunner::Create(spec(), kernels::MakeCpuOps(&team_), {}));
+    CCOE_ASSIGN_OR_RETURN(
+        worker.router, experts::SwapRouter::Create(worker.runner.get(), worker.ffn_runner.get()));
     CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<exchange::ActivationLink> link, Link(worker));
+    links_.push_back(link);
+    return BindExperts(link);
+  }
+
+  absl::Status BindExperts(const std::shared_ptr<exchange::ActivationLink>& link) {
     for (const experts::Bundle& bundle : bundles_) {
       engine::ExpertBinding binding;
       binding.expert = bundle.manifest.expert;
       binding.layers = bundle.manifest.layers;
       binding.link = link;
       if (bundle.manifest.owns_norm || bundle.manifest.owns_head) {
-        CCOE_ASSIGN_OR_RETURN(
-            binding.own_head,
-            model::LmHead::Create(loaded_.model.spec, loaded_.weights, bundle.weights));
+        CCOE_ASSIGN_OR_RETURN(binding.own_head,
+                              model::LmHead::Create(spec(), loaded_.weights, bundle.weights));
       }
       directory_.Add(std::move(binding));
     }
     return absl::OkStatus();
   }
 
+  // Deals the FFN experts out to the workers.
+  absl::Status SpreadFfnExperts() {
+    placement::PlanOptions plan_options;
+    plan_options.copies = options_.ffn_copies;
+    for (size_t w = 0; w < workers_.size(); ++w)
+      plan_options.workers.push_back({absl::StrCat("expert-", w), 0});
+    CCOE_ASSIGN_OR_RETURN(const placement::Plan plan, placement::MakePlan(spec(), plan_options));
+    engine::FfnTable table;
+    for (const model::LayerSpec& layer : spec().layers) {
+      table.holders.emplace_back(layer.ffn.is_moe() ? layer.ffn.moe.experts : 0);
+    }
+    int32_t number = 0;
+    for (ExpertWorkerParts& worker : workers_) {
+      const auto index = static_cast<size_t>(number);
+      const placement::WorkerPlan* planned = plan.Find(absl::StrCat("expert-", number));
+      if (planned == nullptr) return absl::InternalError("the plan leaves a worker out");
+      CCOE_RETURN_IF_ERROR(worker.ffn_runner->AddShard(planned->shard, loaded_.weights));
+      table.peers.push_back({planned->worker_id, links_[index]});
+      for (const auto& [layer, held] : planned->shard.layers()) {
+        for (const int32_t expert : held) table.holders[layer][expert].push_back(number);
+      }
+      ++number;
+    }
+    ffn_directory_.Set(std::move(table));
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<std::shared_ptr<exchange::ActivationLink>> Link(ExpertWorkerParts& worker) {
     if (options_.exchange == ExchangeKind::kLocal)
-      return exchange::MakeLocalLink(worker.runner.get());
+      return exchange::MakeLocalLink(worker.router.get());
     const std::string id = absl::StrCat("expert-", workers_.size() - 1);
     ExchangeServiceOptions service_options;
     service_options.worker_id = id;
-    worker.service = std::make_unique<ExchangeService>(worker.runner.get(), service_options);
+    worker.service = std::make_unique<ExchangeService>(worker.router.get(), service_options);
     ServerOptions server_options;
     server_options.services = {
         {worker.service.get(), std::string(v1::Exchange::service_full_name())}};
@@ -145,7 +200,9 @@ class OfflineEngineImpl final : public OfflineEngine {
   std::vector<experts::Bundle> bundles_;
   std::vector<ExpertRef> experts_;
   std::list<ExpertWorkerParts> workers_;  // stable addresses: links point into them
+  std::vector<std::shared_ptr<exchange::ActivationLink>> links_;
   FixedDirectory directory_;
+  FixedFfnDirectory ffn_directory_;
   std::unique_ptr<engine::Engine> engine_;  // last: goes first
 };
 
@@ -160,9 +217,9 @@ absl::StatusOr<ExchangeKind> ParseExchange(absl::string_view text) {
 
 absl::StatusOr<std::unique_ptr<OfflineEngine>> OfflineEngine::Create(
     const OfflineOptions& options) {
-  if (options.expert_workers < 1 || options.expert_workers > kMaxExpertWorkers) {
+  if (options.expert_workers < 0 || options.expert_workers > kMaxExpertWorkers) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "expert workers: expected 1 to ", kMaxExpertWorkers, ", found ", options.expert_workers));
+        "expert workers: expected 0 to ", kMaxExpertWorkers, ", found ", options.expert_workers));
   }
   auto engine = std::make_unique<OfflineEngineImpl>(options);
   CCOE_RETURN_IF_ERROR(engine->Build());

@@ -23,7 +23,10 @@ struct OfflineOptions {
   std::string model_folder;
   std::vector<std::string> expert_folders;       // bundles; every expert worker holds all of them
   ExchangeKind exchange = ExchangeKind::kLocal;  // kGrpc: real connections over loopback
-  int expert_workers = 1;            // 1 to 64; queries of one expert are spread over them in turn
+  // Up to 64. Each holds all bundles, whose queries are spread over them in turn, and its part of a
+  // MoE model's FFN experts. 0: one for bundles; FFN experts are with the backbone.
+  int expert_workers = 0;
+  int ffn_copies = 1;                // of each FFN expert, on different workers
   int threads = 0;                   // of the compute team; 0: all cores
   int32_t backbone_layers = 0;       // layers the backbone holds; 0: all
   int64_t expert_kv_tokens = 65536;  // KV capacity of each expert on each worker

@@ -119,6 +119,46 @@ TEST(AdmissionTest, ABindingThatMakesNoSenseIsOurOwnFault) {
   EXPECT_THAT(CheckLayers(&binding, Limits()), StatusIs(absl::StatusCode::kInternal));
 }
 
+TEST(AdmissionTest, ControlOfGatesIsChecked) {
+  auto spec = std::make_shared<model::ModelSpec>();
+  spec->layers.resize(8);
+  spec->layers[5].ffn.kind = model::FfnKind::kMoe;
+  spec->layers[5].ffn.moe.experts = 4;
+  spec->layers[5].ffn.moe.gate.top_k = 2;
+  AdmissionLimits limits = Limits();
+  limits.spec = spec;
+  auto control = std::make_shared<MoeControl>();
+  control->layers[5].masked = {1};
+  QueryOptions query = Query(3);
+  query.moe = control;
+  EXPECT_THAT(CheckQuery(query, limits), StatusIs(absl::StatusCode::kPermissionDenied));
+  limits.moe_policy.allow_masks = true;
+  EXPECT_THAT(CheckQuery(query, limits), IsOk());
+  control->layers[5].masked = {4};
+  EXPECT_THAT(CheckQuery(query, limits),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layer 5")));
+  limits.spec = nullptr;
+  EXPECT_THAT(CheckQuery(query, limits),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("one without")));
+}
+
+TEST(AdmissionTest, GatesOfLayersThatAnExpertReplacesAreNotTheModels) {
+  ExpertBinding binding;
+  binding.expert = {"math", 2};
+  binding.layers = {4, 6};
+  MoeControl control;
+  control.all_layers.active_experts = 1;
+  control.layers[3].active_experts = 1;
+  control.layers[6].active_experts = 1;
+  EXPECT_THAT(CheckMoeLayers(&control, &binding), IsOk());
+  control.layers[5].active_experts = 1;
+  EXPECT_THAT(CheckMoeLayers(&control, &binding),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("layer 5"), HasSubstr("math@2"), HasSubstr("[4, 6)"))));
+  EXPECT_THAT(CheckMoeLayers(&control, nullptr), IsOk());
+  EXPECT_THAT(CheckMoeLayers(nullptr, &binding), IsOk());
+}
+
 TEST(AdmissionTest, StopIdsAreTheQuerysAndTheModels) {
   SamplingParams sampling;
   sampling.stop_token_ids = {9, 2};

@@ -39,6 +39,8 @@ TEST(EngineOptionsTest, EveryOptionIsHeldToItsRange) {
               invalid("swap_timeout"));
   EXPECT_THAT(ValidateWith([](auto& o) { o.step_patience = -absl::Seconds(1); }),
               invalid("step_patience"));
+  EXPECT_THAT(ValidateWith([](auto& o) { o.moe_policy.min_active_experts = 0; }),
+              invalid("moe policy"));
 }
 
 }  // namespace

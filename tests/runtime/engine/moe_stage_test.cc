@@ -49,7 +49,7 @@ class MoeStageTest : public ::testing::Test {
 
   // Logits of all prompts with every expert here.
   static void KeepReference() {
-    ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create({kModel}));
+    ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(MoeClusterOptions()));
     reference_ = new std::vector<std::vector<float>>();
     for (const GoldenPrompt& prompt : golden_->prompts) {
       reference_->push_back(Ask(*cluster, ScoreQuery(prompt)).logits);
@@ -99,14 +99,14 @@ std::vector<std::vector<float>>* MoeStageTest::reference_ = nullptr;
 TEST_F(MoeStageTest, AnyNumberOfWorkersGivesTheBitsOfNone) {
   for (const int workers : {0, 1, 3, 8}) {
     SCOPED_TRACE(workers);
-    MoeClusterOptions options{kModel};
+    MoeClusterOptions options;
     options.workers = workers;
     ExpectReferenceWith(options);
   }
 }
 
 TEST_F(MoeStageTest, ReplicasUnevenSplitsAndExpertsWithTheBackboneGiveTheSameBits) {
-  MoeClusterOptions options{kModel};
+  MoeClusterOptions options;
   options.workers = 3;
   options.holders = [](int32_t layer, int32_t expert) -> std::vector<int32_t> {
     if (expert == 0) return {kHere};
@@ -118,7 +118,7 @@ TEST_F(MoeStageTest, ReplicasUnevenSplitsAndExpertsWithTheBackboneGiveTheSameBit
 }
 
 TEST_F(MoeStageTest, SmallChunksAndManyStepsInFlightGiveTheSameBits) {
-  MoeClusterOptions options{kModel};
+  MoeClusterOptions options;
   options.workers = 2;
   options.engine.max_prefill_chunk = 5;
   options.engine.max_steps_in_flight = 4;
@@ -127,7 +127,7 @@ TEST_F(MoeStageTest, SmallChunksAndManyStepsInFlightGiveTheSameBits) {
 }
 
 TEST_F(MoeStageTest, CombiningOnTheWorkersIsRightWithinRounding) {
-  MoeClusterOptions options{kModel};
+  MoeClusterOptions options;
   options.workers = 3;
   options.engine.combine_on_workers = true;
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
@@ -141,7 +141,7 @@ TEST_F(MoeStageTest, CombiningOnTheWorkersIsRightWithinRounding) {
 }
 
 TEST_F(MoeStageTest, AReplicaTakesOverInTheMiddleOfAStepWithTheSameBits) {
-  MoeClusterOptions options{kModel};
+  MoeClusterOptions options;
   options.workers = 2;
   options.holders = [](int32_t, int32_t) -> std::vector<int32_t> { return {0, 1}; };
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
@@ -152,7 +152,7 @@ TEST_F(MoeStageTest, AReplicaTakesOverInTheMiddleOfAStepWithTheSameBits) {
 }
 
 TEST_F(MoeStageTest, WithoutAReplicaOnlyTheQueriesThatNeedTheWorkerEnd) {
-  MoeClusterOptions options{kModel};
+  MoeClusterOptions options;
   options.workers = 8;  // one expert each
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
   cluster->link(5).SetScript([](int, const exchange::StepHeader& header) {
@@ -178,7 +178,7 @@ TEST_F(MoeStageTest, WithoutAReplicaOnlyTheQueriesThatNeedTheWorkerEnd) {
 }
 
 TEST_F(MoeStageTest, AnExpertThatNoWorkerHoldsIsNamed) {
-  MoeClusterOptions options{kModel};
+  MoeClusterOptions options;
   options.workers = 1;
   options.holders = [](int32_t, int32_t) -> std::vector<int32_t> { return {}; };
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
@@ -189,7 +189,7 @@ TEST_F(MoeStageTest, AnExpertThatNoWorkerHoldsIsNamed) {
 }
 
 TEST_F(MoeStageTest, AQueryThatIsCancelledWhileItsRowsAreAwayLeavesTheOthersAlone) {
-  MoeClusterOptions options{kModel};
+  MoeClusterOptions options;
   options.workers = 1;
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
   cluster->link(0).Hold();
@@ -208,7 +208,7 @@ TEST_F(MoeStageTest, AQueryThatIsCancelledWhileItsRowsAreAwayLeavesTheOthersAlon
 TEST_F(MoeStageTest, EveryChoiceIsCounted) {
   ASSERT_OK_AND_ASSIGN(const auto backbone, ::ccoe::testing::GoldenBackbone(kModel));
   MoeStatistics statistics(backbone.spec);
-  MoeClusterOptions options{kModel};
+  MoeClusterOptions options;
   options.workers = 2;
   options.engine.moe_statistics = &statistics;
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
@@ -226,7 +226,7 @@ TEST_F(MoeStageTest, ARequestMaySteerTheGatesWhereverTheExpertsAre) {
   control->all_layers.masked = {2};
   std::vector<std::vector<float>> logits;
   for (const int workers : {0, 3}) {
-    MoeClusterOptions options{kModel};
+    MoeClusterOptions options;
     options.workers = workers;
     options.engine.moe_policy.allow_active_experts = true;
     options.engine.moe_policy.allow_masks = true;

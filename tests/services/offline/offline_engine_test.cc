@@ -93,9 +93,9 @@ TEST(OfflineEngineTest, RefusesABundleOfAnotherBaseAndOddCounts) {
   EXPECT_THAT(OfflineEngine::Create(options),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("math")));
   options.expert_folders = {};
-  options.expert_workers = 0;
+  options.expert_workers = -1;
   EXPECT_THAT(OfflineEngine::Create(options),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found 0")));
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found -1")));
   options.expert_workers = 1;
   options.backbone_layers = 99;
   EXPECT_THAT(OfflineEngine::Create(options),
