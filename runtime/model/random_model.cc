@@ -15,7 +15,10 @@
 #include "nlohmann/json.hpp"
 #include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/families/config_reader.h"
+#include "runtime/model/families/families.h"
 #include "runtime/model/safetensors.h"
+#include "runtime/model/tensor_names.h"
 
 namespace ccoe::model {
 namespace {
@@ -41,46 +44,90 @@ struct Recipe {
   }
 };
 
-// All tensors. A tensor's place in this list is part of what its values depend on.
-std::vector<Recipe> Recipes(const RandomModelOptions& o) {
-  const int64_t q_size = o.heads * o.head_dim;
-  const int64_t kv_size = o.kv_heads * o.head_dim;
-  const auto inverse_root = [](int64_t n) { return 1.0f / std::sqrt(static_cast<float>(n)); };
-  // Each block adds to the residual stream; this keeps the sum over all of them of order one.
-  const float residual = inverse_root(2 * o.layers);
-  std::vector<Recipe> recipes;
-  recipes.push_back({"model.embed_tokens.weight",
-                     {o.vocab_size, o.hidden_size},
-                     0.0f,
-                     o.tied_head ? kLogitDeviation * inverse_root(o.hidden_size) : 1.0f});
-  if (!o.tied_head) {
-    recipes.push_back({"lm_head.weight",
-                       {o.vocab_size, o.hidden_size},
-                       0.0f,
-                       kLogitDeviation * inverse_root(o.hidden_size)});
-  }
-  recipes.push_back({"model.norm.weight", {o.hidden_size}, 1.0f, 0.1f});
-  for (int64_t i = 0; i < o.layers; ++i) {
-    const std::string layer = absl::StrCat("model.layers.", i, ".");
-    const auto add = [&](const char* name, std::vector<int64_t> shape, float mean,
-                         float deviation) {
-      recipes.push_back({absl::StrCat(layer, name), std::move(shape), mean, deviation});
-    };
-    add("input_layernorm.weight", {o.hidden_size}, 1.0f, 0.1f);
-    add("post_attention_layernorm.weight", {o.hidden_size}, 1.0f, 0.1f);
+float InverseRoot(int64_t n) { return 1.0f / std::sqrt(static_cast<float>(n)); }
+
+// The recipes of one layer, put behind those there are.
+class LayerRecipes {
+ public:
+  LayerRecipes(const ModelSpec& spec, int32_t layer, std::vector<Recipe>& recipes)
+      : spec_(spec),
+        layer_(spec.layers[static_cast<size_t>(layer)]),
+        prefix_(LayerPrefix(spec.names, layer)),
+        // Each block adds to the residual stream; this keeps the sum over all of them of order one.
+        residual_(InverseRoot(2 * spec.layer_count())),
+        recipes_(recipes) {}
+
+  void AddAll() {
+    const TensorNames& names = spec_.names;
+    const AttentionSpec& attention = layer_.attention;
+    const int64_t q_size = attention.heads * attention.head_dim;
+    const int64_t kv_size = attention.kv_heads * attention.head_dim;
+    const int64_t hidden = spec_.hidden_size;
+    Add(names.attention_norm, {hidden}, 1.0f, 0.1f);
+    Add(names.ffn_norm, {hidden}, 1.0f, 0.1f);
     // Twice the usual width on q, so that attention is far from uniform.
-    add("self_attn.q_proj.weight", {q_size, o.hidden_size}, 0.0f,
-        2.0f * inverse_root(o.hidden_size));
-    add("self_attn.k_proj.weight", {kv_size, o.hidden_size}, 0.0f, inverse_root(o.hidden_size));
-    add("self_attn.v_proj.weight", {kv_size, o.hidden_size}, 0.0f, inverse_root(o.hidden_size));
-    add("self_attn.o_proj.weight", {o.hidden_size, q_size}, 0.0f, residual * inverse_root(q_size));
-    add("mlp.gate_proj.weight", {o.intermediate_size, o.hidden_size}, 0.0f,
-        inverse_root(o.hidden_size));
-    add("mlp.up_proj.weight", {o.intermediate_size, o.hidden_size}, 0.0f,
-        inverse_root(o.hidden_size));
-    add("mlp.down_proj.weight", {o.hidden_size, o.intermediate_size}, 0.0f,
-        2.0f * residual * inverse_root(o.intermediate_size));
+    Add(names.q, {q_size, hidden}, 0.0f, 2.0f * InverseRoot(hidden));
+    Add(names.k, {kv_size, hidden}, 0.0f, InverseRoot(hidden));
+    Add(names.v, {kv_size, hidden}, 0.0f, InverseRoot(hidden));
+    Add(names.attention_output, {hidden, q_size}, 0.0f, residual_ * InverseRoot(q_size));
+    if (layer_.ffn.is_moe()) {
+      AddExperts(layer_.ffn.moe);
+    } else {
+      AddFfn(names.gate, names.up, names.down, layer_.ffn.intermediate);
+    }
   }
+
+ private:
+  void Add(const std::string& name, std::vector<int64_t> shape, float mean, float deviation) {
+    recipes_.push_back({prefix_ + WeightName(name), std::move(shape), mean, deviation});
+  }
+
+  void AddFfn(const std::string& gate, const std::string& up, const std::string& down,
+              int64_t width) {
+    const int64_t hidden = spec_.hidden_size;
+    Add(gate, {width, hidden}, 0.0f, InverseRoot(hidden));
+    Add(up, {width, hidden}, 0.0f, InverseRoot(hidden));
+    Add(down, {hidden, width}, 0.0f, 2.0f * residual_ * InverseRoot(width));
+  }
+
+  void AddExpert(const std::string& prefix, int64_t width) {
+    const TensorNames& names = spec_.names;
+    AddFfn(prefix + names.expert_gate, prefix + names.expert_up, prefix + names.expert_down, width);
+  }
+
+  void AddExperts(const MoeSpec& moe) {
+    // Twice the usual width here too, so that the choice does not hang on the last bits.
+    Add(spec_.names.router, {moe.experts, spec_.hidden_size}, 0.0f,
+        2.0f * InverseRoot(spec_.hidden_size));
+    for (int64_t e = 0; e < moe.experts; ++e) {
+      AddExpert(absl::StrCat(spec_.names.expert_prefix, e, "."), moe.intermediate);
+    }
+    if (moe.shared != SharedExpert::kNone) {
+      AddExpert(spec_.names.shared_prefix, moe.shared_intermediate);
+    }
+  }
+
+  const ModelSpec& spec_;
+  const LayerSpec& layer_;
+  const std::string prefix_;
+  const float residual_;
+  std::vector<Recipe>& recipes_;
+};
+
+// All tensors. A tensor's place in this list is part of what its values depend on.
+std::vector<Recipe> Recipes(const ModelSpec& spec) {
+  const float head_deviation = kLogitDeviation * InverseRoot(spec.hidden_size);
+  std::vector<Recipe> recipes;
+  recipes.push_back({WeightName(spec.names.embedding),
+                     {spec.vocab_size, spec.hidden_size},
+                     0.0f,
+                     spec.tied_head ? head_deviation : 1.0f});
+  if (!spec.tied_head) {
+    recipes.push_back(
+        {WeightName(spec.names.head), {spec.vocab_size, spec.hidden_size}, 0.0f, head_deviation});
+  }
+  recipes.push_back({NormName(spec.names, spec.names.final_norm), {spec.hidden_size}, 1.0f, 0.1f});
+  for (int32_t i = 0; i < spec.layer_count(); ++i) LayerRecipes(spec, i, recipes).AddAll();
   return recipes;
 }
 
@@ -134,10 +181,26 @@ const char* TorchName(DType dtype) {
   }
 }
 
-absl::Status WriteConfig(const RandomModelOptions& o, const std::string& path) {
+// A layout: its name in config.json, and who reads it.
+struct Layout {
+  const char* architecture;
+  const char* model_type;
+  FamilyParser parse;
+};
+
+Layout LayoutOf(const RandomModelOptions& o) {
+  if (o.experts == 0) return {"LlamaForCausalLM", "llama", ParseLlama};
+  if (o.shared_experts == 0 && o.dense_layers == 0) {
+    return {"MixtralForCausalLM", "mixtral", ParseMixtral};
+  }
+  return {"DeepseekForCausalLM", "deepseek", ParseDeepseek};
+}
+
+nlohmann::ordered_json ConfigOf(const RandomModelOptions& o) {
+  const Layout layout = LayoutOf(o);
   nlohmann::ordered_json config;
-  config["architectures"] = {"LlamaForCausalLM"};
-  config["model_type"] = "llama";
+  config["architectures"] = {layout.architecture};
+  config["model_type"] = layout.model_type;
   config["hidden_act"] = "silu";
   config["hidden_size"] = o.hidden_size;
   config["intermediate_size"] = o.intermediate_size;
@@ -151,11 +214,29 @@ absl::Status WriteConfig(const RandomModelOptions& o, const std::string& path) {
   config["rope_theta"] = kRopeTheta;
   config["tie_word_embeddings"] = o.tied_head;
   config["torch_dtype"] = TorchName(o.dtype);
-  const std::string text = config.dump(2) + "\n";
-  return WriteFileAtomically(path, {absl::string_view(text)});
+  if (layout.parse == ParseMixtral) {
+    config["intermediate_size"] = o.expert_intermediate_size;
+    config["num_local_experts"] = o.experts;
+    config["num_experts_per_tok"] = o.experts_per_token;
+  } else if (layout.parse == ParseDeepseek) {
+    config["n_routed_experts"] = o.experts;
+    config["num_experts_per_tok"] = o.experts_per_token;
+    config["moe_intermediate_size"] = o.expert_intermediate_size;
+    config["n_shared_experts"] = o.shared_experts;
+    config["first_k_dense_replace"] = o.dense_layers;
+    config["norm_topk_prob"] = true;
+  }
+  return config;
 }
 
 }  // namespace
+
+RandomModelOptions MixtralShapedOptions() {
+  RandomModelOptions options;
+  options.layers = 8;
+  options.experts = 8;
+  return options;
+}
 
 absl::StatusOr<ModelSpec> RandomModelSpec(const RandomModelOptions& options) {
   if (options.dtype != DType::kF32 && options.dtype != DType::kF16 &&
@@ -164,45 +245,30 @@ absl::StatusOr<ModelSpec> RandomModelSpec(const RandomModelOptions& options) {
         absl::StrCat("random model: dtype: expected f32, f16 or bf16, found ",
                      kernels::DTypeName(options.dtype)));
   }
-  if (options.layers < 1 || options.layers > 4096) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("random model: layers: expected 1 to 4096, found ", options.layers));
-  }
-  ModelSpec spec;
-  spec.family = "llama";
-  spec.vocab_size = options.vocab_size;
-  spec.hidden_size = options.hidden_size;
-  spec.max_positions = options.max_positions;
-  spec.norm_eps = static_cast<float>(kNormEps);
-  spec.tied_head = options.tied_head;
-  spec.rope.theta = kRopeTheta;
-  LayerSpec layer;
-  layer.attention.heads = options.heads;
-  layer.attention.kv_heads = options.kv_heads;
-  layer.attention.head_dim = options.head_dim;
-  layer.attention.scale =
-      static_cast<float>(1.0 / std::sqrt(static_cast<double>(options.head_dim)));
-  layer.ffn.intermediate = options.intermediate_size;
-  spec.layers.assign(static_cast<size_t>(options.layers), layer);
-  CCOE_RETURN_IF_ERROR(Annotate(Validate(spec), "random model"));
+  const nlohmann::json config = ConfigOf(options);
+  auto spec = LayoutOf(options).parse(ConfigReader(config));
+  if (!spec.ok()) return Annotate(spec.status(), "random model");
+  CCOE_RETURN_IF_ERROR(Annotate(Validate(*spec), "random model"));
   return spec;
 }
 
 int64_t ParameterCount(const RandomModelOptions& options) {
+  const auto spec = RandomModelSpec(options);
+  if (!spec.ok()) return 0;
   int64_t count = 0;
-  for (const Recipe& recipe : Recipes(options)) count += recipe.elements();
+  for (const Recipe& recipe : Recipes(*spec)) count += recipe.elements();
   return count;
 }
 
 absl::Status WriteRandomModel(const RandomModelOptions& options, const std::string& folder,
                               ThreadTeam& team) {
-  CCOE_RETURN_IF_ERROR(RandomModelSpec(options).status());
+  CCOE_ASSIGN_OR_RETURN(const ModelSpec spec, RandomModelSpec(options));
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error)
     return absl::UnavailableError(absl::StrCat(folder, ": cannot be created: ", error.message()));
 
-  const std::vector<Recipe> recipes = Recipes(options);
+  const std::vector<Recipe> recipes = Recipes(spec);
   const int64_t element_bytes = static_cast<int64_t>(kernels::DTypeBytes(options.dtype));
   int64_t bytes = 0;
   for (const Recipe& recipe : recipes) bytes += recipe.elements() * element_bytes;
@@ -220,7 +286,8 @@ absl::Status WriteRandomModel(const RandomModelOptions& options, const std::stri
   }
   CCOE_RETURN_IF_ERROR(
       WriteSafetensors(folder + "/model.safetensors", tensors, {{"format", "pt"}}));
-  return WriteConfig(options, folder + "/config.json");
+  const std::string config = ConfigOf(options).dump(2) + "\n";
+  return WriteFileAtomically(folder + "/config.json", {absl::string_view(config)});
 }
 
 }  // namespace ccoe::model

@@ -1,5 +1,5 @@
-// A checkpoint with random weights in the Llama layout: for benchmarks and tests, where only shapes
-// and sizes matter.
+// A checkpoint with random weights in the layout of Llama, Mixtral or DeepSeekMoE: for benchmarks
+// and tests, where only shapes and sizes matter.
 #ifndef CCOE_RUNTIME_MODEL_RANDOM_MODEL_H_
 #define CCOE_RUNTIME_MODEL_RANDOM_MODEL_H_
 
@@ -14,7 +14,7 @@
 
 namespace ccoe::model {
 
-// The defaults make 0.25 billion parameters.
+// The defaults make 0.25 billion parameters, without FFN experts.
 struct RandomModelOptions {
   int64_t hidden_size = 1024;
   int64_t layers = 16;
@@ -27,12 +27,23 @@ struct RandomModelOptions {
   bool tied_head = false;
   kernels::DType dtype = kernels::DType::kBF16;  // f32, f16 or bf16
   uint64_t seed = 1;
+
+  // FFN experts a layer; 0: dense blocks. With shared experts or dense layers the layout is
+  // DeepSeekMoE's, else Mixtral's.
+  int64_t experts = 0;
+  int64_t experts_per_token = 2;
+  int64_t expert_intermediate_size = 1600;  // of one expert, shared or not
+  int64_t shared_experts = 0;               // stored as one of their joint width
+  int64_t dense_layers = 0;                 // the first so many layers stay dense
 };
+
+// 0.4 billion parameters in the shape of Mixtral: 8 layers of 8 experts, two a token.
+RandomModelOptions MixtralShapedOptions();
 
 // The config that WriteRandomModel writes, as a spec. INVALID_ARGUMENT for absurd sizes.
 absl::StatusOr<ModelSpec> RandomModelSpec(const RandomModelOptions& options);
 
-// Number of parameters, embedding and head included.
+// Number of parameters, embedding and head included; 0 where RandomModelSpec is an error.
 int64_t ParameterCount(const RandomModelOptions& options);
 
 // Makes `folder` where it is missing and writes config.json and model.safetensors into it (no
