@@ -37,9 +37,8 @@ absl::StatusOr<const Family*> FindFamily(const ConfigReader& config) {
     }
     return &family;
   }
-  return absl::UnimplementedError(
-      config.Wrong(architectures.empty() ? "model_type" : "architectures", SupportedArchitectures())
-          .message());
+  return config.Unsupported(architectures.empty() ? "model_type" : "architectures",
+                            SupportedArchitectures());
 }
 
 // Adds what `config` says about the begin and end of a text.

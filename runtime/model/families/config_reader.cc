@@ -27,6 +27,13 @@ std::optional<int64_t> AsInt(const nlohmann::json& value) {
   return std::nullopt;
 }
 
+std::optional<double> AsFinite(const nlohmann::json* value) {
+  if (value == nullptr || !value->is_number()) return std::nullopt;
+  const auto number = value->get<double>();
+  if (!std::isfinite(number)) return std::nullopt;
+  return number;
+}
+
 }  // namespace
 
 const nlohmann::json* ConfigReader::Find(absl::string_view key) const {
@@ -46,6 +53,10 @@ absl::Status ConfigReader::Wrong(absl::string_view key, absl::string_view expect
       absl::StrCat("key ", prefix_, key, ": expected ", expected, ", found ", Shown(Find(key))));
 }
 
+absl::Status ConfigReader::Unsupported(absl::string_view key, absl::string_view expected) const {
+  return absl::UnimplementedError(Wrong(key, expected).message());
+}
+
 absl::StatusOr<int64_t> ConfigReader::Int(absl::string_view key, int64_t low, int64_t high) const {
   const nlohmann::json* value = Find(key);
   const std::optional<int64_t> number = value == nullptr ? std::nullopt : AsInt(*value);
@@ -59,14 +70,22 @@ absl::StatusOr<int64_t> ConfigReader::IntOr(absl::string_view key, int64_t low, 
   return Int(key, low, high);
 }
 
-absl::StatusOr<double> ConfigReader::PositiveOr(absl::string_view key, double fallback) const {
-  const nlohmann::json* value = Find(key);
-  if (value == nullptr) return fallback;
-  if (value->is_number()) {
-    const auto number = value->get<double>();
-    if (std::isfinite(number) && number > 0.0) return number;
-  }
+absl::StatusOr<double> ConfigReader::Positive(absl::string_view key) const {
+  const std::optional<double> number = AsFinite(Find(key));
+  if (number && *number > 0.0) return *number;
   return Wrong(key, "a number > 0");
+}
+
+absl::StatusOr<double> ConfigReader::PositiveOr(absl::string_view key, double fallback) const {
+  if (!Has(key)) return fallback;
+  return Positive(key);
+}
+
+absl::StatusOr<double> ConfigReader::NonNegativeOr(absl::string_view key, double fallback) const {
+  if (!Has(key)) return fallback;
+  const std::optional<double> number = AsFinite(Find(key));
+  if (number && *number >= 0.0) return *number;
+  return Wrong(key, "a number >= 0");
 }
 
 absl::StatusOr<bool> ConfigReader::BoolOr(absl::string_view key, bool fallback) const {
@@ -103,6 +122,21 @@ absl::StatusOr<std::vector<int32_t>> ConfigReader::TokenIds(absl::string_view ke
   }
   if (good) return ids;
   return Wrong(key, absl::StrCat("token ids from 0 to ", vocab_size - 1));
+}
+
+absl::StatusOr<std::vector<int64_t>> ConfigReader::Ints(absl::string_view key, int64_t low,
+                                                        int64_t high) const {
+  std::vector<int64_t> numbers;
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return numbers;
+  const std::string expected = absl::StrCat("a list of whole numbers from ", low, " to ", high);
+  if (!value->is_array()) return Wrong(key, expected);
+  for (const nlohmann::json& item : *value) {
+    const std::optional<int64_t> number = AsInt(item);
+    if (!number || *number < low || *number > high) return Wrong(key, expected);
+    numbers.push_back(*number);
+  }
+  return numbers;
 }
 
 absl::StatusOr<std::vector<std::string>> ConfigReader::Strings(absl::string_view key) const {

@@ -32,12 +32,17 @@ class ConfigReader {
   absl::StatusOr<int64_t> Int(absl::string_view key, int64_t low, int64_t high) const;
   absl::StatusOr<int64_t> IntOr(absl::string_view key, int64_t low, int64_t high,
                                 int64_t fallback) const;
-  // A finite number > 0.
+  // A finite number > 0; the first where there must be one.
+  absl::StatusOr<double> Positive(absl::string_view key) const;
   absl::StatusOr<double> PositiveOr(absl::string_view key, double fallback) const;
+  // A finite number >= 0.
+  absl::StatusOr<double> NonNegativeOr(absl::string_view key, double fallback) const;
   absl::StatusOr<bool> BoolOr(absl::string_view key, bool fallback) const;
   absl::StatusOr<std::string> StringOr(absl::string_view key, absl::string_view fallback) const;
   // One id, a list of ids, or nothing.
   absl::StatusOr<std::vector<int32_t>> TokenIds(absl::string_view key, int64_t vocab_size) const;
+  // A list of whole numbers, or nothing.
+  absl::StatusOr<std::vector<int64_t>> Ints(absl::string_view key, int64_t low, int64_t high) const;
   // A list of strings, or nothing.
   absl::StatusOr<std::vector<std::string>> Strings(absl::string_view key) const;
   // The object under `key`, or none.
@@ -45,6 +50,8 @@ class ConfigReader {
 
   // INVALID_ARGUMENT "key KEY: expected EXPECTED, found FOUND".
   absl::Status Wrong(absl::string_view key, absl::string_view expected) const;
+  // The same as UNIMPLEMENTED: what the config asks for makes sense but is not supported.
+  absl::Status Unsupported(absl::string_view key, absl::string_view expected) const;
 
  private:
   const nlohmann::json* Find(absl::string_view key) const;

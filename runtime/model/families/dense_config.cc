@@ -6,25 +6,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/families/limits.h"
 #include "runtime/model/families/rope_config.h"
 
 namespace ccoe::model {
 namespace {
 
-constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
-constexpr int64_t kMaxWidth = int64_t{1} << 20;
-constexpr int64_t kMaxHeads = 4096;
-constexpr int64_t kMaxHeadDim = 4096;
-constexpr int64_t kMaxLayers = 4096;
-constexpr int64_t kMaxPositions = int64_t{1} << 30;
-
-absl::StatusOr<kernels::Activation> ParseActivation(const ConfigReader& config) {
-  CCOE_ASSIGN_OR_RETURN(const std::string name, config.StringOr("hidden_act", "silu"));
+absl::StatusOr<kernels::Activation> ParseActivation(const ConfigReader& config,
+                                                    absl::string_view fallback) {
+  CCOE_ASSIGN_OR_RETURN(const std::string name, config.StringOr("hidden_act", fallback));
   if (name == "silu" || name == "swish") return kernels::Activation::kSilu;
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") return kernels::Activation::kGeluTanh;
   if (name == "gelu") return kernels::Activation::kGeluErf;
-  return absl::UnimplementedError(
-      config.Wrong("hidden_act", "silu, gelu, gelu_new or gelu_pytorch_tanh").message());
+  return config.Unsupported("hidden_act", "silu, gelu, gelu_new or gelu_pytorch_tanh");
 }
 
 absl::StatusOr<int64_t> ParseHeadDim(const ConfigReader& config, int64_t hidden_size, int64_t heads,
@@ -56,10 +50,9 @@ absl::StatusOr<AttentionSpec> ParseAttention(const ConfigReader& config, int64_t
 
 }  // namespace
 
-absl::StatusOr<ModelSpec> ParseDense(const ConfigReader& config, const DenseDefaults& defaults) {
+absl::StatusOr<ModelSpec> ParseModel(const ConfigReader& config, const DenseDefaults& defaults) {
   if (config.Has("quantization_config")) {
-    return absl::UnimplementedError(
-        config.Wrong("quantization_config", "weights in f32, f16 or bf16").message());
+    return config.Unsupported("quantization_config", "weights in f32, f16 or bf16");
   }
   ModelSpec spec;
   CCOE_ASSIGN_OR_RETURN(spec.vocab_size, config.Int("vocab_size", 1, kMaxVocabulary));
@@ -70,15 +63,25 @@ absl::StatusOr<ModelSpec> ParseDense(const ConfigReader& config, const DenseDefa
                         config.PositiveOr("rms_norm_eps", defaults.norm_eps));
   if (norm_eps >= 1.0) return config.Wrong("rms_norm_eps", "a number below 1");
   spec.norm_eps = static_cast<float>(norm_eps);
-  CCOE_ASSIGN_OR_RETURN(spec.tied_head, config.BoolOr("tie_word_embeddings", false));
+  CCOE_ASSIGN_OR_RETURN(spec.tied_head, config.BoolOr("tie_word_embeddings", defaults.tied_head));
   CCOE_ASSIGN_OR_RETURN(spec.rope, ParseRope(config, defaults.rope_theta));
 
   LayerSpec layer;
-  CCOE_ASSIGN_OR_RETURN(layer.attention, ParseAttention(config, spec.hidden_size, defaults));
-  CCOE_ASSIGN_OR_RETURN(layer.ffn.intermediate, config.Int("intermediate_size", 1, kMaxWidth));
-  CCOE_ASSIGN_OR_RETURN(layer.ffn.activation, ParseActivation(config));
+  CCOE_ASSIGN_OR_RETURN(layer.ffn.activation, ParseActivation(config, defaults.activation));
   CCOE_ASSIGN_OR_RETURN(const int64_t layers, config.Int("num_hidden_layers", 1, kMaxLayers));
   spec.layers.assign(static_cast<size_t>(layers), layer);
+  return spec;
+}
+
+absl::StatusOr<ModelSpec> ParseDense(const ConfigReader& config, const DenseDefaults& defaults) {
+  CCOE_ASSIGN_OR_RETURN(ModelSpec spec, ParseModel(config, defaults));
+  CCOE_ASSIGN_OR_RETURN(const AttentionSpec attention,
+                        ParseAttention(config, spec.hidden_size, defaults));
+  CCOE_ASSIGN_OR_RETURN(const int64_t intermediate, config.Int("intermediate_size", 1, kMaxWidth));
+  for (LayerSpec& layer : spec.layers) {
+    layer.attention = attention;
+    layer.ffn.intermediate = intermediate;
+  }
   return spec;
 }
 

@@ -17,10 +17,16 @@ struct DenseDefaults {
   double norm_eps = 1e-6;
   int64_t max_positions = 2048;
   double rope_theta = 10000.0;
+  const char* activation = "silu";
+  bool tied_head = false;
 };
 
-// Sizes, norms, activation, rope, tied head, and as many equal layers as num_hidden_layers says:
-// full attention, no biases, no norm on q and k. The family then changes what it does otherwise.
+// Sizes, norms, rope, tied head, and as many layers as num_hidden_layers says, of which nothing is
+// set but the activation.
+absl::StatusOr<ModelSpec> ParseModel(const ConfigReader& config, const DenseDefaults& defaults);
+
+// ParseModel with equal layers: full attention, no biases, no norm on q and k, feed-forward blocks
+// of intermediate_size. The family then changes what it does otherwise.
 absl::StatusOr<ModelSpec> ParseDense(const ConfigReader& config, const DenseDefaults& defaults);
 
 struct SlidingWindow {

@@ -13,10 +13,19 @@ namespace ccoe::model {
 // INVALID_ARGUMENT names the key, UNIMPLEMENTED the feature.
 using FamilyParser = absl::StatusOr<ModelSpec> (*)(const ConfigReader& config);
 
+absl::StatusOr<ModelSpec> ParseDeepseek(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseDeepseekV2(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseDeepseekV3(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseGrok(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseGrokPort(const ConfigReader& config);
 absl::StatusOr<ModelSpec> ParseLlama(const ConfigReader& config);
 absl::StatusOr<ModelSpec> ParseMistral(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseMixtral(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseOlmoe(const ConfigReader& config);
 absl::StatusOr<ModelSpec> ParseQwen2(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseQwen2Moe(const ConfigReader& config);
 absl::StatusOr<ModelSpec> ParseQwen3(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseQwen3Moe(const ConfigReader& config);
 
 struct Family {
   const char* architecture;  // as in config.json's "architectures"

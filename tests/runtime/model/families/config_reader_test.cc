@@ -25,6 +25,9 @@ TEST_F(ConfigReaderTest, ReadsValuesOfTheRightType) {
   EXPECT_EQ(*reader_.Int("int", 0, 10), 7);
   EXPECT_EQ(*reader_.PositiveOr("half", 1.0), 0.5);
   EXPECT_EQ(*reader_.PositiveOr("int", 1.0), 7.0);
+  EXPECT_EQ(*reader_.Positive("half"), 0.5);
+  EXPECT_EQ(*reader_.NonNegativeOr("zero", 1.0), 0.0);
+  EXPECT_THAT(*reader_.Ints("ids", 1, 2), ElementsAre(1, 2));
   EXPECT_EQ(*reader_.BoolOr("yes", false), true);
   EXPECT_EQ(*reader_.StringOr("text", ""), "abc");
   EXPECT_THAT(*reader_.TokenIds("ids", 3), ElementsAre(1, 2));
@@ -38,6 +41,10 @@ TEST_F(ConfigReaderTest, AbsentAndNullTakeTheFallback) {
     EXPECT_FALSE(reader_.Has(key));
     EXPECT_EQ(*reader_.IntOr(key, 0, 10, 4), 4);
     EXPECT_EQ(*reader_.PositiveOr(key, 2.0), 2.0);
+    EXPECT_EQ(*reader_.NonNegativeOr(key, 2.0), 2.0);
+    EXPECT_TRUE(reader_.Ints(key, 0, 10)->empty());
+    EXPECT_THAT(reader_.Positive(key),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found nothing")));
     EXPECT_EQ(*reader_.BoolOr(key, true), true);
     EXPECT_EQ(*reader_.StringOr(key, "d"), "d");
     EXPECT_TRUE(reader_.TokenIds(key, 10)->empty());
@@ -60,6 +67,10 @@ TEST_F(ConfigReaderTest, WrongTypesAndRangesNameKeyExpectedAndFound) {
   EXPECT_THAT(reader_.Int("text", 0, 10), StatusIs(bad, HasSubstr("\"abc\"")));
   EXPECT_THAT(reader_.PositiveOr("zero", 1.0), StatusIs(bad, HasSubstr("> 0")));
   EXPECT_THAT(reader_.PositiveOr("text", 1.0), StatusIs(bad, HasSubstr("> 0")));
+  EXPECT_THAT(reader_.NonNegativeOr("negative", 1.0), StatusIs(bad, HasSubstr(">= 0")));
+  EXPECT_THAT(reader_.Ints("ids", 2, 2), StatusIs(bad, HasSubstr("2 to 2")));
+  EXPECT_THAT(reader_.Ints("mixed", 0, 2), StatusIs(bad, HasSubstr("list of whole numbers")));
+  EXPECT_THAT(reader_.Ints("int", 0, 9), StatusIs(bad, HasSubstr("list of whole numbers")));
   EXPECT_THAT(reader_.BoolOr("int", true), StatusIs(bad, HasSubstr("true or false")));
   EXPECT_THAT(reader_.StringOr("int", ""), StatusIs(bad, HasSubstr("a string")));
   EXPECT_THAT(reader_.TokenIds("ids", 2), StatusIs(bad, HasSubstr("0 to 1")));
@@ -68,6 +79,11 @@ TEST_F(ConfigReaderTest, WrongTypesAndRangesNameKeyExpectedAndFound) {
   EXPECT_THAT(reader_.Strings("mixed"), StatusIs(bad, HasSubstr("list of strings")));
   EXPECT_THAT(reader_.Strings("text"), StatusIs(bad, HasSubstr("list of strings")));
   EXPECT_THAT(reader_.Object("int"), StatusIs(bad, HasSubstr("an object")));
+}
+
+TEST_F(ConfigReaderTest, WhatIsNotSupportedReadsTheSame) {
+  EXPECT_EQ(reader_.Unsupported("int", "8").message(), reader_.Wrong("int", "8").message());
+  EXPECT_EQ(reader_.Unsupported("int", "8").code(), absl::StatusCode::kUnimplemented);
 }
 
 TEST_F(ConfigReaderTest, KeysOfAnInnerObjectCarryItsName) {
