@@ -5,6 +5,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/scratch.h"
 
 namespace ccoe::experts {
 
@@ -62,27 +63,18 @@ absl::Status FfnPass::RunPieces(const model::FfnSpec& ffn,
     rows += piece.rows;
     pairs += piece.pairs();
   }
-  CCOE_RETURN_IF_ERROR(Reserve(rows, pairs));
+  CCOE_RETURN_IF_ERROR(model::GrowScratch(&device(), rows * hidden_size_, rows_));
+  CCOE_RETURN_IF_ERROR(model::GrowScratch(&device(), rows * hidden_size_, sums_));
+  CCOE_RETURN_IF_ERROR(model::GrowScratch(&device(), pairs * hidden_size_, contributions_));
   Pairs merged;
   CCOE_RETURN_IF_ERROR(Upload(pieces, merged));
   const model::ExpertPairs view = {merged.rows, merged.experts, merged.weights, merged.out_rows};
-  CCOE_RETURN_IF_ERROR(model::RunFfnExperts(
-      ffn, experts, view, kernels::F32Matrix(rows_.f32(), rows, hidden_size_), *ops_, scratch_,
-      kernels::F32Matrix(contributions_.f32(), pairs, hidden_size_)));
-  CCOE_RETURN_IF_ERROR(Combine(pieces));
+  CCOE_RETURN_IF_ERROR(
+      model::RunFfnExperts(ffn, experts, view, model::ScratchView(rows_, rows, hidden_size_), *ops_,
+                           scratch_, model::ScratchView(contributions_, pairs, hidden_size_)));
+  Combine(pieces);
   CCOE_RETURN_IF_ERROR(ops_->Synchronize());
   return Download(pieces);
-}
-
-absl::Status FfnPass::Reserve(int64_t rows, int64_t pairs) {
-  const std::pair<kernels::Buffer*, int64_t> wanted[] = {
-      {&rows_, RowBytes(rows)}, {&sums_, RowBytes(rows)}, {&contributions_, RowBytes(pairs)}};
-  for (const auto& [buffer, bytes] : wanted) {
-    if (static_cast<int64_t>(buffer->size_bytes()) >= bytes) continue;
-    *buffer = kernels::Buffer();  // before the new one: both at once may not fit
-    CCOE_ASSIGN_OR_RETURN(*buffer, device().Allocate(static_cast<size_t>(bytes)));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status FfnPass::Upload(absl::Span<const Piece> pieces, Pairs& pairs) {
@@ -105,7 +97,7 @@ absl::Status FfnPass::Upload(absl::Span<const Piece> pieces, Pairs& pairs) {
   return absl::OkStatus();
 }
 
-absl::Status FfnPass::Combine(absl::Span<const Piece> pieces) {
+void FfnPass::Combine(absl::Span<const Piece> pieces) {
   int64_t row = 0, pair = 0;
   for (const Piece& piece : pieces) {
     if (piece.ffn().combine) {
@@ -123,7 +115,6 @@ absl::Status FfnPass::Combine(absl::Span<const Piece> pieces) {
     row += piece.rows;
     pair += piece.pairs();
   }
-  return absl::OkStatus();
 }
 
 absl::Status FfnPass::Download(absl::Span<const Piece> pieces) {

@@ -56,9 +56,8 @@ class FfnPass {
   absl::Status RunPieces(const model::FfnSpec& ffn,
                          absl::Span<const model::FfnExpertWeights> experts,
                          absl::Span<const Piece> pieces);
-  absl::Status Reserve(int64_t rows, int64_t pairs);
   absl::Status Upload(absl::Span<const Piece> pieces, Pairs& pairs);
-  absl::Status Combine(absl::Span<const Piece> pieces);
+  void Combine(absl::Span<const Piece> pieces);
   absl::Status Download(absl::Span<const Piece> pieces);
 
   kernels::Device& device() const { return ops_->device(); }

@@ -395,5 +395,13 @@ TEST_F(ExpertRunnerTest, ALinkToItGivesTheSameRows) {
   EXPECT_EQ(linked, direct);
 }
 
+TEST_F(ExpertRunnerTest, ADispatchToFfnExpertsIsRefused) {
+  Start();
+  const exchange::StepHeader header = exchange::MakeDispatch(++step_, {{0}}, kHidden);
+  EXPECT_THAT(Swap(peer_, header, Rows(1, 0, 1)),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("found a dispatch to FFN experts")));
+}
+
 }  // namespace
 }  // namespace ccoe::experts
