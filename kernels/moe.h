@@ -72,7 +72,8 @@ struct GroupedFfnArgs {
   absl::Span<const int32_t> x_rows;    // [pairs]
   absl::Span<const int32_t> out_rows;  // [pairs], distinct
   absl::Span<const float> weights;     // [pairs]
-  // Scratch, f32: inputs [pairs, hidden], gate and up [pairs, intermediate].
+  // Scratch, f32, which an implementation may leave alone: inputs [pairs, hidden], gate and up
+  // [pairs, intermediate].
   Matrix inputs, gate, up;
   Matrix out;  // f32, cols = hidden
 };

@@ -1,13 +1,15 @@
 // Two loops over the cores, whatever the number of experts: gate, up and activation for tasks of
-// (group, rows, columns), then down. The gather is done while packing, the activated rows are
-// packed for `down` by the task that made them, the scatter and the weight come with the last sum.
-// An element's bits are those of Linear and GatedActivation: see linear-inl.h.
+// (group, rows, columns), then down; very many pairs go in batches, which bounds the memory. The
+// gather is done while packing, the activated rows are packed for `down` by the task that made
+// them, the scatter and the weight come with the last sum. An element's bits are those of Linear
+// and GatedActivation: see linear-inl.h.
 #include "kernels/cpu/grouped_ffn.h"
 
 #include <algorithm>
 #include <cstdint>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "kernels/cpu/activation.h"
 #include "runtime/base/check.h"
 
@@ -28,6 +30,9 @@ namespace HWY_NAMESPACE {
 constexpr int64_t kStripUnit = std::max(kUnit, kTileCols);
 // Floats of gate (and of up) that a task holds before it activates them: with a block of x in L2.
 constexpr int64_t kStripFloats = 16 * 1024;
+// Floats of packed rows, inputs and activated ones, that are held at a time: 16 MB. A batch of so
+// many is work enough to hide the start of its loops.
+constexpr int64_t kBatchFloats = 4 * 1024 * 1024;
 
 // One group's rows, packed: what gate and up read (the same memory, where they want the same order)
 // and what down reads. All are cut into the same panels.
@@ -45,14 +50,14 @@ struct GroupTask {
 
 class GroupedFfnRunner {
  public:
-  GroupedFfnRunner(ThreadTeam* team, Scratch* scratch, const GroupedFfnArgs& args)
-      : team_(team), args_(args), activate_(CpuActivateRow()) {
-    Lay(scratch);
-  }
+  GroupedFfnRunner(ThreadTeam* team, const GroupedFfnArgs& args)
+      : team_(team), args_(args), activate_(CpuActivateRow()) {}
 
-  void Run() {
-    if (groups_.empty()) return;
-    const ExpertGroup& shape = *groups_[0].group;
+  // `batch` are some of the groups, or parts of them.
+  void Run(absl::Span<const ExpertGroup> batch, Scratch* scratch) {
+    if (batch.empty()) return;
+    Lay(batch, scratch);
+    const ExpertGroup& shape = batch[0];
     Pack();
     RunTasks(Cut(shape.gate.cols, shape.gate.rows, /*matrices=*/2, kStripUnit),
              [this](const GroupTask& task) { RunGateUp(task); });
@@ -62,10 +67,10 @@ class GroupedFfnRunner {
 
  private:
   // Gives each group its place in the scratch.
-  void Lay(Scratch* scratch) {
+  void Lay(absl::Span<const ExpertGroup> batch, Scratch* scratch) {
+    groups_.clear();
     int64_t floats = 0;
-    for (const ExpertGroup& group : args_.groups) {
-      if (group.pair_count == 0) continue;
+    for (const ExpertGroup& group : batch) {
       PackedGroup& g = groups_.emplace_back();
       g.group = &group;
       g.gate_x = PackedX(group.pair_count, group.gate.cols, group.gate.dtype);
@@ -202,7 +207,23 @@ class GroupedFfnRunner {
 };
 
 void GroupedFfnImpl(ThreadTeam* team, Scratch* scratch, const GroupedFfnArgs& args) {
-  GroupedFfnRunner(team, scratch, args).Run();
+  GroupedFfnRunner runner(team, args);
+  std::vector<ExpertGroup> batch;
+  int64_t room = 0;
+  for (ExpertGroup group : args.groups) {
+    const int64_t end = group.pair_begin + group.pair_count;
+    for (; group.pair_begin < end; group.pair_begin += group.pair_count) {
+      if (room == 0) {
+        runner.Run(batch, scratch);
+        batch.clear();
+        room = std::max<int64_t>(1, kBatchFloats / (group.gate.cols + group.gate.rows));
+      }
+      group.pair_count = std::min(room, end - group.pair_begin);
+      room -= group.pair_count;
+      batch.push_back(group);
+    }
+  }
+  runner.Run(batch, scratch);
 }
 
 }  // namespace HWY_NAMESPACE

@@ -96,6 +96,14 @@ TEST(CpuGroupedFfnTest, GivesTheBitsOfADenseLayerOnAnyTeam) {
   }
 }
 
+TEST(CpuGroupedFfnTest, PairsOfSeveralBatchesGiveTheSameBits) {
+  Fixture f(13000);  // rows of 370 floats, 11336 a batch
+  ThreadTeam team(2);
+  Scratch scratch;
+  CpuGroupedFfn(&team, &scratch, f.Args());
+  EXPECT_TRUE(f.out == Dense(&team, f));
+}
+
 TEST(CpuGroupedFfnDeathTest, AWrongShapeOrARowOutsideAborts) {
   ThreadTeam team(1);
   Scratch scratch;
