@@ -20,8 +20,6 @@ namespace {
 // worker can begin while the next part is sent.
 constexpr int64_t kMaxPartBytes = int64_t{16} << 20;
 
-int64_t Count(absl::Span<const int32_t> offsets) { return static_cast<int64_t>(offsets.back()); }
-
 std::vector<int32_t> AllPairs(const model::RoutedRows& routed) {
   std::vector<int32_t> pairs(static_cast<size_t>(routed.pairs()));
   std::iota(pairs.begin(), pairs.end(), 0);

@@ -52,7 +52,6 @@ class MoeStage {
   std::optional<Resumed> Land(SwapAnswer answer);
 
  private:
-  model::RowBatch Batch(const Branch& branch) const;
   absl::StatusOr<model::RoutedRows> Route(const Branch& branch, std::vector<float>* rows);
   FfnDispatchPlan Plan(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
                        const FfnTable& table, const MoeFlight* flight);
