@@ -12,6 +12,7 @@
 #include "runtime/base/file.h"
 #include "runtime/experts/bundle.h"
 #include "runtime/model/decoder.h"
+#include "runtime/model/ffn_shard.h"
 #include "runtime/model/hf_config.h"
 #include "runtime/model/safetensors.h"
 #include "runtime/model/weights.h"
@@ -148,6 +149,22 @@ TEST(ModelFilesFuzzTest, MutatedConfigsAreReadOrRefused) {
       if (!spec.ok()) return spec.status();
       EXPECT_OK(Validate(*spec));
       // Whatever sizes came through, the weights must fit them or be refused.
+      (void)model::Decoder::Create(*spec, {0, spec->layer_count()}, weights);
+      return absl::OkStatus();
+    });
+  }
+}
+
+TEST(ModelFilesFuzzTest, MutatedConfigsWithExpertsAreReadOrRefused) {
+  for (const std::string& name : testing::MoeModels()) {
+    const std::string source = GoldenFolder(name);
+    ASSERT_OK_AND_ASSIGN(const auto weights, model::Weights::Open(source));
+    FuzzFile(source + "/config.json", "config.json", 5, [&](const std::string& folder) {
+      const auto spec = model::LoadModelSpec(folder);
+      if (!spec.ok()) return spec.status();
+      EXPECT_OK(Validate(*spec));
+      EXPECT_FALSE(model::MathsText(*spec).empty());
+      EXPECT_OK(model::FfnShard::All(*spec).CheckWithin(*spec));
       (void)model::Decoder::Create(*spec, {0, spec->layer_count()}, weights);
       return absl::OkStatus();
     });

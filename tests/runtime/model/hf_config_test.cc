@@ -74,6 +74,51 @@ TEST(HfConfigTest, ReadsTheOtherGoldenFamilies) {
   EXPECT_EQ(qwen2.bos_token_id, -1);
 }
 
+TEST(HfConfigTest, ReadsTheGoldenModelsWithExperts) {
+  struct Golden {
+    const char* name;
+    const char* family;
+    size_t first_moe_layer;
+    int64_t experts, top_k;
+    bool renormalize;
+    int64_t shared_width;
+  };
+  for (const Golden& golden : {Golden{"mixtral-8x2", "mixtral", 0, 8, 2, true, 0},
+                               Golden{"deepseek-v1-moe", "deepseek", 1, 12, 3, false, 64},
+                               Golden{"deepseek-v2", "deepseek_v2", 1, 8, 3, false, 64},
+                               Golden{"deepseek-v3", "deepseek_v3", 1, 12, 3, true, 32},
+                               Golden{"grok1", "grok", 0, 8, 2, false, 0},
+                               Golden{"qwen2moe-shared", "qwen2_moe", 0, 12, 4, false, 96},
+                               Golden{"qwen3moe", "qwen3_moe", 0, 16, 4, true, 0},
+                               Golden{"olmoe", "olmoe", 0, 16, 4, false, 0}}) {
+    SCOPED_TRACE(golden.name);
+    ASSERT_OK_AND_ASSIGN(const ModelSpec spec, LoadModelSpec(GoldenFolder(golden.name)));
+    EXPECT_EQ(spec.family, golden.family);
+    ASSERT_EQ(spec.layers.size(), 4u);
+    for (size_t i = 0; i < 4; ++i) {
+      const FfnSpec& ffn = spec.layers[i].ffn;
+      ASSERT_EQ(ffn.is_moe(), i >= golden.first_moe_layer);
+      if (!ffn.is_moe()) continue;
+      EXPECT_EQ(ffn.moe.experts, golden.experts);
+      EXPECT_EQ(ffn.moe.gate.top_k, golden.top_k);
+      EXPECT_EQ(ffn.moe.gate.renormalize, golden.renormalize);
+      EXPECT_EQ(ffn.moe.shared_intermediate, golden.shared_width);
+    }
+  }
+}
+
+TEST(HfConfigTest, MoreChosenExpertsThanThereAreIsNamedForEveryFamily) {
+  for (const std::string& name : testing::MoeModels()) {
+    nlohmann::json config = GoldenConfig(name);
+    config["num_experts_per_tok"] = 17;
+    EXPECT_THAT(Load(config), StatusIs(absl::StatusCode::kInvalidArgument,
+                                       AllOf(HasSubstr("config.json"),
+                                             HasSubstr("num_experts_per_tok: expected at most"),
+                                             HasSubstr("found 17"))))
+        << name;
+  }
+}
+
 TEST(HfConfigTest, JoinsTheEndTokensOfBothFilesWithoutRepeats) {
   nlohmann::json config = GoldenConfig("llama-gqa");
   config["eos_token_id"] = {508, 3};
@@ -94,13 +139,13 @@ TEST(HfConfigTest, ABadGenerationConfigIsNamed) {
 
 TEST(HfConfigTest, AnUnknownArchitectureListsTheSupportedOnes) {
   nlohmann::json config = GoldenConfig("llama-gqa");
-  config["architectures"] = {"GrokForCausalLM"};
+  config["architectures"] = {"GemmaForCausalLM"};
   EXPECT_THAT(Load(config),
               StatusIs(absl::StatusCode::kUnimplemented,
                        AllOf(HasSubstr("LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM"),
-                             HasSubstr("GrokForCausalLM"), HasSubstr("config.json"))));
+                             HasSubstr("GemmaForCausalLM"), HasSubstr("config.json"))));
   config.erase("architectures");
-  config["model_type"] = "grok";
+  config["model_type"] = "gemma";
   EXPECT_THAT(Load(config), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("model_type")));
   config.erase("model_type");
   EXPECT_THAT(Load(config), StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("found nothing")));
