@@ -20,7 +20,7 @@ void AddEngineFlags(CLI::App* command, EngineFlags& flags) {
       "mixture-of-experts model are dealt out to them. 0: one for bundles, FFN experts with the "
       "backbone.")
       ->check(CLI::Range(0, 64));
-  AddFlag(command, "--ffn-copies", flags.ffn_copies,
+  AddFlag(command, "--replicas", flags.replicas,
           "Copies of each FFN expert, on different expert workers.")
       ->check(CLI::Range(1, 64));
   AddSwitch(command, "--combine-on-workers", flags.combine_on_workers,
@@ -42,7 +42,7 @@ absl::StatusOr<services::OfflineOptions> ToOfflineOptions(const EngineFlags& fla
   if (!flags.expert.empty()) options.expert_folders.push_back(flags.expert);
   CCOE_ASSIGN_OR_RETURN(options.exchange, services::ParseExchange(flags.exchange));
   options.expert_workers = flags.expert_workers;
-  options.ffn_copies = flags.ffn_copies;
+  options.ffn_copies = flags.replicas;
   options.engine.combine_on_workers = flags.combine_on_workers;
   options.threads = flags.threads;
   options.expert_kv_tokens = flags.kv_tokens;

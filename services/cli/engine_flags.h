@@ -19,7 +19,7 @@ struct EngineFlags {
   std::string exchange = "local";
   std::string wire = "f32";
   int expert_workers = 0;
-  int ffn_copies = 1;
+  int replicas = 1;
   bool combine_on_workers = false;
   int threads = 0;
   int64_t chunk = 512;

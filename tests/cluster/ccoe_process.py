@@ -22,6 +22,17 @@ def free_port():
         return s.getsockname()[1]
 
 
+def http_get(address, path):
+    """(status, body) of an HTTP GET; (0, reason) where nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)
+
+
 class Cluster:
     """`ccoe up` with the given flags, ready for queries; a context manager."""
 
@@ -54,14 +65,7 @@ class Cluster:
         raise RuntimeError(f"not ready after {seconds} s: {self.get('/healthz')}\n{self.output()}")
 
     def get(self, path):
-        """(status, body) of an HTTP GET; (0, reason) where nobody answers."""
-        try:
-            with urllib.request.urlopen(f"http://{self.http}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
+        return http_get(self.http, path)
 
     def output(self):
         with open(self.log.name, encoding="utf-8", errors="replace") as log:

@@ -1,0 +1,104 @@
+"""A cluster of role processes, each of which a test may kill, stop and start again."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+
+from tests.cluster import ccoe_process
+
+
+class Role:
+    """One `ccoe ROLE` process and how to start it again."""
+
+    def __init__(self, name, words):
+        self.name = name
+        self.words = words
+        self.log = tempfile.NamedTemporaryFile("w+", suffix=f".{name}.log", dir=os.environ.get("TEST_TMPDIR"))
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([ccoe_process.CCOE] + self.words, stdout=self.log, stderr=subprocess.STDOUT)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def output(self):
+        with open(self.log.name, encoding="utf-8", errors="replace") as log:
+            return log.read()
+
+
+class Cluster:
+    """Router, gateway, backbone workers and expert workers over a placement; a context manager."""
+
+    def __init__(self, model, expert_workers, replicas=1, backbone_workers=1, more_backbone=()):
+        router, self.grpc, self.http = (f"127.0.0.1:{ccoe_process.free_port()}" for _ in range(3))
+        self.placement = tempfile.NamedTemporaryFile("w", suffix=".textproto", dir=os.environ.get("TEST_TMPDIR"))
+        code, _, error = ccoe_process.run(["placement", "plan", "--model", model, "--workers", str(expert_workers),
+                                           "--replicas", str(replicas), "--output", self.placement.name])
+        assert code == 0, error
+        self.roles = {}
+        any_port = ["--http", "127.0.0.1:0"]
+        common = ["--model", model, "--router", router, *any_port]
+        self._add("router", ["router", "--listen", router, "--model", model, "--placement", self.placement.name, *any_port])
+        for i in range(backbone_workers):
+            name = f"backbone-{i}"
+            self._add(name, ["backbone", "--id", name, "--threads", "1", *common, *more_backbone])
+        self.experts = [f"expert-{i}" for i in range(expert_workers)]
+        for name in self.experts:
+            self._add(name, ["expert", "--id", name, "--threads", "1", *common])
+        self._add("gateway", ["gateway", "--model", model, "--router", router, "--listen", self.grpc, "--http", self.http])
+
+    def _add(self, name, words):
+        self.roles[name] = Role(name, words)
+
+    def __enter__(self):
+        try:
+            self.client = self._connect()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def _connect(self):
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            if ccoe_process.http_get(self.http, "/healthz")[0] == 200:
+                client = ccoe_process.ReflectionClient(self.grpc)
+                for service in ("ccoe.v1.Inference", "ccoe.v1.Control"):
+                    client.learn(service)
+                return client
+            time.sleep(0.1)
+        raise RuntimeError("not ready:\n" + "\n".join(f"== {r.name}\n{r.output()}" for r in self.roles.values()))
+
+    def await_experts(self, seconds=60):
+        """Waits until every expert worker is ready again, to the router's knowledge."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            status = self.client.call("ccoe.v1.Control", "GetStatus", {})[0]
+            ready = {worker.worker_id for worker in status.workers if worker.ready}
+            if ready.issuperset(self.experts):
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"not all of {self.experts} came back: {json.dumps(sorted(ready))}")
+
+    def stop(self):
+        for role in reversed(list(self.roles.values())):
+            if role.process.poll() is None:
+                role.signal(signal.SIGCONT)
+                role.process.terminate()
+        for role in self.roles.values():
+            try:
+                role.process.wait(30)
+            except subprocess.TimeoutExpired:
+                role.kill()
