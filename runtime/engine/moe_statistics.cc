@@ -102,6 +102,7 @@ void MoeStatistics::Add(int32_t layer, absl::Span<const int32_t> offsets,
   if (offsets.size() < 2) return;
   Layer& counts = *layers_[layer];
   for (const int32_t expert : experts) CCOE_CHECK(expert >= 0 && expert < counts.experts);
+  routed_pairs_.fetch_add(experts.size(), std::memory_order_relaxed);
   absl::MutexLock lock(&counts.mutex);
   if (counts.tokens.empty()) {
     counts.tokens.resize(counts.experts);

@@ -3,6 +3,7 @@
 #ifndef CCOE_RUNTIME_ENGINE_MOE_STATISTICS_H_
 #define CCOE_RUNTIME_ENGINE_MOE_STATISTICS_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -79,6 +80,9 @@ class MoeStatistics {
   // experts; never waits for more than the copy of one layer's counts.
   void Add(int32_t layer, absl::Span<const int32_t> offsets, absl::Span<const int32_t> experts);
 
+  // Pairs of a row and an expert that were counted since the start, resets or not.
+  uint64_t routed_pairs() const { return routed_pairs_.load(std::memory_order_relaxed); }
+
   // Layer by layer: rows that pass meanwhile may be in one layer's counts and not in another's.
   // Without `with_pairs` the snapshot has no pairs, and is cheap.
   MoeSnapshot Snapshot(bool with_pairs) const;
@@ -101,6 +105,7 @@ class MoeStatistics {
   static LayerMoeCounts Copy(Layer& layer, bool with_pairs)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(layer.mutex);
 
+  std::atomic<uint64_t> routed_pairs_ = 0;
   // unique_ptr: a Layer does not move. By layer of the model, null for dense ones.
   std::vector<std::unique_ptr<Layer>> layers_;
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "runtime/telemetry/build_info.h"
@@ -201,6 +202,36 @@ BackboneMetrics::BackboneMetrics(Registry& registry, const Labels& labels)
                                  "Swaps that ended with an error, by status code."),
                    labels) {}
 
+void GaugeByLayer::Set(int32_t layer, double value) {
+  family_.Add(With(labels_, "layer", absl::StrCat(layer))).Set(value);
+}
+
+MoeMetrics::HotExpert::HotExpert(Registry& registry, const Labels& labels)
+    : share(AddGauge(registry, "ccoe_backbone_moe_hot_expert_share_ratio",
+                     "Of the rows of its layer, those that chose the expert of this rank.",
+                     labels)),
+      layer(AddGauge(registry, "ccoe_backbone_moe_hot_expert_layer_index",
+                     "Layer of the expert of this rank; -1: none.", labels)),
+      index(AddGauge(registry, "ccoe_backbone_moe_hot_expert_index",
+                     "Index in its layer of the expert of this rank; -1: none.", labels)) {}
+
+MoeMetrics::MoeMetrics(Registry& registry, const std::string& worker)
+    : MoeMetrics(registry, Labels{{"worker", worker}}) {}
+
+MoeMetrics::MoeMetrics(Registry& registry, const Labels& labels)
+    : routed_pairs(AddCounter(registry, "ccoe_backbone_moe_routed_pairs_total",
+                              "Pairs of a row and an FFN expert that its gate chose.", labels)),
+      balancedness(
+          BuildGauge()
+              .Name("ccoe_backbone_moe_balancedness_ratio")
+              .Help("Of a layer: mean over greatest number of rows of an expert; 1 is even.")
+              .Register(registry),
+          labels) {
+  for (int rank = 1; rank <= kHotExperts; ++rank) {
+    hot_experts.emplace_back(registry, With(labels, "rank", absl::StrCat(rank)));
+  }
+}
+
 ExpertMetrics::ExpertMetrics(Registry& registry, const std::string& worker)
     : ExpertMetrics(registry, Labels{{"worker", worker}}) {}
 
@@ -265,6 +296,13 @@ BackboneMetrics& Metrics::backbone(const std::string& worker) {
   absl::MutexLock lock(&mutex_);
   auto& metrics = backbones_[worker];
   if (metrics == nullptr) metrics = std::make_unique<BackboneMetrics>(registry_, worker);
+  return *metrics;
+}
+
+MoeMetrics& Metrics::moe(const std::string& worker) {
+  absl::MutexLock lock(&mutex_);
+  auto& metrics = moes_[worker];
+  if (metrics == nullptr) metrics = std::make_unique<MoeMetrics>(registry_, worker);
   return *metrics;
 }
 

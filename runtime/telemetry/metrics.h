@@ -9,6 +9,7 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -32,6 +33,18 @@ class CounterByCode {
 
  private:
   prometheus::Family<prometheus::Counter>& family_;
+  const prometheus::Labels labels_;
+};
+
+// One gauge for every MoE layer of a model, made when it is first needed. Thread-safe.
+class GaugeByLayer {
+ public:
+  GaugeByLayer(prometheus::Family<prometheus::Gauge>& family, prometheus::Labels labels)
+      : family_(family), labels_(std::move(labels)) {}
+  void Set(int32_t layer, double value);
+
+ private:
+  prometheus::Family<prometheus::Gauge>& family_;
   const prometheus::Labels labels_;
 };
 
@@ -100,6 +113,30 @@ struct BackboneMetrics {
   BackboneMetrics(prometheus::Registry& registry, const prometheus::Labels& labels);
 };
 
+// Of the MoE layers of one backbone worker. The series are few whatever the model: one a layer, and
+// those of the hottest experts by rank; the full counts are behind Control.GetMoeStatistics.
+struct MoeMetrics {
+  static constexpr int kHotExperts = 5;
+
+  // One of the experts that the greatest shares of their layers' rows choose.
+  struct HotExpert {
+    HotExpert(prometheus::Registry& registry, const prometheus::Labels& labels);
+
+    prometheus::Gauge& share;  // of the rows of its layer
+    prometheus::Gauge& layer;  // -1: none
+    prometheus::Gauge& index;
+  };
+
+  MoeMetrics(prometheus::Registry& registry, const std::string& worker);
+
+  prometheus::Counter& routed_pairs;  // (row, expert)
+  GaugeByLayer balancedness;
+  std::vector<HotExpert> hot_experts;  // kHotExperts, hottest first
+
+ private:
+  MoeMetrics(prometheus::Registry& registry, const prometheus::Labels& labels);
+};
+
 // Of one expert worker.
 struct ExpertMetrics {
   ExpertMetrics(prometheus::Registry& registry, const std::string& worker);
@@ -132,6 +169,8 @@ class Metrics final : public prometheus::Collectable {
   GatewayMetrics& gateway() ABSL_LOCKS_EXCLUDED(mutex_);
   RouterMetrics& router() ABSL_LOCKS_EXCLUDED(mutex_);
   BackboneMetrics& backbone(const std::string& worker) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of a backbone worker whose model has MoE layers.
+  MoeMetrics& moe(const std::string& worker) ABSL_LOCKS_EXCLUDED(mutex_);
   ExpertMetrics& expert(const std::string& worker) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Calls `sample` before every scrape, to bring gauges up to date; until the returned token is
@@ -160,6 +199,7 @@ class Metrics final : public prometheus::Collectable {
   std::unique_ptr<GatewayMetrics> gateway_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<RouterMetrics> router_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::unique_ptr<BackboneMetrics>> backbones_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::unique_ptr<MoeMetrics>> moes_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::unique_ptr<ExpertMetrics>> experts_ ABSL_GUARDED_BY(mutex_);
   mutable absl::Mutex samplers_mutex_;
   int next_sampler_ ABSL_GUARDED_BY(samplers_mutex_) = 0;

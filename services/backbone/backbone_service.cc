@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "services/backbone/moe_wire.h"
 #include "services/backbone/token_stream.h"
 #include "services/backbone/wire.h"
 #include "services/common/status_to_grpc.h"
@@ -33,6 +34,19 @@ grpc::ServerWriteReactor<v1::BackboneGenerateResponse>* BackboneService::Generat
   if (!query.ok()) return new Refusal(ToGrpc(query.status(), context));
   query->deadline = DeadlineOf(*context);
   return TokenStream::Start(engine_, context, *std::move(query), options_.max_unsent_tokens);
+}
+
+grpc::ServerUnaryReactor* BackboneService::GetMoeStatistics(
+    grpc::CallbackServerContext* context, const v1::GetMoeStatisticsRequest* request,
+    v1::MoeStatistics* response) {
+  if (moe_ != nullptr) {
+    const engine::MoeSnapshot snapshot =
+        request->reset() ? moe_->TakeAndReset() : moe_->Snapshot(request->co_activation());
+    *response = MoeSnapshotToProto(snapshot, *request);
+  }
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
 }
 
 }  // namespace ccoe::services

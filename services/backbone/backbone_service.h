@@ -1,4 +1,4 @@
-// Backbone.Generate: a wire form of engine::Engine::Submit.
+// The Backbone service: a wire form of engine::Engine::Submit and of what its gates chose.
 #ifndef CCOE_SERVICES_BACKBONE_BACKBONE_SERVICE_H_
 #define CCOE_SERVICES_BACKBONE_BACKBONE_SERVICE_H_
 
@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "ccoe/v1/backbone.grpc.pb.h"
+#include "runtime/engine/moe_statistics.h"
 #include "services/backbone/query_engine.h"
 
 namespace ccoe::services {
@@ -18,16 +19,21 @@ struct BackboneServiceOptions {
 // Thread-safe.
 class BackboneService final : public v1::Backbone::CallbackService {
  public:
-  // `engine` must outlive the service's calls.
-  explicit BackboneService(QueryEngine* engine, BackboneServiceOptions options = {})
-      : engine_(engine), options_(options) {}
+  // `engine` and `moe` (null: a model without MoE layers) must outlive the service's calls.
+  explicit BackboneService(QueryEngine* engine, BackboneServiceOptions options = {},
+                           engine::MoeStatistics* moe = nullptr)
+      : engine_(engine), options_(options), moe_(moe) {}
 
   grpc::ServerWriteReactor<v1::BackboneGenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::BackboneGenerateRequest* request) override;
+  grpc::ServerUnaryReactor* GetMoeStatistics(grpc::CallbackServerContext* context,
+                                             const v1::GetMoeStatisticsRequest* request,
+                                             v1::MoeStatistics* response) override;
 
  private:
   QueryEngine* const engine_;
   const BackboneServiceOptions options_;
+  engine::MoeStatistics* const moe_;
 };
 
 }  // namespace ccoe::services

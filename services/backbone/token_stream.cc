@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "services/backbone/moe_wire.h"
 #include "services/backbone/wire.h"
 #include "services/common/status_to_grpc.h"
 
@@ -37,6 +38,7 @@ TokenStream* TokenStream::Start(QueryEngine* engine, grpc::CallbackServerContext
 
 void TokenStream::Submit(engine::QueryOptions query) {
   expert_ = query.expert;
+  moe_ = query.moe;
   absl::StatusOr<uint64_t> handle =
       engine_->Submit(std::move(query), std::make_unique<Sink>(shared_from_this()));
   if (!handle.ok()) {
@@ -80,6 +82,7 @@ void TokenStream::AddFinish(engine::FinishReason reason, const absl::Status& sta
   done->set_reason(FinishReasonToProto(reason));
   *done->mutable_usage() = UsageToProto(usage);
   if (!expert_.empty()) *done->mutable_expert() = ExpertToProto(expert_);
+  if (moe_ != nullptr) *done->mutable_moe() = MoeControlToProto(*moe_);
   Action action;
   {
     absl::MutexLock lock(&mutex_);

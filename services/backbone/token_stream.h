@@ -56,6 +56,7 @@ class TokenStream final : public grpc::ServerWriteReactor<v1::BackboneGenerateRe
   grpc::CallbackServerContext* const context_;
   const int64_t max_unsent_;
   ExpertRef expert_;
+  std::shared_ptr<const engine::MoeControl> moe_;  // of the query
   v1::BackboneGenerateResponse written_;  // owned by gRPC while writing_
 
   absl::Mutex mutex_;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
+#include "services/backbone/moe_wire.h"
 
 namespace ccoe::services {
 
@@ -81,6 +82,7 @@ absl::StatusOr<engine::QueryOptions> QueryFromProto(const v1::BackboneGenerateRe
   query.query_id = request.request_id();
   query.prompt.assign(request.prompt().begin(), request.prompt().end());
   query.sampling = SamplingFromProto(request.sampling());
+  CCOE_ASSIGN_OR_RETURN(query.moe, MoeControlFromProto(request.moe()));
   if (request.expert().name().empty()) return query;
   const std::string name = ExpertFromProto(request.expert()).ToString();
   absl::StatusOr<ExpertRef> expert = ExpertRef::Parse(name);

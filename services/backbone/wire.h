@@ -23,7 +23,8 @@ v1::Usage UsageToProto(const engine::Usage& usage);
 // Only kStop and kLength end an answer well; the others travel as a status.
 v1::FinishReason FinishReasonToProto(engine::FinishReason reason);
 
-// The query of a request, without a deadline. INVALID_ARGUMENT for a malformed expert.
+// The query of a request, without a deadline. INVALID_ARGUMENT for a malformed
+// expert or control of gates.
 absl::StatusOr<engine::QueryOptions> QueryFromProto(const v1::BackboneGenerateRequest& request);
 
 }  // namespace ccoe::services

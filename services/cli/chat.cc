@@ -5,6 +5,7 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -22,6 +23,7 @@ constexpr char kHelp[] =
 struct ChatFlags {
   ClientFlags client;
   SamplingFlags sampling;
+  MoeFlags moe;
   std::string expert;
   std::string system;
   bool single_turn = false;
@@ -30,8 +32,9 @@ struct ChatFlags {
 // The conversation so far, and what the user set.
 class Conversation {
  public:
-  Conversation(const Client* client, const ChatFlags* flags)
-      : client_(client), flags_(flags), expert_(flags->expert) {
+  // `common` is what every request has in common.
+  Conversation(const Client* client, const ChatFlags* flags, v1::GenerateRequest common)
+      : client_(client), flags_(flags), common_(std::move(common)), expert_(flags->expert) {
     Reset();
   }
 
@@ -65,10 +68,9 @@ class Conversation {
   void Ask(const std::string& question) {
     if (flags_->single_turn) Reset();
     Add("user", question);
-    v1::GenerateRequest request;
+    v1::GenerateRequest request = common_;
     *request.mutable_chat() = chat_;
     request.set_expert(expert_);
-    ToProto(flags_->sampling, request.mutable_sampling());
     const auto started = [](const v1::Started& s) {
       std::cout << "[" << DecisionName(s.decision()) << ": " << s.decision().explanation() << "]\n"
                 << std::flush;
@@ -86,18 +88,22 @@ class Conversation {
 
   const Client* const client_;
   const ChatFlags* const flags_;
+  const v1::GenerateRequest common_;
   std::string expert_;
   v1::Chat chat_;
 };
 
 absl::Status Chat(const ChatFlags& flags) {
+  v1::GenerateRequest common;
+  ToProto(flags.sampling, common.mutable_sampling());
+  CCOE_RETURN_IF_ERROR(SetMoe(flags.moe, common));
   CCOE_ASSIGN_OR_RETURN(const auto client, Client::Create(flags.client));
   CCOE_RETURN_IF_ERROR(
       client->ListExperts()
           .status());  // a server that is not there shows before the first question
   const bool terminal = isatty(STDIN_FILENO) != 0;
   if (terminal) std::cout << "Talking to " << client->server() << ". /help lists the commands.\n";
-  Conversation conversation(client.get(), &flags);
+  Conversation conversation(client.get(), &flags, std::move(common));
   std::string line;
   while (true) {
     if (terminal) std::cout << "> " << std::flush;
@@ -116,6 +122,7 @@ void RegisterChat(CLI::App& app, CommandContext& context) {
                                  [flags] { return Chat(*flags); });
   AddClientFlags(command, flags->client);
   AddSamplingFlags(command, flags->sampling);
+  AddMoeFlags(command, flags->moe);
   AddFlag(command, "--expert", flags->expert,
           "Always this expert: NAME, NAME@VERSION or base; default: the router chooses.");
   AddFlag(command, "--system", flags->system, "System message that opens the conversation.");

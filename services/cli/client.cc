@@ -7,6 +7,7 @@
 #include "grpcpp/grpcpp.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/status_macros.h"
+#include "services/backbone/moe_wire.h"
 #include "services/common/channel_factory.h"
 #include "services/common/status_to_grpc.h"
 
@@ -41,6 +42,12 @@ void ToProto(const SamplingFlags& flags, v1::Sampling* sampling) {
   sampling->set_min_tokens(flags.min_tokens);
   sampling->set_max_tokens(flags.max_tokens);
   sampling->set_ignore_eos(flags.ignore_eos);
+}
+
+absl::Status SetMoe(const MoeFlags& flags, v1::GenerateRequest& request) {
+  CCOE_ASSIGN_OR_RETURN(const auto control, ToMoeControl(flags));
+  if (control != nullptr) *request.mutable_moe() = services::MoeControlToProto(*control);
+  return absl::OkStatus();
 }
 
 std::string DecisionName(const v1::Decision& decision) {

@@ -13,6 +13,7 @@
 #include "ccoe/v1/inference.grpc.pb.h"
 #include "services/cli/engine_flags.h"
 #include "services/cli/flags.h"
+#include "services/cli/moe_flags.h"
 
 namespace ccoe::cli {
 
@@ -26,6 +27,9 @@ void AddClientFlags(CLI::App* command, ClientFlags& flags);
 
 // Fills `sampling` with what `flags` say.
 void ToProto(const SamplingFlags& flags, v1::Sampling* sampling);
+
+// Fills the request's control of gates with what `flags` say. A UsageError names the flag.
+absl::Status SetMoe(const MoeFlags& flags, v1::GenerateRequest& request);
 
 // "math@1" or "base".
 std::string DecisionName(const v1::Decision& decision);

@@ -1,5 +1,7 @@
 #include "services/cli/generate.h"
 
+#include <google/protobuf/util/json_util.h>
+
 #include <iostream>
 #include <memory>
 #include <string>
@@ -17,12 +19,13 @@
 namespace ccoe::cli {
 namespace {
 
-v1::GenerateRequest BaseRequest(const GenerateFlags& flags) {
+absl::StatusOr<v1::GenerateRequest> BaseRequest(const GenerateFlags& flags) {
   v1::GenerateRequest request;
   request.set_expert(flags.engine.expert);
   request.set_tenant(flags.tenant);
   for (const std::string& stop : flags.stop) request.add_stop(stop);
   ToProto(flags.sampling, request.mutable_sampling());
+  CCOE_RETURN_IF_ERROR(SetMoe(flags.moe, request));
   return request;
 }
 
@@ -36,18 +39,29 @@ void SetText(const GenerateFlags& flags, const std::string& text, v1::GenerateRe
   message->set_content(text);
 }
 
+nlohmann::json MoeToJson(const v1::MoeControl& control) {
+  std::string text;
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  if (!google::protobuf::util::MessageToJsonString(control, &text, options).ok()) return nullptr;
+  return nlohmann::json::parse(text, /*cb=*/nullptr, /*allow_exceptions=*/false);
+}
+
 nlohmann::json ToJson(const std::string& id, const StreamedAnswer& answer) {
   const v1::Finished& finished = answer.finished;
-  return {{"id", id},
-          {"token_ids", answer.token_ids},
-          {"text", answer.text},
-          {"finish_reason", finished.reason() == v1::FINISH_REASON_STOP ? "stop" : "length"},
-          {"expert", DecisionName(finished.decision())},
-          {"why", finished.decision().explanation()},
-          {"prompt_tokens", finished.usage().prompt_tokens()},
-          {"generated_tokens", finished.usage().generated_tokens()},
-          {"time_to_first_token_seconds", absl::ToDoubleSeconds(answer.time_to_first_token)},
-          {"tokens_per_second", answer.TokensPerSecond()}};
+  nlohmann::json json = {
+      {"id", id},
+      {"token_ids", answer.token_ids},
+      {"text", answer.text},
+      {"finish_reason", finished.reason() == v1::FINISH_REASON_STOP ? "stop" : "length"},
+      {"expert", DecisionName(finished.decision())},
+      {"why", finished.decision().explanation()},
+      {"prompt_tokens", finished.usage().prompt_tokens()},
+      {"generated_tokens", finished.usage().generated_tokens()},
+      {"time_to_first_token_seconds", absl::ToDoubleSeconds(answer.time_to_first_token)},
+      {"tokens_per_second", answer.TokensPerSecond()}};
+  if (finished.has_moe()) json["moe"] = MoeToJson(finished.moe());
+  return json;
 }
 
 // Asks once; streams text to standard output, or prints a JSON line at the end.
@@ -75,7 +89,7 @@ absl::Status Ask(const Client& client, const GenerateFlags& flags, const std::st
 
 absl::Status GenerateOnline(const GenerateFlags& flags) {
   CCOE_ASSIGN_OR_RETURN(const auto client, Client::Create(flags.client));
-  v1::GenerateRequest request = BaseRequest(flags);
+  CCOE_ASSIGN_OR_RETURN(v1::GenerateRequest request, BaseRequest(flags));
   if (flags.requests.empty()) {
     SetText(flags, flags.text, request);
     return Ask(*client, flags, "0", request);
@@ -120,6 +134,7 @@ void RegisterGenerate(CLI::App& app, CommandContext& context) {
           "With --offline the folder of a bundle.");
   AddClientFlags(command, flags->client);
   AddSamplingFlags(command, flags->sampling);
+  AddMoeFlags(command, flags->moe);
   AddFlag(command, "--stop", flags->stop, "A string that ends the answer; may be repeated.");
   AddFlag(command, "--tenant", flags->tenant, "Tenant, for routing rules.");
   AddSwitch(command, "--raw", flags->raw,

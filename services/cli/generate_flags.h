@@ -7,6 +7,7 @@
 
 #include "services/cli/client.h"
 #include "services/cli/engine_flags.h"
+#include "services/cli/moe_flags.h"
 
 namespace ccoe::cli {
 
@@ -15,6 +16,7 @@ struct GenerateFlags {
   EngineFlags engine;  // offline: --expert is a bundle's folder; else an expert's name
   ClientFlags client;
   SamplingFlags sampling;
+  MoeFlags moe;
   std::string text;      // the question on the command line
   std::string requests;  // or a file of them
   std::vector<std::string> stop;

@@ -22,8 +22,8 @@ namespace ccoe::cli {
 namespace {
 
 std::vector<engine::QueryOptions> ToQueries(const std::vector<Request>& requests,
-                                            const ExpertRef& expert,
-                                            const SamplingFlags& sampling) {
+                                            const ExpertRef& expert, const SamplingFlags& sampling,
+                                            std::shared_ptr<const engine::MoeControl> moe) {
   std::vector<engine::QueryOptions> queries;
   for (const Request& request : requests) {
     engine::QueryOptions query;
@@ -31,6 +31,7 @@ std::vector<engine::QueryOptions> ToQueries(const std::vector<Request>& requests
     query.prompt = request.token_ids;
     query.expert = expert;
     query.sampling = ToSamplingParams(sampling);
+    query.moe = moe;
     queries.push_back(std::move(query));
   }
   return queries;
@@ -80,7 +81,11 @@ absl::Status GenerateOffline(const GenerateFlags& flags) {
   if (!flags.stop.empty())
     return UsageError("--stop goes without --offline: stop strings are the gateway's");
   CCOE_ASSIGN_OR_RETURN(const std::vector<Request> requests, RequestsOf(flags));
-  CCOE_ASSIGN_OR_RETURN(const services::OfflineOptions options, ToOfflineOptions(flags.engine));
+  CCOE_ASSIGN_OR_RETURN(const auto moe, ToMoeControl(flags.moe));
+  CCOE_ASSIGN_OR_RETURN(services::OfflineOptions options, ToOfflineOptions(flags.engine));
+  // Who runs the model here is its operator.
+  engine::MoePolicy& policy = options.engine.moe_policy;
+  policy.allow_active_experts = policy.allow_masks = policy.allow_forced = true;
   CCOE_ASSIGN_OR_RETURN(const auto offline, services::OfflineEngine::Create(options));
   std::unique_ptr<tokenizer::Tokenizer>
       tokenizer;  // a checkpoint without one still gives token ids
@@ -90,7 +95,7 @@ absl::Status GenerateOffline(const GenerateFlags& flags) {
   const ExpertRef expert = offline->experts().empty() ? ExpertRef{} : offline->experts().front();
   Progress progress("generate", static_cast<int64_t>(requests.size()));
   const auto answers = services::RunQueries(
-      offline->engine(), ToQueries(requests, expert, flags.sampling), 256,
+      offline->engine(), ToQueries(requests, expert, flags.sampling, moe), 256,
       [&progress](size_t done) { progress.Update(static_cast<int64_t>(done)); });
   for (size_t i = 0; i < requests.size(); ++i) {
     CCOE_RETURN_IF_ERROR(

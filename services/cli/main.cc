@@ -6,6 +6,7 @@
 #include "services/cli/eval.h"
 #include "services/cli/experts.h"
 #include "services/cli/generate.h"
+#include "services/cli/moe.h"
 #include "services/cli/role.h"
 #include "services/cli/route.h"
 #include "services/cli/score.h"
@@ -20,6 +21,7 @@ int main(int argc, char** argv) {
       ccoe::cli::RegisterChat,     ccoe::cli::RegisterAsk,    ccoe::cli::RegisterRoute,
       ccoe::cli::RegisterStatus,   ccoe::cli::RegisterEval,   ccoe::cli::RegisterScore,
       ccoe::cli::RegisterTokenize, ccoe::cli::RegisterBench,  ccoe::cli::RegisterExperts,
+      ccoe::cli::RegisterMoe,
   };
   return ccoe::cli::RunCommandLine(argc, argv, kCommands);
 }

@@ -22,11 +22,13 @@ void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags) {
           "Type of activations between backbone and expert workers: f32 is exact, bf16 halves the "
           "bytes.")
       ->check(CLI::IsMember({"f32", "bf16"}));
+  AddMoePolicyFlags(command, flags.moe);
 }
 
 engine::EngineOptions ToEngineOptions(const ServingEngineFlags& flags) {
   engine::EngineOptions options = flags.engine;
   options.wire_dtype = flags.wire == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
+  options.moe_policy = ToMoePolicy(flags.moe);
   return options;
 }
 

@@ -7,13 +7,16 @@
 
 #include "runtime/engine/engine_options.h"
 #include "services/cli/flags.h"
+#include "services/cli/moe_flags.h"
 
 namespace ccoe::cli {
 
-// --kv-tokens, --step-tokens, --prefill-chunk, --max-running, --max-waiting, --wire.
+// --kv-tokens, --step-tokens, --prefill-chunk, --max-running, --max-waiting, --wire, and those of
+// AddMoePolicyFlags.
 struct ServingEngineFlags {
   engine::EngineOptions engine;
   std::string wire = "f32";
+  MoePolicyFlags moe;
 };
 void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags);
 engine::EngineOptions ToEngineOptions(const ServingEngineFlags& flags);

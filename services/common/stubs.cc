@@ -48,6 +48,25 @@ class GrpcControlStub final : public ControlStub {
         });
   }
 
+  absl::StatusOr<v1::PlacementPlan> GetPlacement(const v1::GetPlacementRequest& request) override {
+    return CallUnary<v1::PlacementPlan>(
+        "Control.GetPlacement", policy_,
+        [&](grpc::ClientContext* context, v1::PlacementPlan* response) {
+          return stub_->GetPlacement(context, request, response);
+        });
+  }
+
+  absl::StatusOr<v1::MoeStatistics> GetMoeStatistics(
+      const v1::GetMoeStatisticsRequest& request) override {
+    CallPolicy policy = policy_;
+    if (request.reset()) policy.max_attempts = 1;
+    return CallUnary<v1::MoeStatistics>(
+        "Control.GetMoeStatistics", policy,
+        [&](grpc::ClientContext* context, v1::MoeStatistics* response) {
+          return stub_->GetMoeStatistics(context, request, response);
+        });
+  }
+
  private:
   const std::unique_ptr<v1::Control::Stub> stub_;
   const CallPolicy policy_;

@@ -29,6 +29,11 @@ class ControlStub {
  public:
   virtual ~ControlStub() = default;
   virtual absl::StatusOr<v1::ClusterStatus> GetStatus(const v1::GetStatusRequest& request) = 0;
+  virtual absl::StatusOr<v1::PlacementPlan> GetPlacement(
+      const v1::GetPlacementRequest& request) = 0;
+  // Of a gateway. Not retried with `reset`.
+  virtual absl::StatusOr<v1::MoeStatistics> GetMoeStatistics(
+      const v1::GetMoeStatisticsRequest& request) = 0;
 };
 
 class InferenceStub {
@@ -40,7 +45,8 @@ class InferenceStub {
   virtual absl::StatusOr<v1::Decision> Route(const v1::RouteTextRequest& request) = 0;
 };
 
-// Over gRPC. Every call is idempotent and is retried as `policy` says.
+// Over gRPC. A call is idempotent unless its comment says otherwise, and is retried as `policy`
+// says.
 std::unique_ptr<RoutingStub> MakeRoutingStub(std::shared_ptr<grpc::Channel> channel,
                                              CallPolicy policy = {});
 std::unique_ptr<ControlStub> MakeControlStub(std::shared_ptr<grpc::Channel> channel,

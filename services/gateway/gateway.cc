@@ -59,7 +59,7 @@ absl::Status Gateway::Start() {
   parts_.observer = metrics_.get();
   parts_.clock = &clock_;
   service_ = std::make_unique<InferenceService>(parts_, admission_.get(), options_.inference);
-  status_ = std::make_unique<StatusService>(control_.get());
+  status_ = std::make_unique<StatusService>(control_.get(), backbones_.get());
   ServerOptions server;
   server.listen = options_.listen;
   server.services = {{service_.get(), std::string(v1::Inference::service_full_name())},

@@ -120,6 +120,7 @@ absl::StatusOr<PreparedQuery> PrepareQuery(const v1::GenerateRequest& request,
   query.route.set_expert(request.expert());
   query.route.set_tenant(request.tenant());
   query.route.set_prompt_tokens(static_cast<int64_t>(prompt.ids.size()));
+  if (request.has_moe()) *query.backbone.mutable_moe() = request.moe();
   query.backbone.set_request_id(id);
   query.backbone.mutable_prompt()->Add(prompt.ids.begin(), prompt.ids.end());
   *query.backbone.mutable_sampling() = request.sampling();

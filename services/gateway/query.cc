@@ -81,6 +81,7 @@ bool Query::ReadAnswer(Reader& reader) {
     if (!response.has_done()) continue;
     finish_reason_ = response.done().reason();
     worker_usage_ = response.done().usage();
+    if (response.done().has_moe()) applied_moe_ = response.done().moe();
     done_ = true;
   }
   return true;
@@ -126,6 +127,9 @@ absl::Status Query::SendFinished() {
     finished->set_reason(v1::FINISH_REASON_STOP);
     finished->set_stop(*text_->stop());
   }
+  // A worker whose answer was ended early has accepted the control, or there would be no token.
+  if (!worker_usage_.has_value() && query_.backbone.has_moe()) applied_moe_ = query_.backbone.moe();
+  if (applied_moe_.has_value()) *finished->mutable_moe() = *applied_moe_;
   *finished->mutable_usage() = Usage();
   *finished->mutable_decision() = route_.decision();
   finished->set_request_id(query_.route.request_id());

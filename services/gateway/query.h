@@ -76,6 +76,7 @@ class Query {
   std::unique_ptr<TextStream> text_;
   v1::FinishReason finish_reason_ = v1::FINISH_REASON_UNSPECIFIED;
   std::optional<v1::Usage> worker_usage_;
+  std::optional<v1::MoeControl> applied_moe_;
   bool routed_ = false;
   bool done_ = false;  // the answer is complete
   bool caller_gone_ = false;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "services/common/status_to_grpc.h"
+#include "services/gateway/moe_collector.h"
 
 namespace ccoe::services {
 
@@ -13,6 +14,15 @@ grpc::Status StatusService::GetStatus(grpc::ServerContext* context,
   if (!status.ok()) return ToGrpc(status.status());
   *response = *std::move(status);
   return grpc::Status::OK;
+}
+
+grpc::Status StatusService::GetMoeStatistics(grpc::ServerContext* context,
+                                             const v1::GetMoeStatisticsRequest* request,
+                                             v1::MoeStatistics* response) {
+  absl::StatusOr<v1::MoeStatistics> statistics =
+      CollectMoeStatistics(*request, *router_, *backbones_);
+  if (statistics.ok()) *response = *std::move(statistics);
+  return ToGrpc(statistics.status(), context);
 }
 
 }  // namespace ccoe::services

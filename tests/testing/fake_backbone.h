@@ -44,6 +44,15 @@ class FakeBackbone final : public v1::Backbone::Service {
     return services::ToGrpc(script_(*request, *context, *writer), context);
   }
 
+  // What GetMoeStatistics answers; call it before anybody asks.
+  void SetMoeStatistics(v1::MoeStatistics statistics) { moe_statistics_ = std::move(statistics); }
+
+  grpc::Status GetMoeStatistics(grpc::ServerContext*, const v1::GetMoeStatisticsRequest*,
+                                v1::MoeStatistics* response) override {
+    *response = moe_statistics_;
+    return grpc::Status::OK;
+  }
+
   static bool Say(Writer& writer, const std::vector<int32_t>& ids) {
     v1::BackboneGenerateResponse response;
     for (int32_t id : ids) response.mutable_tokens()->add_tokens()->set_id(id);
@@ -66,6 +75,7 @@ class FakeBackbone final : public v1::Backbone::Service {
 
  private:
   const Script script_;
+  v1::MoeStatistics moe_statistics_;
   std::unique_ptr<services::ServerRunner> server_;
 };
 

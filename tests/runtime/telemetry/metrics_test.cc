@@ -21,6 +21,7 @@ void UseAllRoles(Metrics* metrics) {
   metrics->gateway().requests.Increment(absl::StatusCode::kOk);
   metrics->router().failed_routes.Increment(absl::StatusCode::kNotFound);
   metrics->backbone("b0").failed_swaps.Increment(absl::StatusCode::kUnavailable);
+  metrics->moe("b0").balancedness.Set(3, 0.5);
   metrics->expert("e0");
 }
 
@@ -60,6 +61,20 @@ TEST(MetricsTest, TellsWorkersOfOneProcessApart) {
       AllOf(HasSubstr("ccoe_backbone_running_queries{worker=\"b0\"} 1"),
             HasSubstr("ccoe_backbone_running_queries{worker=\"b1\"} 2"),
             HasSubstr("ccoe_backbone_swap_bytes_total{direction=\"out\",worker=\"b0\"} 4096")));
+}
+
+TEST(MetricsTest, GatesShowOneSeriesALayerAndTheHottestExpertsByRank) {
+  Metrics metrics;
+  MoeMetrics& moe = metrics.moe("b0");
+  EXPECT_EQ(&moe, &metrics.moe("b0"));
+  moe.balancedness.Set(3, 0.25);
+  moe.balancedness.Set(3, 0.5);
+  ASSERT_EQ(moe.hot_experts.size(), 5u);
+  moe.hot_experts[1].index.Set(17);
+  EXPECT_THAT(
+      metrics.Text(),
+      AllOf(HasSubstr("ccoe_backbone_moe_balancedness_ratio{layer=\"3\",worker=\"b0\"} 0.5"),
+            HasSubstr("ccoe_backbone_moe_hot_expert_index{rank=\"2\",worker=\"b0\"} 17")));
 }
 
 TEST(MetricsTest, HistogramsBeginWhereAnswersAreFast) {

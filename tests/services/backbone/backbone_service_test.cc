@@ -26,7 +26,7 @@ class BackboneServiceTest : public ::testing::Test {
   void Start(int64_t max_unsent_tokens = 4096) {
     BackboneServiceOptions options;
     options.max_unsent_tokens = max_unsent_tokens;
-    service_ = std::make_unique<BackboneService>(&engine_, options);
+    service_ = std::make_unique<BackboneService>(&engine_, options, moe_);
     ServerOptions server;
     server.services = {{service_.get(), std::string(v1::Backbone::service_full_name())}};
     ASSERT_OK_AND_ASSIGN(server_, ServerRunner::Start(std::move(server)));
@@ -48,6 +48,7 @@ class BackboneServiceTest : public ::testing::Test {
   }
 
   testing::ScriptedQueryEngine engine_;
+  engine::MoeStatistics* moe_ = nullptr;
   std::unique_ptr<BackboneService> service_;
   std::unique_ptr<ServerRunner> server_;
   std::unique_ptr<v1::Backbone::Stub> stub_;
@@ -112,6 +113,54 @@ TEST_F(BackboneServiceTest, AMalformedExpertIsRefusedBeforeTheEngineSeesIt) {
   request_.mutable_expert()->set_name("no spaces");
   auto reader = stub_->Generate(&context_, request_);
   EXPECT_THAT(Drain(*reader), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no spaces")));
+}
+
+TEST_F(BackboneServiceTest, TheAnswerSaysWhichControlOfGatesWasApplied) {
+  Start();
+  request_.mutable_moe()->set_active_experts(2);
+  auto reader = stub_->Generate(&context_, request_);
+  const engine::QueryOptions query = engine_.AwaitQuery(1);
+  ASSERT_NE(query.moe, nullptr);
+  EXPECT_EQ(query.moe->all_layers.active_experts, 2);
+  engine_.Finish(1, engine::FinishReason::kStop, absl::OkStatus());
+  ASSERT_OK(Drain(*reader));
+  EXPECT_EQ(done_.moe().active_experts(), 2);
+}
+
+TEST_F(BackboneServiceTest, WithoutControlTheAnswerRecordsNone) {
+  Start();
+  auto reader = stub_->Generate(&context_, request_);
+  engine_.AwaitQuery(1);
+  engine_.Finish(1, engine::FinishReason::kStop, absl::OkStatus());
+  ASSERT_OK(Drain(*reader));
+  EXPECT_FALSE(done_.has_moe());
+}
+
+TEST_F(BackboneServiceTest, SaysWhatGatesChoseAndForgetsItWhenAsked) {
+  model::ModelSpec spec;
+  spec.layers.resize(1);
+  spec.layers[0].ffn.kind = model::FfnKind::kMoe;
+  spec.layers[0].ffn.moe.experts = 3;
+  engine::MoeStatistics statistics(spec);
+  statistics.Add(0, {0, 2}, {0, 2});
+  moe_ = &statistics;
+  Start();
+  v1::GetMoeStatisticsRequest request;
+  request.set_co_activation(true);
+  request.set_reset(true);
+  v1::MoeStatistics answer;
+  ASSERT_OK(FromGrpc(stub_->GetMoeStatistics(&context_, request, &answer)));
+  ASSERT_EQ(answer.layers_size(), 1);
+  EXPECT_THAT(answer.layers(0).tokens(), ElementsAre(1, 0, 1));
+  EXPECT_THAT(answer.layers(0).co_activation(), ElementsAre(0, 1, 0));
+  EXPECT_EQ(statistics.Snapshot(/*with_pairs=*/false).layers[0].rows, 0u);
+}
+
+TEST_F(BackboneServiceTest, AModelWithoutGatesHasNoStatistics) {
+  Start();
+  v1::MoeStatistics answer;
+  ASSERT_OK(FromGrpc(stub_->GetMoeStatistics(&context_, {}, &answer)));
+  EXPECT_EQ(answer.layers_size(), 0);
 }
 
 TEST_F(BackboneServiceTest, CancellingTheCallCancelsTheQuery) {

@@ -82,6 +82,19 @@ TEST(WireTest, UsageAndReasonsTravel) {
   EXPECT_EQ(FinishReasonToProto(engine::FinishReason::kError), v1::FINISH_REASON_UNSPECIFIED);
 }
 
+TEST(WireTest, AQueryIsReadWithItsControlOfGatesOrWithout) {
+  v1::BackboneGenerateRequest request;
+  ASSERT_OK_AND_ASSIGN(engine::QueryOptions query, QueryFromProto(request));
+  EXPECT_EQ(query.moe, nullptr);
+  request.mutable_moe()->set_active_experts(3);
+  ASSERT_OK_AND_ASSIGN(query, QueryFromProto(request));
+  ASSERT_NE(query.moe, nullptr);
+  EXPECT_EQ(query.moe->all_layers.active_experts, 3);
+  request.mutable_moe()->add_layers();
+  request.mutable_moe()->add_layers();
+  EXPECT_THAT(QueryFromProto(request).status(), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST(WireTest, AQueryIsReadWithItsExpertOrWithout) {
   v1::BackboneGenerateRequest request;
   request.set_request_id("q");

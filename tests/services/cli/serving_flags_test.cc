@@ -14,7 +14,7 @@ TEST(ServingFlagsTest, FlagsBecomeEngineOptions) {
   AddThreadsFlag(command, threads);
   app.parse(
       "serve --kv-tokens 100 --step-tokens 20 --prefill-chunk 10 --max-running 3 "
-      "--max-waiting 0 --wire bf16 --threads 2");
+      "--max-waiting 0 --wire bf16 --threads 2 --moe-active-experts 1:4");
   const engine::EngineOptions options = ToEngineOptions(flags);
   EXPECT_EQ(options.kv_tokens, 100);
   EXPECT_EQ(options.max_step_tokens, 20);
@@ -22,6 +22,7 @@ TEST(ServingFlagsTest, FlagsBecomeEngineOptions) {
   EXPECT_EQ(options.max_running, 3);
   EXPECT_EQ(options.max_waiting, 0);
   EXPECT_EQ(options.wire_dtype, kernels::DType::kBF16);
+  EXPECT_EQ(options.moe_policy.max_active_experts, 4);
   EXPECT_EQ(threads, 2);
 }
 

@@ -33,6 +33,16 @@ class FakeControl final : public v1::Control::Service {
     response->set_epoch(7);
     return grpc::Status::OK;
   }
+  grpc::Status GetMoeStatistics(grpc::ServerContext*, const v1::GetMoeStatisticsRequest* request,
+                                v1::MoeStatistics* response) override {
+    ++moe_calls;
+    if (request->reset()) return {grpc::UNAVAILABLE, "lost"};
+    response->add_layers()->set_layer(request->layer());
+    return grpc::Status::OK;
+  }
+
+ public:
+  int moe_calls = 0;
 };
 
 class FakeInference final : public v1::Inference::Service {
@@ -86,6 +96,18 @@ TEST_F(StubsTest, RoutingReturnsAnswersAndNamedErrors) {
 TEST_F(StubsTest, ControlReturnsTheStatus) {
   ASSERT_OK_AND_ASSIGN(const auto answer, MakeControlStub(channel_)->GetStatus({}));
   EXPECT_EQ(answer.epoch(), 7);
+}
+
+TEST_F(StubsTest, ControlReturnsWhatGatesChoseAndDoesNotRepeatAReset) {
+  v1::GetMoeStatisticsRequest request;
+  request.set_layer(3);
+  const auto stub = MakeControlStub(channel_);
+  ASSERT_OK_AND_ASSIGN(const auto answer, stub->GetMoeStatistics(request));
+  EXPECT_EQ(answer.layers(0).layer(), 3);
+  control_.moe_calls = 0;
+  request.set_reset(true);
+  EXPECT_THAT(stub->GetMoeStatistics(request), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(control_.moe_calls, 1);
 }
 
 TEST_F(StubsTest, InferenceReturnsItsUnaryAnswers) {

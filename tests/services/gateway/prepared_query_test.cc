@@ -46,6 +46,14 @@ TEST_F(PreparedQueryTest, TextIsTokenizedAndRouted) {
   EXPECT_EQ(query.stops.size(), 1u);
 }
 
+TEST_F(PreparedQueryTest, ControlOfGatesIsPassedOn) {
+  ASSERT_OK_AND_ASSIGN(const PreparedQuery without, PrepareQuery(request_, *model_));
+  EXPECT_FALSE(without.backbone.has_moe());
+  request_.mutable_moe()->add_masked_experts(5);
+  ASSERT_OK_AND_ASSIGN(const PreparedQuery with, PrepareQuery(request_, *model_));
+  EXPECT_EQ(with.backbone.moe().masked_experts(0), 5);
+}
+
 TEST_F(PreparedQueryTest, EachQueryWithoutAnIdGetsItsOwn) {
   ASSERT_OK_AND_ASSIGN(const PreparedQuery first, PrepareQuery(request_, *model_));
   ASSERT_OK_AND_ASSIGN(const PreparedQuery second, PrepareQuery(request_, *model_));

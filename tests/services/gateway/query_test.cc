@@ -89,6 +89,34 @@ TEST_F(QueryTest, MessagesComeInOrderAndTheEndIsReported) {
   EXPECT_EQ(observer_.ends[0].usage.generated_tokens(), 3);
 }
 
+TEST_F(QueryTest, TheEndSaysWhichControlOfGatesWasApplied) {
+  request_.mutable_moe()->set_active_experts(2);
+  FakeBackbone backbone(&registry_, "b", [](const auto& request, auto&, auto& writer) {
+    EXPECT_EQ(request.moe().active_experts(), 2);
+    FakeBackbone::Say(writer, {70});
+    v1::BackboneGenerateResponse end;
+    end.mutable_done()->set_reason(v1::FINISH_REASON_LENGTH);
+    end.mutable_done()->mutable_moe()->set_active_experts(2);
+    writer.Write(end);
+    return absl::OkStatus();
+  });
+  ASSERT_OK(Run(100));
+  EXPECT_EQ(messages_.back().finished().moe().active_experts(), 2);
+}
+
+TEST_F(QueryTest, TheEndSaysSoToWhereAStopStringCutTheAnswerOff) {
+  request_.mutable_moe()->set_active_experts(2);
+  request_.add_stop(model_->tokenizer().Decode({70}, true).value());
+  FakeBackbone backbone(&registry_, "b", [](const auto&, auto& context, auto& writer) {
+    FakeBackbone::Say(writer, {70});
+    EXPECT_TRUE(FakeBackbone::AwaitCancel(context));
+    return absl::CancelledError("cancelled");
+  });
+  ASSERT_OK(Run(100));
+  EXPECT_EQ(messages_.back().finished().reason(), v1::FINISH_REASON_STOP);
+  EXPECT_EQ(messages_.back().finished().moe().active_experts(), 2);
+}
+
 TEST_F(QueryTest, ACallerThatLeavesEndsTheWork) {
   FakeBackbone backbone(&registry_, "b", [](const auto&, auto& context, auto& writer) {
     FakeBackbone::Say(writer, {70});

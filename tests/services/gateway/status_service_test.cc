@@ -1,21 +1,18 @@
 #include "services/gateway/status_service.h"
 
 #include "gtest/gtest.h"
+#include "tests/testing/fake_control_stub.h"
 
 namespace ccoe::services {
 namespace {
 
-class FakeControlStub final : public ControlStub {
- public:
-  absl::StatusOr<v1::ClusterStatus> GetStatus(const v1::GetStatusRequest& request) override {
-    return answer;
-  }
-  absl::StatusOr<v1::ClusterStatus> answer = absl::UnavailableError("router is away");
-};
+using ::ccoe::testing::FakeControlStub;
 
 TEST(StatusServiceTest, PassesOnWhatTheRouterSaysErrorsIncluded) {
-  FakeControlStub router;
-  StatusService service(&router);
+  FakeControlStub router(absl::UnavailableError("router is away"));
+  const ChannelFactory channels(nullptr);
+  BackboneStubs backbones(&channels);
+  StatusService service(&router, &backbones);
   grpc::ServerContext context;
   const v1::GetStatusRequest request;
   v1::ClusterStatus status;
@@ -25,6 +22,21 @@ TEST(StatusServiceTest, PassesOnWhatTheRouterSaysErrorsIncluded) {
   router.answer->set_epoch(7);
   ASSERT_TRUE(service.GetStatus(&context, &request, &status).ok());
   EXPECT_EQ(status.epoch(), 7);
+}
+
+TEST(StatusServiceTest, WhatGatesChoseComesFromTheBackboneWorkersOrSaysWhyNot) {
+  FakeControlStub router(absl::UnavailableError("router is away"));
+  const ChannelFactory channels(nullptr);
+  BackboneStubs backbones(&channels);
+  StatusService service(&router, &backbones);
+  grpc::ServerContext context;
+  const v1::GetMoeStatisticsRequest request;
+  v1::MoeStatistics statistics;
+  EXPECT_EQ(service.GetMoeStatistics(&context, &request, &statistics).error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+  router.answer = v1::ClusterStatus();
+  EXPECT_TRUE(service.GetMoeStatistics(&context, &request, &statistics).ok());
+  EXPECT_EQ(statistics.layers_size(), 0);
 }
 
 }  // namespace
