@@ -55,6 +55,23 @@ TEST(KvStorageTest, BytesPerTokenCountsKAndVOfTheLayers) {
   EXPECT_EQ(KvStorage::BytesPerToken(spec, {0, 2}), 2 * 2 * 2 * 8 * 4);
 }
 
+TEST(KvStorageTest, LatentAttentionKeepsOneCopyForKAndV) {
+  const ModelSpec spec = testing::TinyLatentSpec();
+  EXPECT_EQ(KvStorage::BytesPerToken(spec, {0, 2}), 2 * 16 * 4);
+  ASSERT_OK_AND_ASSIGN(auto kv,
+                       KvStorage::Create(&kernels::CpuDevice(), spec, Options({0, 2}, 3, 5)));
+  const size_t part = 3 * 5 * 16 * sizeof(float);
+  for (const int32_t layer : {0, 1}) {
+    const kernels::KvLayer view = kv->Layer(layer);
+    EXPECT_EQ(view.v, view.k);
+    EXPECT_EQ(view.kv_heads, 1);
+    EXPECT_EQ(view.head_dim, 16);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(view.k) % 64, 0u);
+    for (size_t i = 0; i < part; ++i) ASSERT_EQ(static_cast<const char*>(view.k)[i], 0);
+    std::memset(view.k, 1 + layer, part);
+  }
+}
+
 TEST(KvStorageTest, RefusesAbsurdSizesWithTheSumSpelledOut) {
   const ModelSpec spec = testing::TinySpec();
   kernels::Device* device = &kernels::CpuDevice();

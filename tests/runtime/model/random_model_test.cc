@@ -81,6 +81,37 @@ TEST(RandomModelTest, ATiedModelHasNoHead) {
   EXPECT_EQ(file->tensors().count("lm_head.weight"), 0u);
 }
 
+TEST(RandomModelTest, TheMixtralShapeIsTwoFifthsOfABillion) {
+  EXPECT_NEAR(static_cast<double>(ParameterCount(MixtralShapedOptions())), 0.4e9, 0.01e9);
+}
+
+TEST(RandomModelTest, ModelsOfExpertsLoadAndTheirLogitsAreWellSpread) {
+  RandomModelOptions mixtral = Small(kernels::DType::kBF16);
+  mixtral.experts = 4;
+  mixtral.expert_intermediate_size = 96;
+  RandomModelOptions deepseek = mixtral;
+  deepseek.shared_experts = 2;
+  deepseek.dense_layers = 1;
+  for (const RandomModelOptions& options : {mixtral, deepseek}) {
+    const TempFolder folder;
+    ThreadTeam team(2);
+    ASSERT_OK(WriteRandomModel(options, folder.path(), team));
+    ASSERT_OK_AND_ASSIGN(const ModelSpec spec, LoadModelSpec(folder.path()));
+    ASSERT_OK_AND_ASSIGN(const ModelSpec expected, RandomModelSpec(options));
+    EXPECT_EQ(MathsText(spec), MathsText(expected));
+    EXPECT_EQ(spec.layers[0].ffn.is_moe(), options.dense_layers == 0);
+    EXPECT_TRUE(spec.layers[2].ffn.is_moe());
+    ASSERT_OK_AND_ASSIGN(auto run,
+                         testing::ModelRun::Open(folder.path(), testing::ModelRunOptions{}));
+    ASSERT_OK_AND_ASSIGN(const auto out, run->Feed({1, 2, 3, 500, 999}));
+    double squares = 0.0;
+    for (const float logit : out.logits) squares += static_cast<double>(logit) * logit;
+    const double deviation = std::sqrt(squares / static_cast<double>(out.logits.size()));
+    EXPECT_GT(deviation, 2.0);
+    EXPECT_LT(deviation, 4.5);
+  }
+}
+
 TEST(RandomModelTest, AbsurdSizesAreErrors) {
   RandomModelOptions options;
   options.kv_heads = 5;
@@ -90,6 +121,11 @@ TEST(RandomModelTest, AbsurdSizesAreErrors) {
   options.layers = 0;
   EXPECT_THAT(RandomModelSpec(options),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layers")));
+  options = RandomModelOptions{};
+  options.experts = 1;
+  EXPECT_THAT(RandomModelSpec(options),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("num_experts_per_tok")));
+  EXPECT_EQ(ParameterCount(options), 0);
   options = RandomModelOptions{};
   options.dtype = kernels::DType::kI32;
   EXPECT_THAT(RandomModelSpec(options),

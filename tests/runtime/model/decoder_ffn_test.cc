@@ -1,0 +1,333 @@
+// The feed-forward half of decoder.h.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/model/decoder.h"
+#include "runtime/model/hf_config.h"
+#include "runtime/model/safetensors.h"
+#include "tests/testing/golden_model.h"
+#include "tests/testing/reference_model.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
+
+namespace ccoe::model {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+constexpr int64_t kPages = 8;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// A decoder of all layers with its cache, and random rows to run through it.
+struct Bench {
+  static absl::StatusOr<std::unique_ptr<Bench>> Open(const std::string& folder,
+                                                     const ModelSpec& spec) {
+    auto bench = std::make_unique<Bench>();
+    bench->spec = spec;
+    const LayerRange all{0, spec.layer_count()};
+    CCOE_ASSIGN_OR_RETURN(bench->weights, Weights::Open(folder));
+    CCOE_ASSIGN_OR_RETURN(bench->decoder, Decoder::Create(spec, all, bench->weights));
+    KvStorageOptions options;
+    options.layers = all;
+    options.pages = kPages;
+    options.page_tokens = 8;
+    CCOE_ASSIGN_OR_RETURN(bench->kv, KvStorage::Create(&kernels::CpuDevice(), spec, options));
+    return bench;
+  }
+
+  std::vector<float> Rows(int64_t rows, int seed) const {
+    std::vector<float> values(static_cast<size_t>(rows * spec.hidden_size));
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] =
+          static_cast<float>((i * 37 + i / 13 + static_cast<size_t>(seed) * 101) % 97) / 48.0f -
+          1.0f;
+    }
+    return values;
+  }
+  kernels::Matrix View(std::vector<float>& rows) const {
+    return kernels::F32Matrix(rows.data(), static_cast<int64_t>(rows.size()) / spec.hidden_size,
+                              spec.hidden_size);
+  }
+  static RowBatch One(int64_t rows, absl::Span<const int32_t> table) {
+    RowBatch batch;
+    batch.sequences.push_back({0, rows, 0, table});
+    return batch;
+  }
+
+  ModelSpec spec;
+  ThreadTeam team{2};
+  std::unique_ptr<kernels::Ops> ops = kernels::MakeCpuOps(&team);
+  std::shared_ptr<const Weights> weights;
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<KvStorage> kv;
+  DecoderScratch scratch{&kernels::CpuDevice()};
+};
+
+// The pairs of routed rows whose experts `decoder` holds, each with its place as the row it goes
+// to.
+struct HeldPairs {
+  HeldPairs(const RoutedRows& routed, const Decoder& decoder) {
+    for (size_t row = 0; row + 1 < routed.offsets.size(); ++row) {
+      for (int32_t i = routed.offsets[row]; i < routed.offsets[row + 1]; ++i) {
+        const auto pair = static_cast<size_t>(i);
+        if (!decoder.Holds(routed.layer, routed.experts[pair])) continue;
+        rows.push_back(static_cast<int32_t>(row));
+        experts.push_back(routed.experts[pair]);
+        weights.push_back(routed.weights[pair]);
+        places.push_back(i);
+      }
+    }
+  }
+  ExpertPairs View() const { return {rows, experts, weights, places}; }
+
+  std::vector<int32_t> rows, experts, places;
+  std::vector<float> weights;
+};
+
+// A MoE layer in parts, its experts run by `holders`.
+absl::Status RunInParts(int32_t layer, const DecoderPass& pass,
+                        const std::vector<const Decoder*>& holders, Bench& bench,
+                        kernels::Matrix hidden) {
+  CCOE_ASSIGN_OR_RETURN(const RoutedRows routed,
+                        bench.decoder->Route(layer, pass, *bench.ops, bench.scratch, hidden));
+  std::vector<float> contributions(static_cast<size_t>(routed.pairs() * bench.spec.hidden_size),
+                                   NAN);
+  for (const Decoder* holder : holders) {
+    DecoderScratch scratch(&kernels::CpuDevice());
+    CCOE_RETURN_IF_ERROR(holder->RunHeldExperts(layer, HeldPairs(routed, *holder).View(),
+                                                routed.rows, *bench.ops, scratch,
+                                                bench.View(contributions)));
+  }
+  std::vector<float> shared(static_cast<size_t>(hidden.rows * hidden.cols));
+  kernels::ConstMatrix shared_view;
+  if (bench.decoder->has_shared_expert(layer)) {
+    CCOE_RETURN_IF_ERROR(bench.decoder->RunSharedExpert(layer, routed.rows, *bench.ops,
+                                                        bench.scratch, bench.View(shared)));
+    shared_view = bench.View(shared);
+  }
+  return bench.decoder->FinishMoe(layer, bench.View(contributions), routed.offsets, shared_view,
+                                  *bench.ops, bench.scratch, hidden);
+}
+
+class MoeModelTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    const std::string folder = testing::GoldenFolder(GetParam());
+    ASSERT_OK_AND_ASSIGN(const ModelSpec spec, LoadModelSpec(folder));
+    ASSERT_OK_AND_ASSIGN(bench_, Bench::Open(folder, spec));
+  }
+  LayerRange All() const { return {0, bench_->spec.layer_count()}; }
+
+  std::unique_ptr<Bench> bench_;
+};
+
+TEST_P(MoeModelTest, ARowGivesTheSameBitsAloneAndAmongMany) {
+  const std::vector<int32_t> a = {5, 0}, b = {1}, c = {7, 2, 3};
+  Bench& bench = *bench_;
+  std::vector<float> alone = bench.Rows(1, 1), all = bench.Rows(7, 2);
+  ASSERT_OK(bench.decoder->Run(All(), Bench::One(1, a), *bench.kv, *bench.ops, bench.scratch,
+                               bench.View(alone)));
+  for (const auto& part : {bench.Rows(1, 1), bench.Rows(20, 3)}) {
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  RowBatch batch;
+  batch.sequences = {{0, 7, 0, b}, {7, 1, 0, a}, {8, 20, 0, c}};
+  ASSERT_OK(
+      bench.decoder->Run(All(), batch, *bench.kv, *bench.ops, bench.scratch, bench.View(all)));
+  const auto at = all.begin() + 7 * bench.spec.hidden_size;
+  EXPECT_EQ(std::vector<float>(at, at + bench.spec.hidden_size), alone);
+}
+
+TEST_P(MoeModelTest, APromptInChunksGivesTheSameBits) {
+  const std::vector<int32_t> table = {5, 0, 2};
+  Bench& bench = *bench_;
+  const int64_t hidden = bench.spec.hidden_size;
+  const std::vector<float> input = bench.Rows(17, 1);
+  std::vector<float> whole = input, chunks = input;
+  ASSERT_OK(bench.decoder->Run(All(), Bench::One(17, table), *bench.kv, *bench.ops, bench.scratch,
+                               bench.View(whole)));
+  for (int64_t begin = 0; begin < 17; begin += 5) {
+    const int64_t count = std::min<int64_t>(5, 17 - begin);
+    RowBatch batch;
+    batch.sequences.push_back({0, count, begin, table});
+    ASSERT_OK(
+        bench.decoder->Run(All(), batch, *bench.kv, *bench.ops, bench.scratch,
+                           kernels::F32Matrix(chunks.data() + begin * hidden, count, hidden)));
+  }
+  EXPECT_EQ(chunks, whole);
+}
+
+TEST_P(MoeModelTest, LayersInPartsGiveTheSameBitsWhereverExpertsAreHeld) {
+  Bench& bench = *bench_;
+  FfnShard even, odd;
+  const FfnShard whole = FfnShard::All(bench.spec);
+  for (const auto& [layer, experts] : whole.layers()) {
+    for (const int32_t expert : experts) (expert % 2 == 0 ? even : odd).Add(layer, expert);
+  }
+  ASSERT_OK_AND_ASSIGN(const auto first, Decoder::Create(bench.spec, All(), bench.weights, even));
+  ASSERT_OK_AND_ASSIGN(const auto second, Decoder::Create(bench.spec, All(), bench.weights, odd));
+
+  const std::vector<int32_t> table = {3, 4};
+  std::vector<float> expected = bench.Rows(9, 1);
+  ASSERT_OK(bench.decoder->Run(All(), Bench::One(9, table), *bench.kv, *bench.ops, bench.scratch,
+                               bench.View(expected)));
+  const std::vector<std::vector<const Decoder*>> placements = {
+      {bench.decoder.get()}, {first.get(), second.get()}, {second.get(), first.get()}};
+  for (const auto& holders : placements) {
+    std::vector<float> rows = bench.Rows(9, 1);
+    const kernels::Matrix hidden = bench.View(rows);
+    ASSERT_OK_AND_ASSIGN(DecoderPass made,
+                         bench.decoder->BeginPass(Bench::One(9, table), *bench.kv, *bench.ops));
+    const DecoderPass pass = std::move(made);
+    for (int32_t i = 0; i < All().last; ++i) {
+      ASSERT_OK(bench.decoder->RunAttention(i, pass, *bench.ops, bench.scratch, hidden));
+      if (bench.spec.layers[static_cast<size_t>(i)].ffn.is_moe()) {
+        ASSERT_OK(RunInParts(i, pass, holders, bench, hidden));
+      } else {
+        ASSERT_OK(bench.decoder->RunFfn(i, pass, *bench.ops, bench.scratch, hidden));
+      }
+    }
+    EXPECT_EQ(rows, expected) << holders.size();
+  }
+}
+
+std::string NameOf(const ::testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, MoeModelTest, ::testing::ValuesIn(testing::MoeModels()), NameOf);
+
+// The tiny model, whose second layer is of six experts, two a row.
+class TinyMoeTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_OK(testing::WriteTinyWeights(testing::TinyMoeSpec(), folder_.path(), 5));
+    ASSERT_OK_AND_ASSIGN(bench_, Bench::Open(folder_.path(), testing::TinyMoeSpec()));
+    ASSERT_OK_AND_ASSIGN(
+        pass_, bench_->decoder->BeginPass(Bench::One(kRows, table_), *bench_->kv, *bench_->ops));
+  }
+
+  absl::StatusOr<RoutedRows> Route(const GateSteering* steering) {
+    std::vector<float> rows = bench_->Rows(kRows, 1);
+    pass_.steering = steering;
+    return bench_->decoder->Route(1, pass_, *bench_->ops, bench_->scratch, bench_->View(rows));
+  }
+  static std::vector<int32_t> OfRow(const RoutedRows& routed, size_t row) {
+    return {routed.experts.begin() + routed.offsets[row],
+            routed.experts.begin() + routed.offsets[row + 1]};
+  }
+
+  static constexpr int64_t kRows = 4;
+  const std::vector<int32_t> table_ = {3};
+  testing::TempFolder folder_;
+  std::unique_ptr<Bench> bench_;
+  DecoderPass pass_;
+};
+
+TEST_F(TinyMoeTest, SteeringChangesTheChoiceOfItsRowsAlone) {
+  ASSERT_OK_AND_ASSIGN(const RoutedRows plain, Route(nullptr));
+  const std::vector<int32_t> first = OfRow(plain, 0);
+  ASSERT_EQ(first.size(), 2u);
+  int32_t other = 0;
+  while (other == first[0] || other == first[1]) ++other;
+
+  GateSteering steering;
+  steering.steering.assign(12, 0.0f);
+  steering.steering[static_cast<size_t>(first[0])] = -kInfinity;
+  steering.steering[6 + static_cast<size_t>(other)] = kInfinity;
+  steering.row_steering = {0, -1, 1, -1};
+  steering.row_k = {2, 2, 1, 2};
+  ASSERT_OK_AND_ASSIGN(const RoutedRows steered, Route(&steering));
+  EXPECT_THAT(OfRow(steered, 0), ::testing::Not(::testing::Contains(first[0])));
+  EXPECT_EQ(OfRow(steered, 0).size(), 2u);
+  EXPECT_EQ(OfRow(steered, 1), OfRow(plain, 1));
+  EXPECT_EQ(OfRow(steered, 2), std::vector<int32_t>{other});
+  EXPECT_EQ(OfRow(steered, 3), OfRow(plain, 3));
+  EXPECT_EQ(steered.pairs(), 7);
+}
+
+TEST_F(TinyMoeTest, RunFollowsTheSteeringOfThePass) {
+  GateSteering steering;
+  steering.row_k.assign(kRows, 1);
+  std::vector<float> plain = bench_->Rows(kRows, 1), steered = plain;
+  ASSERT_OK(bench_->decoder->RunFfn(1, pass_, *bench_->ops, bench_->scratch, bench_->View(plain)));
+  pass_.steering = &steering;
+  ASSERT_OK(
+      bench_->decoder->RunFfn(1, pass_, *bench_->ops, bench_->scratch, bench_->View(steered)));
+  EXPECT_NE(steered, plain);
+}
+
+TEST_F(TinyMoeTest, NamesAChosenExpertThatIsNotHeld) {
+  ASSERT_OK_AND_ASSIGN(const RoutedRows routed, Route(nullptr));
+  FfnShard shard;
+  for (int32_t expert = 0; expert < 6; ++expert) {
+    if (expert != routed.experts[0]) shard.Add(1, expert);
+  }
+  ASSERT_OK_AND_ASSIGN(const auto decoder,
+                       Decoder::Create(bench_->spec, {0, 2}, bench_->weights, shard));
+  EXPECT_FALSE(decoder->Holds(1, routed.experts[0]));
+  EXPECT_FALSE(decoder->Holds(0, 0));
+  EXPECT_FALSE(decoder->Holds(1, 6));
+  EXPECT_FALSE(decoder->Holds(1, -1));
+  std::vector<float> rows = bench_->Rows(kRows, 1);
+  const std::string name = "FFN expert " + std::to_string(routed.experts[0]);
+  EXPECT_THAT(decoder->RunFfn(1, pass_, *bench_->ops, bench_->scratch, bench_->View(rows)),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("layer 1"), HasSubstr(name))));
+}
+
+TEST_F(TinyMoeTest, PartsOfALayerWithoutExpertsAreRefused) {
+  std::vector<float> rows = bench_->Rows(kRows, 1);
+  for (const int32_t layer : {0, 2, -1}) {
+    EXPECT_THAT(
+        bench_->decoder->Route(layer, pass_, *bench_->ops, bench_->scratch, bench_->View(rows)),
+        StatusIs(absl::StatusCode::kInvalidArgument));
+    EXPECT_THAT(bench_->decoder->RunHeldExperts(layer, {}, bench_->View(rows), *bench_->ops,
+                                                bench_->scratch, bench_->View(rows)),
+                StatusIs(absl::StatusCode::kInvalidArgument));
+  }
+}
+
+// The checkpoint without the tensors whose names `drop` is part of.
+absl::Status WriteWithout(const Weights& weights, const std::string& drop,
+                          const std::string& folder) {
+  std::map<std::string, TensorView> tensors;
+  for (const std::string& name : weights.Names()) {
+    if (name.find(drop) != std::string::npos) continue;
+    CCOE_ASSIGN_OR_RETURN(tensors[name], weights.Raw(name));
+  }
+  return WriteSafetensors(folder + "/model.safetensors", tensors);
+}
+
+TEST_F(TinyMoeTest, OnlyHeldExpertsNeedToBeThere) {
+  const testing::TempFolder folder;
+  ASSERT_OK(WriteWithout(*bench_->weights, "experts.4.", folder.path()));
+  ASSERT_OK_AND_ASSIGN(const auto weights, Weights::Open(folder.path()));
+  FfnShard shard;
+  shard.Add(1, 3);
+  ASSERT_OK_AND_ASSIGN(const auto decoder, Decoder::Create(bench_->spec, {0, 2}, weights, shard));
+  EXPECT_TRUE(decoder->Holds(1, 3));
+  EXPECT_FALSE(decoder->Holds(1, 4));
+  EXPECT_THAT(Decoder::Create(bench_->spec, {0, 2}, weights),
+              StatusIs(absl::StatusCode::kNotFound,
+                       HasSubstr("model.layers.1.mlp.experts.4.gate_proj.weight")));
+  shard.Add(1, 6);
+  EXPECT_THAT(Decoder::Create(bench_->spec, {0, 2}, weights, shard),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("6")));
+}
+
+}  // namespace
+}  // namespace ccoe::model

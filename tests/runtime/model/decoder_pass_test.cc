@@ -1,0 +1,99 @@
+// The attention half of decoder.h.
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "runtime/model/decoder.h"
+#include "tests/testing/reference_model.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
+
+namespace ccoe::model {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+constexpr int64_t kHidden = 24;
+
+class DecoderPassTest : public ::testing::TestWithParam<ModelSpec> {
+ protected:
+  void SetUp() override {
+    ASSERT_OK(testing::WriteTinyWeights(spec_, folder_.path(), 5));
+    ASSERT_OK_AND_ASSIGN(auto weights, Weights::Open(folder_.path()));
+    ASSERT_OK_AND_ASSIGN(decoder_, Decoder::Create(spec_, {0, 2}, std::move(weights)));
+    KvStorageOptions options;
+    options.layers = {0, 2};
+    options.pages = 4;
+    options.page_tokens = 4;
+    ASSERT_OK_AND_ASSIGN(kv_, KvStorage::Create(&ops_->device(), spec_, options));
+  }
+  static std::vector<float> Rows(int64_t rows) {
+    std::vector<float> values(static_cast<size_t>(rows * kHidden));
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<float>(i * 37 % 97) / 48.0f - 1.0f;
+    }
+    return values;
+  }
+  static kernels::Matrix View(std::vector<float>& rows) {
+    return kernels::F32Matrix(rows.data(), static_cast<int64_t>(rows.size()) / kHidden, kHidden);
+  }
+  static RowBatch One(int64_t rows, absl::Span<const int32_t> table) {
+    RowBatch batch;
+    batch.sequences.push_back({0, rows, 0, table});
+    return batch;
+  }
+
+  const ModelSpec spec_ = GetParam();
+  testing::TempFolder folder_;
+  ThreadTeam team_{2};
+  std::unique_ptr<kernels::Ops> ops_ = kernels::MakeCpuOps(&team_);
+  std::unique_ptr<Decoder> decoder_;
+  std::unique_ptr<KvStorage> kv_;
+  DecoderScratch scratch_{&kernels::CpuDevice()};
+};
+
+TEST_P(DecoderPassTest, LayersInPartsGiveTheSameBitsAsRun) {
+  const std::vector<int32_t> table = {3, 1};
+  std::vector<float> whole = Rows(6), parts = whole;
+  ASSERT_OK(decoder_->Run({0, 2}, One(6, table), *kv_, *ops_, scratch_, View(whole)));
+  ASSERT_OK_AND_ASSIGN(DecoderPass made, decoder_->BeginPass(One(6, table), *kv_, *ops_));
+  const DecoderPass pass = std::move(made);
+  for (const int32_t layer : {0, 1}) {
+    ASSERT_OK(decoder_->RunAttention(layer, pass, *ops_, scratch_, View(parts)));
+    ASSERT_OK(decoder_->RunFfn(layer, pass, *ops_, scratch_, View(parts)));
+  }
+  EXPECT_EQ(parts, whole);
+}
+
+TEST_P(DecoderPassTest, AnEmptyPassIsNothing) {
+  ASSERT_OK_AND_ASSIGN(const DecoderPass pass, decoder_->BeginPass(RowBatch{}, *kv_, *ops_));
+  EXPECT_EQ(pass.rows(), 0);
+  std::vector<float> none;
+  EXPECT_OK(decoder_->RunAttention(0, pass, *ops_, scratch_, View(none)));
+  EXPECT_OK(decoder_->RunFfn(0, pass, *ops_, scratch_, View(none)));
+}
+
+TEST_P(DecoderPassTest, RefusesWhatDoesNotFit) {
+  const std::vector<int32_t> table = {3, 1}, wild = {3, 4};
+  EXPECT_THAT(decoder_->BeginPass(One(6, wild), *kv_, *ops_),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("pages 0 to 3, found 4")));
+  EXPECT_THAT(decoder_->BeginPass(One(9, table), *kv_, *ops_),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected 3 pages")));
+  ASSERT_OK_AND_ASSIGN(const DecoderPass pass, decoder_->BeginPass(One(6, table), *kv_, *ops_));
+  std::vector<float> rows = Rows(6), fewer = Rows(5);
+  EXPECT_THAT(decoder_->RunAttention(2, pass, *ops_, scratch_, View(rows)),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found [2, 3)")));
+  EXPECT_THAT(decoder_->RunAttention(0, pass, *ops_, scratch_, View(fewer)),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected [6, 24]")));
+  EXPECT_THAT(decoder_->RunFfn(-1, pass, *ops_, scratch_, View(rows)),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found [-1, 0)")));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, DecoderPassTest,
+                         ::testing::Values(testing::TinySpec(), testing::TinyMoeSpec(),
+                                           testing::TinyLatentSpec()));
+
+}  // namespace
+}  // namespace ccoe::model
