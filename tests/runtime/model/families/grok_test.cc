@@ -1,7 +1,21 @@
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "gmock/gmock.h"
+#include "runtime/base/file.h"
+#include "runtime/base/json.h"
+#include "runtime/model/decoder.h"
 #include "runtime/model/families/families.h"
+#include "runtime/model/head.h"
+#include "runtime/model/hf_config.h"
+#include "runtime/model/safetensors.h"
+#include "runtime/model/weights.h"
 #include "tests/runtime/model/families/minimal_config.h"
+#include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/temp_folder.h"
 
 namespace ccoe::model {
 namespace {
@@ -43,6 +57,50 @@ TEST(GrokTest, ThePortHasOtherNamesAndTheExactFormOfGelu) {
   EXPECT_EQ(spec.names.norm_suffix, ".scale");
   EXPECT_EQ(spec.names.attention_norm, "pre_attn_norm");
   EXPECT_EQ(spec.names.expert_prefix, "moe_block.experts.");
+}
+
+// A name of the release's layout in the port's.
+std::string PortName(std::string name) {
+  const std::vector<std::pair<std::string, std::string>> parts = {
+      {"transformer.in_out_embed.", "model.embed_tokens."},
+      {"transformer.rms_norm.weight", "model.norm.scale"},
+      {"transformer.decoder_layer.", "model.layers."},
+      {".rms_norm.weight", ".pre_attn_norm.scale"},
+      {".rms_norm_1.weight", ".post_attn_norm.scale"},
+      {".rms_norm_2.weight", ".pre_moe_norm.scale"},
+      {".rms_norm_3.weight", ".post_moe_norm.scale"},
+      {".multi_head_attention.query.", ".attn.q_proj."},
+      {".multi_head_attention.key.", ".attn.k_proj."},
+      {".multi_head_attention.value.", ".attn.v_proj."},
+      {".multi_head_attention.linear.", ".attn.o_proj."},
+      {".router.", ".moe_block.gate."},
+      {".moe.", ".moe_block.experts."}};
+  for (const auto& [from, to] : parts) {
+    const size_t at = name.find(from);
+    if (at != std::string::npos) name.replace(at, from.size(), to);
+  }
+  return name;
+}
+
+TEST(GrokTest, ACheckpointInEitherLayoutIsTheSameModel) {
+  const std::string source = testing::GoldenFolder("grok1");
+  const testing::TempFolder folder;
+  ASSERT_OK_AND_ASSIGN(const auto release, SafetensorsFile::Open(source + "/model.safetensors"));
+  std::map<std::string, TensorView> renamed;
+  for (const auto& [name, view] : release->tensors()) renamed[PortName(name)] = view;
+  ASSERT_OK(WriteSafetensors(folder / "model.safetensors", renamed));
+  ASSERT_OK_AND_ASSIGN(nlohmann::json config, ReadJsonFile(source + "/config.json", 100'000));
+  config["architectures"] = {"Grok1ModelForCausalLM"};
+  config["model_type"] = "grok-1";
+  const std::string text = config.dump();
+  ASSERT_OK(WriteFileAtomically(folder / "config.json", {text}));
+
+  ASSERT_OK_AND_ASSIGN(const ModelSpec port, LoadModelSpec(folder.path()));
+  ASSERT_OK_AND_ASSIGN(const ModelSpec spec, LoadModelSpec(source));
+  EXPECT_EQ(MathsText(port), MathsText(spec));
+  ASSERT_OK_AND_ASSIGN(const auto weights, Weights::Open(folder.path()));
+  EXPECT_OK(Decoder::Create(port, {0, port.layer_count()}, weights));
+  EXPECT_OK(LmHead::Create(port, weights));
 }
 
 TEST(GrokTest, TheConfigMayNameTheActivationAndUntieTheHead) {
