@@ -13,6 +13,7 @@
 #include "runtime/base/status_macros.h"
 #include "services/cli/bench_memory.h"
 #include "services/cli/bench_model.h"
+#include "services/cli/bench_moe.h"
 #include "services/cli/progress.h"
 #include "services/offline/model_cost.h"
 #include "services/offline/offline_engine.h"
@@ -167,6 +168,7 @@ void RegisterBench(CLI::App& app, CommandContext& context) {
       ->check(CLI::Range(int64_t{2}, int64_t{1024}));
   AddSwitch(command, "--json", flags->json, "Print JSON.");
   RegisterBenchMemory(*command, context);
+  RegisterBenchMoe(*command, context);
 }
 
 }  // namespace ccoe::cli
