@@ -1,6 +1,5 @@
 #include "runtime/routing/rules_file.h"
 
-#include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 #include <re2/re2.h>
 
@@ -11,9 +10,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "ccoe/v1/routing.pb.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/base/text_file.h"
 #include "runtime/tokenizer/utf8.h"
 
 namespace ccoe::routing {
@@ -22,48 +21,11 @@ namespace {
 using ::google::protobuf::FieldDescriptor;
 using ::google::protobuf::TextFormat;
 
-// The mistakes found so far; the parser reports its own here too.
-class Mistakes final : public google::protobuf::io::ErrorCollector {
- public:
-  explicit Mistakes(absl::string_view file) : file_(file) {}
-
-  // Lines and columns count from 0; line -1: no place known.
-  void Add(int line, int column, absl::string_view what) {
-    if (++count_ > kMaxListedErrors) return;
-    lines_.push_back(line < 0 ? absl::StrCat(file_, ": ", what)
-                              : absl::StrCat(file_, ":", line + 1, ":", column + 1, ": ", what));
-  }
-
-  void AddError(int line, google::protobuf::io::ColumnNumber column,
-                const std::string& message) override {
-    Add(line, column, message);
-  }
-  // The parser warns of unknown fields only (and reads on, so that all are found).
-  void AddWarning(int line, google::protobuf::io::ColumnNumber column,
-                  const std::string& message) override {
-    Add(line, column, message);
-  }
-
-  absl::Status ToStatus() const {
-    if (count_ == 0) return absl::OkStatus();
-    std::string message = absl::StrJoin(lines_, "\n");
-    if (count_ > kMaxListedErrors) {
-      absl::StrAppend(&message, "\n", file_, ": ", count_ - kMaxListedErrors, " more errors");
-    }
-    return absl::InvalidArgumentError(message);
-  }
-
- private:
-  const std::string file_;
-  int count_ = 0;
-  std::vector<std::string> lines_;
-};
-
 // Checks one rule and names the places of its mistakes.
 class RuleChecker {
  public:
   RuleChecker(const v1::Rule& rule, int number, const TextFormat::ParseInfoTree& file_places,
-              Mistakes* mistakes)
+              FileMistakes* mistakes)
       : rule_(rule), number_(number), mistakes_(*mistakes) {
     const FieldDescriptor* rules =
         v1::RoutingRules::descriptor()->FindFieldByNumber(v1::RoutingRules::kRulesFieldNumber);
@@ -180,13 +142,13 @@ class RuleChecker {
 
   const v1::Rule& rule_;
   const int number_;
-  Mistakes& mistakes_;
+  FileMistakes& mistakes_;
   TextFormat::ParseLocation start_;
   const TextFormat::ParseInfoTree* places_ = nullptr;
 };
 
 // Bounds over all rules together.
-void CheckTotals(const v1::RoutingRules& rules, Mistakes* mistakes) {
+void CheckTotals(const v1::RoutingRules& rules, FileMistakes* mistakes) {
   int patterns = 0;
   int keywords = 0;
   for (const v1::Rule& rule : rules.rules()) {
@@ -211,7 +173,7 @@ std::string EffectivePattern(const std::string& pattern, bool case_sensitive) {
 
 absl::StatusOr<std::vector<RuleSpec>> ParseRulesFile(absl::string_view text,
                                                      absl::string_view file) {
-  Mistakes mistakes(file);
+  FileMistakes mistakes(file);
   if (static_cast<int64_t>(text.size()) > kMaxRulesFileBytes) {
     mistakes.Add(
         -1, 0,
@@ -219,13 +181,9 @@ absl::StatusOr<std::vector<RuleSpec>> ParseRulesFile(absl::string_view text,
     return mistakes.ToStatus();
   }
   TextFormat::ParseInfoTree places;
-  TextFormat::Parser parser;
-  parser.RecordErrorsTo(&mistakes);
-  parser.WriteLocationsTo(&places);
-  parser.AllowUnknownField(true);
   v1::RoutingRules rules;
   // After a syntax error the rest of the file means nothing.
-  if (!parser.ParseFromString(std::string(text), &rules)) return mistakes.ToStatus();
+  if (!ParseTextFile(text, &rules, &places, &mistakes)) return mistakes.ToStatus();
   CheckTotals(rules, &mistakes);
   CCOE_RETURN_IF_ERROR(mistakes.ToStatus());
   std::vector<RuleSpec> specs;

@@ -23,8 +23,6 @@ inline constexpr size_t kMaxConditionBytes = 1024;
 inline constexpr size_t kMaxRuleNameBytes = 64;
 // Bytes that one compiled pattern may take.
 inline constexpr int64_t kMaxPatternMemory = 1 << 20;
-// After so many mistakes the rest is not listed.
-inline constexpr int kMaxListedErrors = 20;
 
 // One rule, checked. See RoutingRules in proto/ccoe/v1/routing.proto.
 struct RuleSpec {

@@ -1,0 +1,32 @@
+#include "runtime/base/text_file.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace ccoe {
+
+void FileMistakes::Add(int line, int column, absl::string_view what) {
+  if (++count_ > kMaxListed) return;
+  lines_.push_back(line < 0 ? absl::StrCat(file_, ": ", what)
+                            : absl::StrCat(file_, ":", line + 1, ":", column + 1, ": ", what));
+}
+
+absl::Status FileMistakes::ToStatus() const {
+  if (count_ == 0) return absl::OkStatus();
+  std::string message = absl::StrJoin(lines_, "\n");
+  if (count_ > kMaxListed) {
+    absl::StrAppend(&message, "\n", file_, ": ", count_ - kMaxListed, " more errors");
+  }
+  return absl::InvalidArgumentError(message);
+}
+
+bool ParseTextFile(absl::string_view text, google::protobuf::Message* message,
+                   google::protobuf::TextFormat::ParseInfoTree* places, FileMistakes* mistakes) {
+  google::protobuf::TextFormat::Parser parser;
+  parser.RecordErrorsTo(mistakes);
+  parser.WriteLocationsTo(places);
+  parser.AllowUnknownField(true);
+  return parser.ParseFromString(std::string(text), message);
+}
+
+}  // namespace ccoe
