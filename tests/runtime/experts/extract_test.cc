@@ -2,13 +2,17 @@
 
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "runtime/base/file.h"
 #include "runtime/model/hf_config.h"
+#include "runtime/model/safetensors.h"
+#include "runtime/model/tensor_names.h"
 #include "tests/testing/expect_close.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/model_run.h"
@@ -164,6 +168,69 @@ TEST_F(ExtractTest, AFolderThatHoldsSomethingIsNotOverwritten) {
   EXPECT_OK(ExtractExpert(Options("math", folder_ / "empty/")));
   EXPECT_OK(ExtractExpert(Options("math", folder_ / "new/deep/bundle")));
   EXPECT_TRUE(FileExists(folder_ / "new/deep/bundle/expert.json"));
+}
+
+// FOLDER: the checkpoint `base` with its layers 2 and 3 changed into each other.
+void WriteTuned(const std::string& base, const std::string& folder) {
+  ASSERT_OK_AND_ASSIGN(const auto spec, model::LoadModelSpec(base));
+  ASSERT_OK_AND_ASSIGN(const auto weights, model::Weights::Open(base));
+  const std::string third = model::LayerPrefix(spec.names, 2);
+  const std::string fourth = model::LayerPrefix(spec.names, 3);
+  std::map<std::string, model::TensorView> tensors;
+  for (const std::string& name : weights->Names()) {
+    std::string from = name;
+    if (absl::StartsWith(name, third)) from = fourth + name.substr(third.size());
+    if (absl::StartsWith(name, fourth)) from = third + name.substr(fourth.size());
+    ASSERT_OK_AND_ASSIGN(tensors[name], weights->Raw(from));
+  }
+  std::filesystem::create_directory(folder);
+  std::filesystem::copy_file(base + "/config.json", folder + "/config.json");
+  ASSERT_OK(model::WriteSafetensors(folder + "/model.safetensors", tensors));
+}
+
+TEST_F(ExtractTest, ExpertsOverModelsOfFfnExpertsGiveTheTunedCheckpointsBits) {
+  const std::vector<int32_t> ids = {1, 50, 200, 7, 31, 499, 16};
+  for (const std::string name : {"mixtral-8x2", "grok1", "deepseek-v3"}) {
+    const std::string base_folder = GoldenFolder(name), tuned = folder_ / (name + "-tuned");
+    ASSERT_NO_FATAL_FAILURE(WriteTuned(base_folder, tuned));
+    ExtractOptions options;
+    options.base_folder = base_folder;
+    options.tuned_folder = tuned;
+    options.layers = {2, 4};
+    options.name = "upper";
+    options.own_norm = options.own_head = true;
+    options.output_folder = folder_ / (name + "-expert");
+    ASSERT_OK_AND_ASSIGN(const ExtractReport report, ExtractExpert(options));
+    EXPECT_EQ(report.drift[2].relative, 0.0) << name;  // layer 1
+    EXPECT_GT(report.drift[3].relative, 0.1) << name;
+    ASSERT_OK_AND_ASSIGN(const auto spec, model::LoadModelSpec(base_folder));
+    ASSERT_OK_AND_ASSIGN(const auto base, model::Weights::Open(base_folder));
+    ASSERT_OK_AND_ASSIGN(const Bundle bundle,
+                         OpenBundle(options.output_folder, spec, report.manifest.base_fingerprint));
+    ASSERT_OK_AND_ASSIGN(auto run, testing::ModelRun::Create(spec, base, {}, bundle.weights, 2));
+    ASSERT_OK_AND_ASSIGN(const auto found, run->Feed(ids));
+    ASSERT_OK_AND_ASSIGN(auto whole, testing::ModelRun::Open(tuned, {}));
+    ASSERT_OK_AND_ASSIGN(const auto expected, whole->Feed(ids));
+    EXPECT_TRUE(found.logits == expected.logits) << name;
+  }
+}
+
+TEST_F(ExtractTest, TheFingerprintCoversFfnExpertsBelowTheSplit) {
+  const std::string base = GoldenFolder("mixtral-8x2"), tuned = folder_ / "tuned";
+  ASSERT_NO_FATAL_FAILURE(WriteTuned(base, tuned));
+  ASSERT_OK_AND_ASSIGN(const auto spec, model::LoadModelSpec(base));
+  ASSERT_OK_AND_ASSIGN(const auto weights, model::Weights::Open(base));
+  std::map<std::string, model::TensorView> tensors;
+  for (const std::string& name : weights->Names()) {
+    ASSERT_OK_AND_ASSIGN(tensors[name], weights->Raw(name));
+  }
+  const std::string changed = model::ExpertPrefix(spec.names, 1, 6) + "w3.weight";
+  ASSERT_EQ(tensors.count(changed), 1u);
+  tensors[changed] = tensors[model::ExpertPrefix(spec.names, 1, 5) + "w3.weight"];
+  ASSERT_OK(model::WriteSafetensors(tuned + "/model.safetensors", tensors));
+  ASSERT_OK_AND_ASSIGN(const auto other, model::Weights::Open(tuned));
+  EXPECT_NE(*Fingerprint(spec, *weights, 2), *Fingerprint(spec, *other, 2));
+  EXPECT_EQ(*Fingerprint(spec, *weights, 1), *Fingerprint(spec, *other, 1));
 }
 
 }  // namespace
