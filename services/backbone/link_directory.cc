@@ -8,7 +8,9 @@
 #include "glog/logging.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "services/backbone/ffn_table.h"
 #include "services/backbone/wire.h"
+#include "services/common/ffn_shards.h"
 
 namespace ccoe::services {
 namespace {
@@ -19,6 +21,10 @@ std::string Range(int32_t first, int32_t last) { return absl::StrCat("[", first,
 
 LinkDirectory::LinkDirectory(LinkDirectoryOptions options) : options_(std::move(options)) {
   CCOE_CHECK(options_.open != nullptr && options_.base_fingerprint != nullptr);
+  {
+    absl::MutexLock lock(&mutex_);
+    RebuildTable();
+  }
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -32,8 +38,15 @@ LinkDirectory::~LinkDirectory() {
 
 void LinkDirectory::Update(const v1::Directive& directive) {
   absl::MutexLock lock(&mutex_);
+  UpdateExperts(directive);
+  UpdateFfnPlaces(directive);
+  UpdatePeers();
+  RebuildTable();
+  changed_ = true;
+}
+
+void LinkDirectory::UpdateExperts(const v1::Directive& directive) {
   std::map<ExpertRef, Place> places;
-  std::set<std::string> addresses;
   for (const v1::ExpertPlace& table : directive.experts()) {
     Place place;
     place.table = table;
@@ -47,10 +60,29 @@ void LinkDirectory::Update(const v1::Directive& directive) {
     if (auto head = options_.own_heads.find(expert); head != options_.own_heads.end()) {
       place.own_head = head->second;
     }
-    addresses.insert(table.addresses().begin(), table.addresses().end());
     places[expert] = std::move(place);
   }
   places_ = std::move(places);
+}
+
+void LinkDirectory::UpdateFfnPlaces(const v1::Directive& directive) {
+  ffn_places_.clear();
+  for (const v1::FfnPlace& place : directive.ffn_places()) {
+    absl::StatusOr<model::FfnShard> shard = FfnShardFromProto(place.shard());
+    if (!shard.ok()) {
+      LOG(ERROR) << "worker " << place.worker_id() << " refused: " << shard.status().message();
+      continue;
+    }
+    ffn_places_[place.worker_id()] = {place.address(), *std::move(shard)};
+  }
+}
+
+void LinkDirectory::UpdatePeers() {
+  std::set<std::string> addresses;
+  for (const auto& [expert, place] : places_) {
+    addresses.insert(place.table.addresses().begin(), place.table.addresses().end());
+  }
+  for (const auto& [worker, place] : ffn_places_) addresses.insert(place.address);
   for (auto it = peers_.begin(); it != peers_.end();) {
     if (addresses.count(it->first) != 0) {
       ++it;
@@ -63,7 +95,29 @@ void LinkDirectory::Update(const v1::Directive& directive) {
     Peer& peer = peers_[address];
     if (peer.queries == nullptr) peer.queries = std::make_shared<std::atomic<int64_t>>(0);
   }
-  changed_ = true;
+}
+
+void LinkDirectory::RebuildTable() {
+  std::vector<FfnHolder> holders;
+  for (const auto& [worker, place] : ffn_places_) {
+    const auto peer = peers_.find(place.address);
+    if (peer == peers_.end() || peer->second.link == nullptr) continue;
+    if (!peer->second.link->Health().ok()) continue;
+    holders.push_back({worker, peer->second.link, place.shard});
+  }
+  const int64_t epoch = table_ == nullptr ? 1 : table_->epoch + 1;
+  table_ = BuildFfnTable(epoch, options_.ffn_experts, options_.ffn_here, holders);
+}
+
+std::shared_ptr<const engine::FfnTable> LinkDirectory::Table() {
+  absl::MutexLock lock(&mutex_);
+  for (const engine::FfnPeer& peer : table_->peers) {
+    if (peer.link->Health().ok()) continue;
+    RebuildTable();
+    changed_ = true;  // the broken link is opened again
+    break;
+  }
+  return table_;
 }
 
 absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> LinkDirectory::Find(
@@ -124,13 +178,16 @@ void LinkDirectory::Run() {
       absl::MutexLock lock(&mutex_);
       auto wake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopping_ || changed_; };
       mutex_.AwaitWithTimeout(absl::Condition(&wake), options_.retry);
-      if (stopping_) return;
+      if (stopping_) break;
       changed_ = false;
     }
-    CheckPlaces();
+    JoinOpeners(/*all=*/false);
+    // First: the checks may read the whole base.
     OpenLinks();
+    CheckPlaces();
     CloseRetired();
   }
+  JoinOpeners(/*all=*/true);
 }
 
 absl::Status LinkDirectory::CheckFits(const v1::ExpertPlace& place) const {
@@ -179,6 +236,8 @@ void LinkDirectory::CheckPlaces() {
 std::vector<std::string> LinkDirectory::AddressesToOpen() {
   const absl::Time now = absl::Now();
   std::vector<std::string> addresses;
+  const int room = options_.max_opening - static_cast<int>(openers_.size());
+  bool broke = false;
   absl::MutexLock lock(&mutex_);
   for (auto& [address, peer] : peers_) {
     if (peer.link != nullptr && peer.link->Health().ok()) continue;
@@ -186,27 +245,53 @@ std::vector<std::string> LinkDirectory::AddressesToOpen() {
       peer.error = peer.link->Health();
       LOG(WARNING) << "link to " << address << " broke: " << peer.error.message();
       Retire(peer);
+      broke = true;
     }
-    if (peer.next_attempt <= now) addresses.push_back(address);
+    const bool wanted = peer.next_attempt <= now && openers_.count(address) == 0;
+    if (wanted && static_cast<int>(addresses.size()) < room) addresses.push_back(address);
   }
+  if (broke) RebuildTable();
   return addresses;
 }
 
 void LinkDirectory::OpenLinks() {
   for (const std::string& address : AddressesToOpen()) {
-    absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> link = options_.open(address);
+    openers_[address] = std::thread([this, address] { OpenLink(address); });
+  }
+}
+
+void LinkDirectory::OpenLink(const std::string& address) {
+  absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> link = options_.open(address);
+  absl::MutexLock lock(&mutex_);
+  opened_.push_back(address);
+  const auto it = peers_.find(address);
+  if (it == peers_.end()) {  // the worker left meanwhile
+    if (link.ok()) retired_.push_back(*std::move(link));
+    return;
+  }
+  it->second.next_attempt = absl::Now() + options_.retry;
+  if (link.ok()) {
+    it->second.link = *std::move(link);
+    RebuildTable();
+  } else {
+    it->second.error = link.status();
+  }
+}
+
+void LinkDirectory::JoinOpeners(bool all) {
+  std::vector<std::string> addresses;
+  {
     absl::MutexLock lock(&mutex_);
-    auto it = peers_.find(address);
-    if (it == peers_.end()) {  // the worker left meanwhile
-      if (link.ok()) retired_.push_back(*std::move(link));
-      continue;
-    }
-    it->second.next_attempt = absl::Now() + options_.retry;
-    if (link.ok()) {
-      it->second.link = *std::move(link);
-    } else {
-      it->second.error = link.status();
-    }
+    addresses = std::exchange(opened_, {});
+  }
+  if (all) {
+    addresses.clear();
+    for (const auto& [address, opener] : openers_) addresses.push_back(address);
+  }
+  for (const std::string& address : addresses) {
+    const auto it = openers_.find(address);
+    it->second.join();
+    openers_.erase(it);
   }
 }
 

@@ -10,7 +10,8 @@
 
 namespace ccoe::services {
 
-absl::StatusOr<LoadedBackbone> LoadBackbone(const std::string& folder, int32_t layers) {
+absl::StatusOr<LoadedBackbone> LoadBackbone(const std::string& folder, int32_t layers,
+                                            const std::optional<model::FfnShard>& experts) {
   LoadedBackbone loaded;
   engine::BackboneModel& model = loaded.model;
   CCOE_ASSIGN_OR_RETURN(model.spec, model::LoadModelSpec(folder));
@@ -23,7 +24,8 @@ absl::StatusOr<LoadedBackbone> LoadBackbone(const std::string& folder, int32_t l
   CCOE_ASSIGN_OR_RETURN(loaded.weights, model::Weights::Open(folder));
   CCOE_ASSIGN_OR_RETURN(model.embedding, model::TokenEmbedding::Create(model.spec, loaded.weights));
   CCOE_ASSIGN_OR_RETURN(model.decoder,
-                        model::Decoder::Create(model.spec, {0, layers}, loaded.weights));
+                        model::Decoder::Create(model.spec, {0, layers}, loaded.weights,
+                                               experts.value_or(model::FfnShard::All(model.spec))));
   CCOE_ASSIGN_OR_RETURN(model.head, model::LmHead::Create(model.spec, loaded.weights));
   return loaded;
 }

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "runtime/engine/engine.h"
+#include "runtime/model/ffn_shard.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::services {
@@ -21,7 +23,10 @@ struct LoadedBackbone {
 // Reads config.json and maps the weights. `layers`: how many of the base's layers are held, from
 // the bottom; 0: all of them (fewer where the base's own top is left out, since only experts
 // answer).
-absl::StatusOr<LoadedBackbone> LoadBackbone(const std::string& folder, int32_t layers = 0);
+// `experts`: the FFN experts it runs itself; the others' tensors need not be there. nullopt: all.
+absl::StatusOr<LoadedBackbone> LoadBackbone(
+    const std::string& folder, int32_t layers = 0,
+    const std::optional<model::FfnShard>& experts = std::nullopt);
 
 // experts::Fingerprint of one base, computed once for each split. Not thread-safe.
 class BaseFingerprints {

@@ -1,18 +1,23 @@
 #include "services/backbone/worker.h"
 
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "ccoe/v1/placement.pb.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/model/hf_config.h"
+#include "runtime/placement/plan_file.h"
 #include "runtime/telemetry/resident_bytes.h"
 #include "services/backbone/expert_heads.h"
+#include "services/backbone/moe_metrics.h"
 #include "services/common/model_identity.h"
+#include "services/common/stubs.h"
 #include "services/expert/local_peers.h"
 
 namespace ccoe::services {
@@ -39,16 +44,17 @@ BackboneWorker::~BackboneWorker() { Drain(absl::ZeroDuration()); }
 
 absl::Status BackboneWorker::LoadModel() {
   environment_.Progress(absl::StrCat(options_.worker_id, ": model ", options_.model_folder));
+  CCOE_ASSIGN_OR_RETURN(const model::ModelSpec spec, model::LoadModelSpec(options_.model_folder));
   int32_t layers = 0;  // all
   if (options_.without_base_top) {
-    CCOE_ASSIGN_OR_RETURN(const model::ModelSpec spec, model::LoadModelSpec(options_.model_folder));
     CCOE_ASSIGN_OR_RETURN(layers, LayersBelowExperts(spec, options_.bundle_folders));
   }
-  CCOE_ASSIGN_OR_RETURN(loaded_, LoadBackbone(options_.model_folder, layers));
-  const model::ModelSpec& spec = loaded_.model.spec;
-  model_identity_ = ModelIdentity(spec);
-  fingerprints_.emplace(&spec, loaded_.weights.get());
   LinkDirectoryOptions directory;
+  directory.ffn_experts = model::FfnShard::All(spec);
+  CCOE_ASSIGN_OR_RETURN(directory.ffn_here, FfnExpertsHere(spec));
+  CCOE_ASSIGN_OR_RETURN(loaded_, LoadBackbone(options_.model_folder, layers, directory.ffn_here));
+  model_identity_ = ModelIdentity(spec);
+  fingerprints_.emplace(&loaded_.model.spec, loaded_.weights.get());
   directory.open = [this](const std::string& address) { return OpenLink(address); };
   directory.base_fingerprint = [this](int32_t first) { return fingerprints_->Below(first); };
   directory.layer_count = spec.layer_count();
@@ -57,11 +63,36 @@ absl::Status BackboneWorker::LoadModel() {
   metrics_ = std::make_unique<EngineMetrics>(&environment_.metrics->backbone(options_.worker_id));
   engine::EngineOptions engine = options_.engine;
   engine.observer = metrics_.get();
+  if (spec.has_moe()) moe_statistics_ = std::make_unique<engine::MoeStatistics>(spec);
+  engine.moe_statistics = moe_statistics_.get();
   CCOE_ASSIGN_OR_RETURN(
       engine_, engine::Engine::Create(loaded_.model, kernels::MakeCpuOps(environment_.team),
-                                      directory_.get(), nullptr, engine));
-  sampler_ = environment_.metrics->AddSampler([this] { metrics_->Sample(engine_->Load()); });
+                                      directory_.get(), directory_.get(), engine));
+  sampler_ = environment_.metrics->AddSampler([this] {
+    metrics_->Sample(engine_->Load());
+    if (moe_statistics_ == nullptr) return;
+    SampleMoe(*moe_statistics_, environment_.metrics->moe(options_.worker_id));
+  });
   return absl::OkStatus();
+}
+
+absl::StatusOr<model::FfnShard> BackboneWorker::FfnExpertsHere(
+    const model::ModelSpec& spec) const {
+  model::FfnShard all = model::FfnShard::All(spec);
+  if (all.empty()) return all;
+  CCOE_ASSIGN_OR_RETURN(auto channel, environment_.channels->Connect(options_.router));
+  CallPolicy patient;  // the router may start at the same time
+  patient.deadline = options_.serve.register_timeout;
+  patient.max_attempts = std::numeric_limits<int>::max();
+  const auto proto = MakeControlStub(std::move(channel), patient)->GetPlacement({});
+  if (absl::IsNotFound(proto.status())) return all;
+  if (!proto.ok()) {
+    return Annotate(proto.status(), absl::StrCat(options_.worker_id, ": the placement of FFN "
+                                                 "experts, from the router at ", options_.router));
+  }
+  CCOE_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromProto(*proto));
+  CCOE_RETURN_IF_ERROR(Annotate(plan.with_backbone.CheckWithin(spec), "placement: with_backbone"));
+  return std::move(plan.with_backbone);
 }
 
 absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLink(
@@ -84,7 +115,8 @@ absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLi
 
 absl::Status BackboneWorker::Serve() {
   queries_ = std::make_unique<LocalQueryEngine>(engine_.get());
-  service_ = std::make_unique<BackboneService>(queries_.get(), options_.service);
+  service_ =
+      std::make_unique<BackboneService>(queries_.get(), options_.service, moe_statistics_.get());
   ServerOptions server;
   server.listen = options_.serve.listen;
   server.services = {{service_.get(), std::string(v1::Backbone::service_full_name())}};

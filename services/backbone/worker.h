@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "ccoe/v1/control.pb.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/moe_statistics.h"
 #include "services/backbone/backbone_service.h"
 #include "services/backbone/engine_metrics.h"
 #include "services/backbone/link_directory.h"
@@ -65,6 +66,9 @@ class BackboneWorker {
       : options_(options), environment_(environment) {}
 
   absl::Status LoadModel();
+  // The FFN experts that this worker runs itself, as the router's placement says; all where it has
+  // none.
+  absl::StatusOr<model::FfnShard> FfnExpertsHere(const model::ModelSpec& spec) const;
   absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> OpenLink(const std::string& address);
   absl::Status Serve();
   absl::Status Register();
@@ -79,6 +83,7 @@ class BackboneWorker {
   std::atomic<bool> draining_ = false;
   // In the order in which they need each other.
   std::unique_ptr<EngineMetrics> metrics_;
+  std::unique_ptr<engine::MoeStatistics> moe_statistics_;  // null: a model without MoE layers
   std::unique_ptr<LinkDirectory> directory_;
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<telemetry::Metrics::Sampler> sampler_;

@@ -67,6 +67,8 @@ absl::Status Serve(ServerProcess& process, const std::string& name, const std::s
 struct RouterFlags {
   PlaceFlags place{"127.0.0.1:8100"};
   std::string rules;
+  std::string placement;
+  std::string model;
   double lease_seconds = 6;
   ServerFlags server{"127.0.0.1:8102"};
 };
@@ -75,6 +77,8 @@ absl::Status RunRouter(const RouterFlags& flags) {
   CCOE_ASSIGN_OR_RETURN(auto process, ServerProcess::Create(flags.server, 1));
   services::RouterOptions options;
   options.rules_file = flags.rules;
+  options.placement_file = flags.placement;
+  options.model_folder = flags.model;
   options.lease = absl::Seconds(flags.lease_seconds);
   options.serve = ToServeOptions(flags.place);
   CCOE_ASSIGN_OR_RETURN(auto router, services::Router::Create(options, process->environment()));
@@ -162,6 +166,12 @@ void RegisterRouter(CLI::App& app, CommandContext& context) {
   AddListenFlag(command, flags->place.listen);
   AddFlag(command, "--rules", flags->rules,
           "Routing rules (text form of ccoe.v1.RoutingRules). Default: none.");
+  AddFlag(command, "--placement", flags->placement,
+          "Which worker holds which FFN experts (text form of ccoe.v1.PlacementPlan). Default: all "
+          "are with the backbone workers.");
+  AddFlag(command, "--model", flags->model,
+          "The model's folder, which the placement is checked against; no weights are needed. "
+          "Default: only what needs no model is checked.");
   AddFlag(command, "--lease", flags->lease_seconds,
           "Seconds after which a silent worker is forgotten.")
       ->check(CLI::Range(0.1, 600.0));
@@ -207,16 +217,18 @@ void RegisterBackbone(CLI::App& app, CommandContext& context) {
 void RegisterExpert(CLI::App& app, CommandContext& context) {
   auto flags = std::make_shared<ExpertFlags>();
   CLI::App* command =
-      AddCommand(app, context, "expert", "Runs an expert worker: the layers of some experts.",
+      AddCommand(app, context, "expert",
+                 "Runs an expert worker: the layers of some experts, and the FFN experts that the "
+                 "router's placement assigns to it.",
                  [flags] { return AsServerFailure(RunExpert(*flags)); });
   AddFlag(command, "--id", flags->id, "The worker's name, unique in the cluster.");
   AddFlag(command, "--model", flags->model,
           "The base model's folder: config.json; with its weights the bundles are checked against "
-          "them.")
+          "them. FFN experts are read from it.")
       ->required();
   AddFlag(command, "--bundle", flags->bundles,
-          "Folder of an expert bundle to hold. May be given several times.")
-      ->required();
+          "Folder of an expert bundle to hold. May be given several times; may be left out for a "
+          "model with FFN experts.");
   AddThreadsFlag(command, flags->threads);
   AddFlag(command, "--kv-tokens", flags->kv_tokens,
           "Capacity of each expert's KV cache in tokens. Memory is used as it fills.")

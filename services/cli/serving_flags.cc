@@ -22,6 +22,9 @@ void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags) {
           "Type of activations between backbone and expert workers: f32 is exact, bf16 halves the "
           "bytes.")
       ->check(CLI::IsMember({"f32", "bf16"}));
+  AddSwitch(command, "--combine-on-workers", engine.combine_on_workers,
+            "Expert workers add up a row's FFN experts before they send them back: less traffic; "
+            "answers then depend on the placement within rounding.");
   AddMoePolicyFlags(command, flags.moe);
 }
 

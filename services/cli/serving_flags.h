@@ -11,8 +11,8 @@
 
 namespace ccoe::cli {
 
-// --kv-tokens, --step-tokens, --prefill-chunk, --max-running, --max-waiting, --wire, and those of
-// AddMoePolicyFlags.
+// --kv-tokens, --step-tokens, --prefill-chunk, --max-running, --max-waiting, --wire,
+// --combine-on-workers, and those of AddMoePolicyFlags.
 struct ServingEngineFlags {
   engine::EngineOptions engine;
   std::string wire = "f32";

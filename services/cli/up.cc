@@ -27,7 +27,10 @@ struct UpFlags {
   std::string listen = "127.0.0.1:8001";
   bool processes = false;
   bool without_base_top = false;
-  int expert_workers = 1;
+  int expert_workers = -1;  // by the model
+  int backbone_workers = 1;
+  int replicas = 1;
+  std::string placement;
   std::string exchange = "local";
   int threads = 0;
   int64_t expert_kv_tokens = 65536;
@@ -41,7 +44,10 @@ absl::StatusOr<services::ClusterOptions> ToClusterOptions(const UpFlags& flags) 
   services::ClusterOptions options;
   CCOE_ASSIGN_OR_RETURN(options.model,
                         services::FindModel(flags.model, flags.experts, flags.rules));
-  options.expert_workers = flags.expert_workers;
+  if (flags.expert_workers >= 0) options.expert_workers = flags.expert_workers;
+  options.backbone_workers = flags.backbone_workers;
+  options.ffn_copies = flags.replicas;
+  options.placement_file = flags.placement;
   options.listen = flags.listen;
   options.http = flags.server.http;
   options.threads = flags.threads;
@@ -124,9 +130,20 @@ void RegisterUp(CLI::App& app, CommandContext& context) {
   AddFlag(command, "--listen", flags->listen, "Where clients reach the gateway by gRPC.");
   AddSwitch(command, "--processes", flags->processes,
             "Run each role as a process of its own on loopback.");
-  AddFlag(command, "--expert-workers", flags->expert_workers,
-          "Expert workers that the experts are spread over; more than experts: replicas.")
+  AddFlag(
+      command, "--expert-workers", flags->expert_workers,
+      "Expert workers that the experts are spread over; more than layer experts: replicas. With 0 "
+      "the FFN experts of a mixture-of-experts model are with the backbone.")
+      ->check(CLI::Range(0, 64))
+      ->default_str("1 with layer experts, else 0");
+  AddFlag(command, "--backbone-workers", flags->backbone_workers,
+          "Backbone workers; queries go to the least loaded one, all share the expert workers.")
+      ->check(CLI::Range(1, 16));
+  AddFlag(command, "--replicas", flags->replicas,
+          "Copies of every FFN expert, on different expert workers.")
       ->check(CLI::Range(1, 64));
+  AddFlag(command, "--placement", flags->placement,
+          "Which expert worker holds which FFN experts (see ccoe placement). Default: evenly.");
   AddFlag(command, "--exchange", flags->exchange,
           "How activations travel in one process: local (no wire) or grpc. Processes use grpc.")
       ->check(CLI::IsMember({"local", "grpc"}));

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "absl/time/time.h"
@@ -14,7 +15,12 @@ namespace ccoe::services {
 
 struct ClusterOptions {
   ModelLayout model;
-  int expert_workers = 1;                 // 1 to 64; not used without experts
+  // 0 to 64; not used for a dense model without layer experts. nullopt: 1 with layer experts, else
+  // 0. With 0 the FFN experts of a model are with the backbone workers.
+  std::optional<int> expert_workers;
+  int backbone_workers = 1;               // 1 to 16, sharing the expert workers
+  int ffn_copies = 1;                     // of every FFN expert, on different expert workers
+  std::string placement_file;             // of FFN experts; empty: one is made
   std::string listen = "127.0.0.1:8001";  // gRPC, for clients
   std::string http = "127.0.0.1:8002";    // /metrics and /healthz
   int threads = 0;                        // of a process's compute team; 0: all cores

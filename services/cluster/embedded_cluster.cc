@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "runtime/base/status_macros.h"
-#include "services/cluster/assignment.h"
 
 namespace ccoe::services {
 namespace {
@@ -47,20 +46,16 @@ absl::StatusOr<std::unique_ptr<EmbeddedCluster>> EmbeddedCluster::Create(
 }
 
 absl::Status EmbeddedCluster::StartAll() {
+  CCOE_ASSIGN_OR_RETURN(const ExpertPlan plan, PlanExperts(options_));
   RouterOptions router;
   router.rules_file = options_.model.rules_file;
+  router.placement = plan.placement;
+  router.placement_file = options_.placement_file;
+  router.model_folder = options_.model.base_folder;
   router.serve = InProcessOnly(kRouter);
   CCOE_ASSIGN_OR_RETURN(router_, Router::Create(router, environment_));
-
-  BackboneWorkerOptions backbone;
-  backbone.model_folder = options_.model.base_folder;
-  backbone.bundle_folders = options_.model.bundle_folders;
-  backbone.without_base_top = options_.without_base_top;
-  backbone.router = RouterAddress();
-  backbone.serve = InProcessOnly(backbone.worker_id);
-  backbone.engine = options_.engine;
-  CCOE_ASSIGN_OR_RETURN(backbone_, BackboneWorker::Create(backbone, environment_));
-  CCOE_RETURN_IF_ERROR(StartExperts());
+  CCOE_RETURN_IF_ERROR(StartBackbones());
+  CCOE_RETURN_IF_ERROR(StartExperts(plan));
 
   GatewayOptions gateway;
   gateway.model_folder = options_.model.base_folder;
@@ -71,13 +66,28 @@ absl::Status EmbeddedCluster::StartAll() {
   return absl::OkStatus();
 }
 
-absl::Status EmbeddedCluster::StartExperts() {
-  const auto held = AssignBundles(options_.model.bundle_folders, options_.expert_workers);
-  for (size_t i = 0; i < held.size(); ++i) {
+absl::Status EmbeddedCluster::StartBackbones() {
+  for (int i = 0; i < options_.backbone_workers; ++i) {
+    BackboneWorkerOptions backbone;
+    backbone.worker_id = absl::StrCat("backbone-", i);
+    backbone.model_folder = options_.model.base_folder;
+    backbone.bundle_folders = options_.model.bundle_folders;
+    backbone.without_base_top = options_.without_base_top;
+    backbone.router = RouterAddress();
+    backbone.serve = InProcessOnly(backbone.worker_id);
+    backbone.engine = options_.engine;
+    CCOE_ASSIGN_OR_RETURN(auto worker, BackboneWorker::Create(backbone, environment_));
+    backbones_.push_back(std::move(worker));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status EmbeddedCluster::StartExperts(const ExpertPlan& plan) {
+  for (const StartedExpertWorker& started : plan.workers) {
     ExpertWorkerOptions expert;
-    expert.worker_id = absl::StrCat("expert-", i);
+    expert.worker_id = started.id;
     expert.base_folder = options_.model.base_folder;
-    expert.bundle_folders = held[i];
+    expert.bundle_folders = started.bundles;
     expert.router = RouterAddress();
     expert.serve = InProcessOnly(expert.worker_id);
     expert.runner.kv_tokens = options_.expert_kv_tokens;
@@ -103,8 +113,9 @@ void EmbeddedCluster::Drain(absl::Duration grace) {
   // Each needs those after it to end its work.
   const absl::Time deadline = absl::Now() + grace;
   if (gateway_ != nullptr) gateway_->Drain(grace);
-  if (backbone_ != nullptr)
-    backbone_->Drain(std::max(deadline - absl::Now(), absl::ZeroDuration()));
+  for (const auto& backbone : backbones_) {
+    backbone->Drain(std::max(deadline - absl::Now(), absl::ZeroDuration()));
+  }
   // Nothing is in flight any more.
   for (const auto& expert : experts_) expert->Drain(absl::ZeroDuration());
   if (router_ != nullptr) router_->Drain(absl::ZeroDuration());

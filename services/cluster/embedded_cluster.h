@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "services/backbone/worker.h"
 #include "services/cluster/cluster_options.h"
+#include "services/cluster/expert_plan.h"
 #include "services/common/channel_factory.h"
 #include "services/common/role_environment.h"
 #include "services/expert/local_peers.h"
@@ -21,7 +22,7 @@
 
 namespace ccoe::services {
 
-// Router, gateway, one backbone worker and the expert workers, over one compute team. Thread-safe.
+// Router, gateway, backbone workers and expert workers, over one compute team. Thread-safe.
 // Destruction cancels what runs.
 class EmbeddedCluster {
  public:
@@ -53,18 +54,19 @@ class EmbeddedCluster {
                   telemetry::Metrics* metrics);
 
   absl::Status StartAll();
-  absl::Status StartExperts();
+  absl::Status StartBackbones();
+  absl::Status StartExperts(const ExpertPlan& plan);
 
   const ClusterOptions options_;
   InProcessRegistry in_process_;
   const ChannelFactory channels_;
   LocalPeers local_peers_;
   RoleEnvironment environment_;
-  // In the order in which they need each other. The backbone worker's links may lead into the
+  // In the order in which they need each other. The backbone workers' links may lead into the
   // expert workers.
   std::unique_ptr<Router> router_;
   std::vector<std::unique_ptr<ExpertWorker>> experts_;
-  std::unique_ptr<BackboneWorker> backbone_;
+  std::vector<std::unique_ptr<BackboneWorker>> backbones_;
   std::unique_ptr<Gateway> gateway_;
 };
 

@@ -1,7 +1,11 @@
 #include "services/cluster/process_cluster.h"
 
 #include <signal.h>
+#include <unistd.h>
 
+#include <cstddef>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,8 +13,9 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "httplib.h"
+#include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
-#include "services/cluster/assignment.h"
+#include "runtime/placement/plan_file.h"
 
 namespace ccoe::services {
 namespace {
@@ -22,6 +27,40 @@ template <typename T>
 std::string Flag(const char* name, const T& value) {
   return absl::StrCat("--", name, "=", value);
 }
+
+void AddMoePolicy(const engine::MoePolicy& policy, std::vector<std::string>& arguments) {
+  if (policy.allow_active_experts) {
+    arguments.push_back(Flag("moe-active-experts", absl::StrCat(policy.min_active_experts, ":",
+                                                                policy.max_active_experts)));
+  }
+  if (policy.allow_masks) arguments.push_back("--moe-allow-masks");
+  if (policy.allow_forced) arguments.push_back("--moe-allow-forced");
+}
+
+// A placement for a child to read, gone with this.
+class PlacementFile {
+ public:
+  PlacementFile() = default;
+  PlacementFile(const PlacementFile&) = delete;
+  PlacementFile& operator=(const PlacementFile&) = delete;
+  ~PlacementFile() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove(path_, ignored);
+  }
+
+  absl::StatusOr<std::string> Write(const placement::Plan& plan) {
+    std::error_code error;
+    const std::filesystem::path folder = std::filesystem::temp_directory_path(error);
+    if (error) return absl::UnavailableError(absl::StrCat("temporary folder: ", error.message()));
+    path_ = (folder / absl::StrCat("ccoe-placement-", getpid(), ".textproto")).string();
+    const std::string text = placement::PlanText(plan);
+    CCOE_RETURN_IF_ERROR(WriteFileAtomically(path_, {text}));
+    return path_;
+  }
+
+ private:
+  std::string path_;
+};
 
 std::string DeathMessage(ChildProcess& child) {
   return absl::StrCat(child.name(), " (process ", child.pid(), ") died: ", *child.Poll());
@@ -58,24 +97,46 @@ absl::StatusOr<ProcessCluster::Addresses> ProcessCluster::Await(ChildProcess& ch
   return Addresses{words[0], words[1]};
 }
 
-absl::Status ProcessCluster::StartAll() {
-  start_deadline_ = absl::Now() + options_.start_timeout;
-  std::vector<std::string> router = {"router", "--listen=127.0.0.1:0", "--http=127.0.0.1:0"};
-  if (!options_.model.rules_file.empty())
-    router.push_back(Flag("rules", options_.model.rules_file));
-  CCOE_RETURN_IF_ERROR(Spawn("router", /*essential=*/true, router));
-  CCOE_ASSIGN_OR_RETURN(const Addresses routing, Await(*children_.back().process));
-
-  CCOE_RETURN_IF_ERROR(Spawn("backbone-0", /*essential=*/true, BackboneArguments(routing.grpc)));
-  const auto held = AssignBundles(options_.model.bundle_folders, options_.expert_workers);
-  for (size_t i = 0; i < held.size(); ++i) {
-    const int index = static_cast<int>(i);
-    CCOE_RETURN_IF_ERROR(Spawn(absl::StrCat("expert-", i), /*essential=*/held.size() == 1,
-                               ExpertArguments(routing.grpc, index, held[i])));
+absl::StatusOr<ProcessCluster::Addresses> ProcessCluster::StartRouter(const ExpertPlan& plan) {
+  std::vector<std::string> arguments = {"router", "--listen=127.0.0.1:0", "--http=127.0.0.1:0"};
+  if (!options_.model.rules_file.empty()) {
+    arguments.push_back(Flag("rules", options_.model.rules_file));
   }
-  for (size_t i = 1; i < children_.size(); ++i) {
+  PlacementFile made;  // there until the router has read it
+  if (plan.placement.has_value()) {
+    std::string file = options_.placement_file;
+    if (file.empty()) {
+      CCOE_ASSIGN_OR_RETURN(file, made.Write(*plan.placement));
+    }
+    arguments.push_back(Flag("placement", file));
+    arguments.push_back(Flag("model", options_.model.base_folder));
+  }
+  CCOE_RETURN_IF_ERROR(Spawn("router", /*essential=*/true, arguments));
+  return Await(*children_.back().process);
+}
+
+absl::Status ProcessCluster::StartWorkers(const std::string& router, const ExpertPlan& plan) {
+  const size_t first = children_.size();
+  for (int i = 0; i < options_.backbone_workers; ++i) {
+    const std::string id = absl::StrCat("backbone-", i);
+    CCOE_RETURN_IF_ERROR(
+        Spawn(id, /*essential=*/options_.backbone_workers == 1, BackboneArguments(router, id)));
+  }
+  for (const StartedExpertWorker& worker : plan.workers) {
+    CCOE_RETURN_IF_ERROR(
+        Spawn(worker.id, /*essential=*/plan.workers.size() == 1, ExpertArguments(router, worker)));
+  }
+  for (size_t i = first; i < children_.size(); ++i) {
     CCOE_RETURN_IF_ERROR(Await(*children_[i].process).status());
   }
+  return absl::OkStatus();
+}
+
+absl::Status ProcessCluster::StartAll() {
+  start_deadline_ = absl::Now() + options_.start_timeout;
+  CCOE_ASSIGN_OR_RETURN(const ExpertPlan plan, PlanExperts(options_));
+  CCOE_ASSIGN_OR_RETURN(const Addresses routing, StartRouter(plan));
+  CCOE_RETURN_IF_ERROR(StartWorkers(routing.grpc, plan));
   // Last, so that its readiness means all experts.
   CCOE_RETURN_IF_ERROR(
       Spawn("gateway", /*essential=*/true,
@@ -88,13 +149,14 @@ absl::Status ProcessCluster::StartAll() {
   return absl::OkStatus();
 }
 
-std::vector<std::string> ProcessCluster::BackboneArguments(const std::string& router) const {
+std::vector<std::string> ProcessCluster::BackboneArguments(const std::string& router,
+                                                           const std::string& id) const {
   const engine::EngineOptions& engine = options_.engine;
   std::vector<std::string> arguments = {
       "backbone",
       Flag("model", options_.model.base_folder),
       Flag("router", router),
-      "--id=backbone-0",
+      Flag("id", id),
       "--http=127.0.0.1:0",
       Flag("threads", options_.threads),
       Flag("kv-tokens", engine.kv_tokens),
@@ -107,19 +169,21 @@ std::vector<std::string> ProcessCluster::BackboneArguments(const std::string& ro
     arguments.push_back(Flag("bundle", bundle));
   }
   if (options_.without_base_top) arguments.push_back("--without-base-top");
+  if (engine.combine_on_workers) arguments.push_back("--combine-on-workers");
+  AddMoePolicy(engine.moe_policy, arguments);
   return arguments;
 }
 
-std::vector<std::string> ProcessCluster::ExpertArguments(
-    const std::string& router, int index, const std::vector<std::string>& bundles) const {
+std::vector<std::string> ProcessCluster::ExpertArguments(const std::string& router,
+                                                         const StartedExpertWorker& worker) const {
   std::vector<std::string> arguments = {"expert",
                                         Flag("model", options_.model.base_folder),
                                         Flag("router", router),
-                                        absl::StrCat("--id=expert-", index),
+                                        Flag("id", worker.id),
                                         "--http=127.0.0.1:0",
                                         Flag("threads", options_.threads),
                                         Flag("kv-tokens", options_.expert_kv_tokens)};
-  for (const std::string& bundle : bundles) arguments.push_back(Flag("bundle", bundle));
+  for (const std::string& bundle : worker.bundles) arguments.push_back(Flag("bundle", bundle));
   return arguments;
 }
 

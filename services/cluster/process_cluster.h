@@ -12,21 +12,22 @@
 #include "absl/time/time.h"
 #include "services/cluster/child_process.h"
 #include "services/cluster/cluster_options.h"
+#include "services/cluster/expert_plan.h"
 
 namespace ccoe::services {
 
 // Used by one thread, which outlives it (see ChildProcess). Destruction kills what runs.
 class ProcessCluster {
  public:
-  // Starts router, backbone, expert workers and gateway with free ports on loopback, and waits
-  // until /healthz answers 200. `program` is the ccoe binary. Where anything fails, nothing is left
-  // running.
+  // Starts router, backbone workers, expert workers and gateway with free ports on loopback, and
+  // waits until /healthz answers 200. `program` is the ccoe binary. Where anything fails, nothing
+  // is left running.
   static absl::StatusOr<std::unique_ptr<ProcessCluster>> Start(const ClusterOptions& options,
                                                                const std::string& program);
 
-  // Watches the children until `stopped` says true. Nothing is restarted. The death of an expert
-  // worker is told to `on_death` (others may hold its experts); UNAVAILABLE where a process died
-  // that no query does without.
+  // Watches the children until `stopped` says true. Nothing is restarted. The death of one of
+  // several expert or backbone workers is told to `on_death` (others may take its place);
+  // UNAVAILABLE where a process died that no query does without.
   absl::Status Watch(const std::function<bool()>& stopped,
                      const std::function<void(const std::string& message)>& on_death);
 
@@ -57,9 +58,12 @@ class ProcessCluster {
                      const std::vector<std::string>& arguments);
   absl::StatusOr<Addresses> Await(ChildProcess& child);
   absl::Status AwaitReady();
-  std::vector<std::string> BackboneArguments(const std::string& router) const;
-  std::vector<std::string> ExpertArguments(const std::string& router, int index,
-                                           const std::vector<std::string>& bundles) const;
+  absl::StatusOr<Addresses> StartRouter(const ExpertPlan& plan);
+  absl::Status StartWorkers(const std::string& router, const ExpertPlan& plan);
+  std::vector<std::string> BackboneArguments(const std::string& router,
+                                             const std::string& id) const;
+  std::vector<std::string> ExpertArguments(const std::string& router,
+                                           const StartedExpertWorker& worker) const;
 
   const ClusterOptions options_;
   const std::string program_;

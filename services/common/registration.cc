@@ -109,6 +109,7 @@ void Registration::ReadDirectives(Stream* stream) {
   while (stream->Read(&directive)) {
     if (options_.on_directive) options_.on_directive(directive);
     absl::MutexLock lock(&mutex_);
+    if (options_.report_after_directive) report_now_ = true;
     if (!status_.ok()) LOG(INFO) << "registered with the router, epoch " << directive.epoch();
     status_ = absl::OkStatus();
     registered_once_ = true;

@@ -30,6 +30,8 @@ struct RegistrationOptions {
   // must not destroy it. While the router is away nothing is called: what the last directive said
   // stays in force. Unset: ignored.
   std::function<void(const v1::Directive&)> on_directive;
+  // A directive may change what the worker has to say: a report follows it at once.
+  bool report_after_directive = false;
   // Between attempts to reach the router.
   absl::Duration first_backoff = absl::Milliseconds(100);
   absl::Duration max_backoff = absl::Seconds(3);

@@ -5,11 +5,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "glog/logging.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/hf_config.h"
 #include "runtime/telemetry/resident_bytes.h"
+#include "services/common/ffn_shards.h"
 #include "services/common/model_identity.h"
 #include "services/expert/local_peers.h"
 #include "services/expert/runner_metrics.h"
@@ -30,10 +32,6 @@ absl::StatusOr<std::unique_ptr<ExpertWorker>> ExpertWorker::Create(
     const ExpertWorkerOptions& options, const RoleEnvironment& environment) {
   CCOE_CHECK(environment.team != nullptr && environment.channels != nullptr &&
              environment.metrics != nullptr);
-  if (options.bundle_folders.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(options.worker_id, ": expected at least one expert bundle, found none"));
-  }
   std::unique_ptr<ExpertWorker> worker(new ExpertWorker(options, environment));
   CCOE_RETURN_IF_ERROR(worker->LoadExperts());
   CCOE_RETURN_IF_ERROR(worker->Serve());
@@ -46,6 +44,24 @@ ExpertWorker::~ExpertWorker() { Drain(absl::ZeroDuration()); }
 absl::Status ExpertWorker::LoadExperts() {
   CCOE_ASSIGN_OR_RETURN(const model::ModelSpec spec, model::LoadModelSpec(options_.base_folder));
   model_identity_ = ModelIdentity(spec);
+  if (options_.bundle_folders.empty() && !spec.has_moe()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options_.worker_id, ": expected at least one expert bundle, found none, and ",
+                     options_.base_folder, " is a model without FFN experts"));
+  }
+  if (!options_.bundle_folders.empty()) CCOE_RETURN_IF_ERROR(LoadBundles(spec));
+  if (spec.has_moe()) {
+    CCOE_ASSIGN_OR_RETURN(ffn_runner_,
+                          experts::FfnRunner::Create(spec, kernels::MakeCpuOps(environment_.team),
+                                                     options_.ffn_runner));
+    absl::MutexLock lock(&mutex_);
+    assigned_ = absl::UnavailableError("the router has not said yet which FFN experts to hold");
+  }
+  CCOE_ASSIGN_OR_RETURN(handler_, experts::SwapRouter::Create(runner_.get(), ffn_runner_.get()));
+  return absl::OkStatus();
+}
+
+absl::Status ExpertWorker::LoadBundles(const model::ModelSpec& spec) {
   CCOE_ASSIGN_OR_RETURN(
       runner_,
       experts::ExpertRunner::Create(spec, kernels::MakeCpuOps(environment_.team), options_.runner));
@@ -64,12 +80,51 @@ absl::Status ExpertWorker::LoadExperts() {
   return absl::OkStatus();
 }
 
+void ExpertWorker::TakeDirective(const v1::Directive& directive) {
+  if (ffn_runner_ == nullptr) return;
+  absl::Status status;
+  if (directive.has_ffn_assignment()) {
+    status = Annotate(AddAssigned(directive.ffn_assignment()),
+                      absl::StrCat(options_.worker_id, ": the FFN experts assigned to it"));
+    if (!status.ok()) LOG(ERROR) << status.message();
+  } else if (runner_ == nullptr) {
+    LOG_EVERY_N(WARNING, 100) << options_.worker_id
+                              << " holds nothing: the router's placement does not name it";
+  }
+  absl::MutexLock lock(&mutex_);
+  assigned_ = status;
+}
+
+absl::Status ExpertWorker::AddAssigned(const v1::FfnShard& assignment) {
+  CCOE_ASSIGN_OR_RETURN(const model::FfnShard shard, FfnShardFromProto(assignment));
+  if (ffn_runner_->Load().shard.Contains(shard)) return absl::OkStatus();
+  // Maps the files' headers; tensors are paged in as they are used.
+  if (ffn_weights_ == nullptr) {
+    CCOE_ASSIGN_OR_RETURN(ffn_weights_, model::Weights::Open(options_.base_folder));
+  }
+  return ffn_runner_->AddShard(shard, ffn_weights_);
+}
+
+absl::Status ExpertWorker::status() const {
+  CCOE_RETURN_IF_ERROR(registration_->status());
+  absl::MutexLock lock(&mutex_);
+  return assigned_;
+}
+
+std::vector<experts::ExpertLoad> ExpertWorker::Load() const {
+  return runner_ == nullptr ? std::vector<experts::ExpertLoad>() : runner_->Load();
+}
+
+experts::FfnLoad ExpertWorker::LoadOfFfn() const {
+  return ffn_runner_ == nullptr ? experts::FfnLoad() : ffn_runner_->Load();
+}
+
 absl::Status ExpertWorker::Serve() {
   ExchangeServiceOptions service;
   service.worker_id = options_.worker_id;
   service.epoch = static_cast<uint64_t>(absl::ToUnixMicros(absl::Now()));
   service.model_fingerprint = model_identity_;
-  service_ = std::make_unique<ExchangeService>(runner_.get(), service);
+  service_ = std::make_unique<ExchangeService>(handler_.get(), service);
   ServerOptions server;
   server.listen = options_.serve.listen;
   server.services = {{service_.get(), std::string(v1::Exchange::service_full_name())}};
@@ -78,7 +133,7 @@ absl::Status ExpertWorker::Serve() {
   server.on_drain = [this] { service_->CloseLinks(); };
   CCOE_ASSIGN_OR_RETURN(server_, ServerRunner::Start(std::move(server)));
   address_ = AdvertisedAddress(options_.serve, server_->addresses());
-  if (environment_.local_peers != nullptr) environment_.local_peers->Add(address_, runner_.get());
+  if (environment_.local_peers != nullptr) environment_.local_peers->Add(address_, handler_.get());
   return absl::OkStatus();
 }
 
@@ -86,10 +141,16 @@ absl::Status ExpertWorker::Register() {
   RegistrationOptions registration;
   registration.connect = [this] { return environment_.channels->Connect(options_.router); };
   registration.report = [this] { return Report(); };
+  registration.on_directive = [this](const v1::Directive& directive) { TakeDirective(directive); };
+  registration.report_after_directive = ffn_runner_ != nullptr;
   registration_ = std::make_unique<Registration>(std::move(registration));
   CCOE_RETURN_IF_ERROR(Annotate(
       registration_->WaitRegistered(options_.serve.register_timeout),
       absl::StrCat(options_.worker_id, ": registering with the router at ", options_.router)));
+  {
+    absl::MutexLock lock(&mutex_);
+    CCOE_RETURN_IF_ERROR(assigned_);
+  }
   server_->SetReady(true);
   return absl::OkStatus();
 }
@@ -100,14 +161,21 @@ v1::WorkerReport ExpertWorker::Report() const {
   report.set_role(v1::WORKER_ROLE_EXPERT);
   report.set_address(address_);
   report.set_model_fingerprint(model_identity_);
-  report.set_ready(!draining_.load());
+  {
+    absl::MutexLock lock(&mutex_);
+    report.set_ready(!draining_.load() && assigned_.ok());
+  }
   for (const v1::HeldExpert& held : held_) *report.add_experts() = held;
   v1::WorkerLoad* load = report.mutable_load();
-  for (const experts::ExpertLoad& expert : runner_->Load()) {
+  for (const experts::ExpertLoad& expert : Load()) {
     load->set_waiting(load->waiting() + expert.waiting_rows);
     load->set_kv_tokens_used(load->kv_tokens_used() + expert.kv_tokens_used);
     load->set_kv_tokens_total(load->kv_tokens_total() + expert.kv_tokens_total);
   }
+  const experts::FfnLoad ffn = LoadOfFfn();
+  *report.mutable_ffn_shard() = FfnShardToProto(ffn.shard);
+  report.set_ffn_bytes(ffn.weight_bytes);
+  load->set_waiting(load->waiting() + ffn.waiting_rows);
   load->set_resident_bytes(telemetry::ResidentBytes());
   return report;
 }

@@ -1,4 +1,5 @@
-// An expert worker: loads bundles, serves them over links, tells the router what it holds.
+// An expert worker: loads bundles of layer experts and the FFN experts that the router assigns to
+// it, serves them over links, tells the router what it holds.
 #ifndef CCOE_SERVICES_EXPERT_WORKER_H_
 #define CCOE_SERVICES_EXPERT_WORKER_H_
 
@@ -7,11 +8,17 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ccoe/v1/control.pb.h"
 #include "runtime/experts/expert_runner.h"
+#include "runtime/experts/ffn_runner.h"
+#include "runtime/experts/swap_router.h"
+#include "runtime/model/model_spec.h"
+#include "runtime/model/weights.h"
 #include "services/common/registration.h"
 #include "services/common/role_environment.h"
 #include "services/common/server_runner.h"
@@ -22,18 +29,21 @@ namespace ccoe::services {
 
 struct ExpertWorkerOptions {
   std::string worker_id = "expert-0";  // unique in the cluster
-  std::string base_folder;  // the base model; its weights may be missing (see HeldBundles)
-  std::vector<std::string> bundle_folders;  // at least one
+  // The base model. Its weights may be missing for bundles (see HeldBundles); FFN experts are read
+  // from them.
+  std::string base_folder;
+  std::vector<std::string> bundle_folders;  // at least one, unless the model has FFN experts
   std::string router;                       // address
   ServeOptions serve;
   experts::ExpertRunnerOptions runner;
+  experts::FfnRunnerOptions ffn_runner;
 };
 
 // Thread-safe. Destruction stops serving at once.
 class ExpertWorker {
  public:
-  // Loads, serves and registers; returns once the router knows the worker. Errors name the file,
-  // tensor, address or peer.
+  // Loads, serves and registers; returns once the router knows the worker and what was assigned to
+  // it is loaded. Errors name the file, tensor, address or peer.
   static absl::StatusOr<std::unique_ptr<ExpertWorker>> Create(const ExpertWorkerOptions& options,
                                                               const RoleEnvironment& environment);
   ~ExpertWorker();
@@ -44,15 +54,22 @@ class ExpertWorker {
 
   // What others dial.
   const std::string& address() const { return address_; }
-  // OK while the router hears the worker.
-  absl::Status status() const { return registration_->status(); }
-  std::vector<experts::ExpertLoad> Load() const { return runner_->Load(); }
+  // OK while the router hears the worker and what it assigned last is loaded.
+  absl::Status status() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Empty without bundles.
+  std::vector<experts::ExpertLoad> Load() const;
+  // Of the FFN experts; all zero for a model without.
+  experts::FfnLoad LoadOfFfn() const;
 
  private:
   ExpertWorker(const ExpertWorkerOptions& options, const RoleEnvironment& environment)
       : options_(options), environment_(environment) {}
 
-  absl::Status LoadExperts();
+  absl::Status LoadExperts() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status LoadBundles(const model::ModelSpec& spec);
+  // Loads what the directive assigns and is not held yet.
+  void TakeDirective(const v1::Directive& directive) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status AddAssigned(const v1::FfnShard& assignment);
   absl::Status Serve();
   absl::Status Register();
   v1::WorkerReport Report() const;
@@ -63,7 +80,14 @@ class ExpertWorker {
   std::string model_identity_;
   std::vector<v1::HeldExpert> held_;
   std::atomic<bool> draining_ = false;
-  std::unique_ptr<experts::ExpertRunner> runner_;
+  // In the order in which they need each other.
+  std::unique_ptr<experts::ExpertRunner> runner_;   // null without bundles
+  std::unique_ptr<experts::FfnRunner> ffn_runner_;  // null for a model without FFN experts
+  std::unique_ptr<experts::SwapRouter> handler_;
+  std::shared_ptr<const model::Weights> ffn_weights_;  // opened by the first assignment
+  mutable absl::Mutex mutex_;
+  // Of the last assignment of FFN experts; OK for a model without.
+  absl::Status assigned_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<telemetry::Metrics::Sampler> sampler_;
   std::unique_ptr<ExchangeService> service_;
   std::unique_ptr<ServerRunner> server_;

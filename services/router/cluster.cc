@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/placement/plan_file.h"
 #include "services/common/status_to_grpc.h"
 
 namespace ccoe::services {
@@ -34,6 +35,8 @@ v1::WorkerStatus StatusOf(const Worker& worker, absl::Time now) {
   for (const v1::HeldExpert& held : report.experts()) {
     *status.add_experts() = held.info().expert();
   }
+  *status.mutable_ffn_shard() = report.ffn_shard();
+  status.set_ffn_bytes(report.ffn_bytes());
   status.set_silent_seconds(std::max(0.0, absl::ToDoubleSeconds(now - worker.last_report)));
   return status;
 }
@@ -41,8 +44,11 @@ v1::WorkerStatus StatusOf(const Worker& worker, absl::Time now) {
 }  // namespace
 
 Cluster::Cluster(const Clock* clock, const WorkerRegistryOptions& options,
-                 telemetry::RouterMetrics* metrics)
-    : metrics_(*metrics), lease_(options.lease), registry_(clock, options) {}
+                 telemetry::RouterMetrics* metrics, std::optional<placement::Plan> plan)
+    : metrics_(*metrics),
+      lease_(options.lease),
+      registry_(clock, options),
+      placement_(std::move(plan)) {}
 
 absl::StatusOr<WorkerSession> Cluster::Register(const v1::WorkerReport& report, bool* changed) {
   absl::MutexLock lock(&mutex_);
@@ -90,15 +96,22 @@ bool Cluster::Refresh() {
   return changed;
 }
 
-v1::Directive Cluster::CurrentDirective() const {
+v1::Directive Cluster::CurrentDirective(const std::string& worker_id, v1::WorkerRole role) const {
   absl::MutexLock lock(&mutex_);
-  return placement_.ToDirective(lease_);
+  return placement_.ToDirective(lease_, worker_id, role);
+}
+
+absl::StatusOr<v1::PlacementPlan> Cluster::Plan() const {
+  absl::MutexLock lock(&mutex_);
+  if (placement_.plan().has_value()) return placement::PlanToProto(*placement_.plan());
+  return absl::NotFoundError("the router was given no placement of FFN experts");
 }
 
 v1::ClusterStatus Cluster::Status() const {
   absl::MutexLock lock(&mutex_);
   v1::ClusterStatus status;
   status.set_epoch(placement_.epoch());
+  status.set_placement_epoch(placement_.plan_epoch());
   status.set_model_fingerprint(registry_.model_fingerprint());
   for (const auto& [id, worker] : registry_.workers()) {
     *status.add_workers() = StatusOf(worker, registry_.now());

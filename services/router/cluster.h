@@ -2,6 +2,7 @@
 #ifndef CCOE_SERVICES_ROUTER_CLUSTER_H_
 #define CCOE_SERVICES_ROUTER_CLUSTER_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "ccoe/v1/routing.pb.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/ids.h"
+#include "runtime/placement/plan.h"
 #include "runtime/telemetry/metrics.h"
 #include "services/router/placement.h"
 #include "services/router/worker_registry.h"
@@ -22,9 +24,9 @@ namespace ccoe::services {
 // WorkerRegistry and Placement under one lock, and their metrics. Thread-safe.
 class Cluster {
  public:
-  // `clock` and `metrics` outlive the cluster.
+  // `clock` and `metrics` outlive the cluster. `plan`: as in Placement.
   Cluster(const Clock* clock, const WorkerRegistryOptions& options,
-          telemetry::RouterMetrics* metrics);
+          telemetry::RouterMetrics* metrics, std::optional<placement::Plan> plan = std::nullopt);
 
   // As WorkerRegistry. `changed` is set to whether the expert table changed.
   absl::StatusOr<WorkerSession> Register(const v1::WorkerReport& report, bool* changed)
@@ -34,7 +36,11 @@ class Cluster {
   void Remove(WorkerSession session, bool* changed) ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<WorkerSession> Expire(bool* changed) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  v1::Directive CurrentDirective() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // As Placement::ToDirective.
+  v1::Directive CurrentDirective(const std::string& worker_id, v1::WorkerRole role) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // The placement of FFN experts. NOT_FOUND where there is none.
+  absl::StatusOr<v1::PlacementPlan> Plan() const ABSL_LOCKS_EXCLUDED(mutex_);
   v1::ClusterStatus Status() const ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<v1::ExpertInfo> Experts() const ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -79,6 +79,7 @@ class ControlService::Stream final
       return session.status();
     }
     worker_id_ = report_.worker_id();
+    role_ = report_.role();
     LOG(INFO) << "worker registered" << Field("worker", worker_id_)
               << Field("address", report_.address());
     {
@@ -93,7 +94,7 @@ class ControlService::Stream final
     if (writing_ || !unsent_ || ended_ || ending_.has_value()) return;
     unsent_ = false;
     writing_ = true;
-    directive_ = service_.cluster_.CurrentDirective();
+    directive_ = service_.cluster_.CurrentDirective(worker_id_, role_);
     StartWrite(&directive_);
   }
 
@@ -111,7 +112,9 @@ class ControlService::Stream final
 
   ControlService& service_;
   v1::WorkerReport report_;  // of the read that runs
-  std::string worker_id_;    // of reads and OnDone, which never overlap
+  // Written once, before session_ is set, which tells the others that they may read.
+  std::string worker_id_;
+  v1::WorkerRole role_ = v1::WORKER_ROLE_UNSPECIFIED;
   mutable absl::Mutex mutex_;
   // Written once, by a read and under the lock; reads of the stream and OnDone need no lock to see
   // it.
@@ -153,6 +156,16 @@ grpc::ServerUnaryReactor* ControlService::GetStatus(grpc::CallbackServerContext*
   *response = cluster_.Status();
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* ControlService::GetPlacement(grpc::CallbackServerContext* context,
+                                                       const v1::GetPlacementRequest*,
+                                                       v1::PlacementPlan* response) {
+  absl::StatusOr<v1::PlacementPlan> plan = cluster_.Plan();
+  if (plan.ok()) *response = *std::move(plan);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(plan.status()));
   return reactor;
 }
 

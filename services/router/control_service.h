@@ -25,6 +25,9 @@ class ControlService final : public v1::Control::CallbackService {
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
                                       const v1::GetStatusRequest* request,
                                       v1::ClusterStatus* response) override;
+  grpc::ServerUnaryReactor* GetPlacement(grpc::CallbackServerContext* context,
+                                         const v1::GetPlacementRequest* request,
+                                         v1::PlacementPlan* response) override;
 
   // Forgets the silent workers, as the service's thread does several times a lease.
   void ExpireNow() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "glog/logging.h"
 #include "google/protobuf/util/message_differencer.h"
+#include "services/common/ffn_shards.h"
 
 namespace ccoe::services {
 namespace {
@@ -38,7 +39,8 @@ void Add(const Worker& worker, const v1::HeldExpert& held, Places* places) {
   place.mutable_info()->set_replicas(place.addresses_size());
 }
 
-bool Same(const Places& a, const Places& b) {
+template <typename Key, typename Message>
+bool Same(const std::map<Key, Message>& a, const std::map<Key, Message>& b) {
   if (a.size() != b.size()) return false;
   for (auto i = a.begin(), j = b.begin(); i != a.end(); ++i, ++j) {
     if (!(i->first == j->first) ||
@@ -51,15 +53,30 @@ bool Same(const Places& a, const Places& b) {
 
 }  // namespace
 
+Placement::Placement(std::optional<placement::Plan> plan) : plan_(std::move(plan)) {
+  if (!plan_.has_value()) return;
+  for (const placement::WorkerPlan& worker : plan_->workers) {
+    assignments_[worker.worker_id] = FfnShardToProto(worker.shard);
+  }
+}
+
 bool Placement::Update(const std::map<std::string, Worker>& workers,
                        const std::string& model_fingerprint) {
   Places places;
+  std::map<std::string, v1::FfnPlace> ffn_places;
   for (const auto& [id, worker] : workers) {
     if (!IsPlaced(worker, model_fingerprint)) continue;
+    if (worker.report.ffn_shard().layers_size() > 0) {
+      v1::FfnPlace& place = ffn_places[id];
+      place.set_worker_id(id);
+      place.set_address(worker.report.address());
+      *place.mutable_shard() = worker.report.ffn_shard();
+    }
     for (const v1::HeldExpert& held : worker.report.experts()) Add(worker, held, &places);
   }
-  if (Same(places, places_)) return false;
+  if (Same(places, places_) && Same(ffn_places, ffn_places_)) return false;
   places_ = std::move(places);
+  ffn_places_ = std::move(ffn_places);
   ++epoch_;
   return true;
 }
@@ -85,11 +102,18 @@ std::vector<v1::ExpertInfo> Placement::Experts() const {
   return experts;
 }
 
-v1::Directive Placement::ToDirective(absl::Duration lease) const {
+v1::Directive Placement::ToDirective(absl::Duration lease, const std::string& worker_id,
+                                     v1::WorkerRole role) const {
   v1::Directive directive;
   directive.set_epoch(epoch_);
   directive.set_lease_seconds(absl::ToDoubleSeconds(lease));
+  directive.set_placement_epoch(plan_epoch());
   for (const auto& [ref, place] : places_) *directive.add_experts() = place;
+  if (role == v1::WORKER_ROLE_BACKBONE) {
+    for (const auto& [id, place] : ffn_places_) *directive.add_ffn_places() = place;
+  } else if (const auto found = assignments_.find(worker_id); found != assignments_.end()) {
+    *directive.mutable_ffn_assignment() = found->second;
+  }
   return directive;
 }
 

@@ -1,15 +1,18 @@
-// Which expert is held where: the table that routing and the workers' directives are made of.
+// Which expert is held where, and which shall be: the table that routing and the workers'
+// directives are made of.
 #ifndef CCOE_SERVICES_ROUTER_PLACEMENT_H_
 #define CCOE_SERVICES_ROUTER_PLACEMENT_H_
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "ccoe/v1/control.pb.h"
 #include "runtime/base/ids.h"
+#include "runtime/placement/plan.h"
 #include "services/router/worker_registry.h"
 
 namespace ccoe::services {
@@ -17,6 +20,9 @@ namespace ccoe::services {
 // Not thread-safe; Cluster guards it.
 class Placement {
  public:
+  // `plan`: where FFN experts shall be; nullopt: not planned, all are with the backbone workers.
+  explicit Placement(std::optional<placement::Plan> plan = std::nullopt);
+
   // Builds the table anew from the ready expert workers of the cluster's model. Copies of one
   // expert version must agree in layers and base fingerprint; a worker (in the order of ids) that
   // disagrees with an earlier one is left out for that expert. True where the table changed; the
@@ -33,10 +39,20 @@ class Placement {
   // By name and version, replicas filled in.
   std::vector<v1::ExpertInfo> Experts() const;
 
-  v1::Directive ToDirective(absl::Duration lease) const;
+  // For one worker: backbone workers learn who holds which FFN experts, expert workers what they
+  // shall hold.
+  v1::Directive ToDirective(absl::Duration lease, const std::string& worker_id,
+                            v1::WorkerRole role) const;
+
+  const std::optional<placement::Plan>& plan() const { return plan_; }
+  // Rises with every change of the plan; 0: there is none.
+  int64_t plan_epoch() const { return plan_.has_value() ? 1 : 0; }
 
  private:
+  const std::optional<placement::Plan> plan_;
+  std::map<std::string, v1::FfnShard> assignments_;  // the plan's, by worker id
   std::map<ExpertRef, v1::ExpertPlace> places_;
+  std::map<std::string, v1::FfnPlace> ffn_places_;  // by worker id
   int64_t epoch_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #define CCOE_SERVICES_ROUTER_ROUTER_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "runtime/base/clock.h"
+#include "runtime/placement/plan.h"
 #include "runtime/routing/rules.h"
 #include "services/common/role_environment.h"
 #include "services/common/server_runner.h"
@@ -23,6 +25,14 @@ struct RouterOptions {
   // The gating rules (docs/routing.md). Empty: none, every query without a named expert goes to the
   // base.
   std::string rules_file;
+  // The placement of FFN experts (docs/placement.md). Empty: none, all are with the backbone
+  // workers.
+  std::string placement_file;
+  // Takes the place of placement_file's content where it is set.
+  std::optional<placement::Plan> placement;
+  // With a placement: the model's folder, which the placement is checked against (config.json;
+  // no weights are needed). Empty: only what needs no model is checked.
+  std::string model_folder;
   ServeOptions serve;
   // A worker that is silent for so long is forgotten. 0.1 s to 10 minutes.
   absl::Duration lease = absl::Seconds(6);
@@ -31,7 +41,8 @@ struct RouterOptions {
 // Thread-safe. Destruction ends all streams.
 class Router {
  public:
-  // Errors: the rules' mistakes (INVALID_ARGUMENT, with lines), a lease out of range, the server's.
+  // Errors: the rules' and the placement's mistakes (INVALID_ARGUMENT, with lines), a lease out of
+  // range, the server's.
   // `clock`, where given, outlives the router; null: the system's. Of `environment`, metrics and
   // in_process are used.
   static absl::StatusOr<std::unique_ptr<Router>> Create(const RouterOptions& options,
@@ -50,7 +61,7 @@ class Router {
 
  private:
   Router(const RouterOptions& options, const RoleEnvironment& environment, const Clock* clock,
-         std::unique_ptr<const routing::Rules> rules);
+         std::unique_ptr<const routing::Rules> rules, std::optional<placement::Plan> plan);
 
   const SystemClock system_clock_;
   Cluster cluster_;

@@ -8,6 +8,7 @@
 #include "runtime/base/ids.h"
 #include "runtime/base/status_macros.h"
 #include "services/common/address.h"
+#include "services/common/ffn_shards.h"
 #include "services/common/protocol_version.h"
 
 namespace ccoe::services {
@@ -90,6 +91,7 @@ absl::Status WorkerRegistry::CheckReport(const v1::WorkerReport& report) const {
                                                       absl::CEscape(model_fingerprint_),
                                                       ", the worker ", absl::CEscape(model)));
   }
+  CCOE_RETURN_IF_ERROR(FfnShardFromProto(report.ffn_shard()).status());
   return CheckHeldExperts(report);
 }
 
@@ -161,7 +163,7 @@ void WorkerRegistry::ForgetModelWithoutBackbone() {
   for (const auto& [id, worker] : workers_) {
     if (worker.report.role() == v1::WORKER_ROLE_BACKBONE) return;
   }
-  model_fingerprint_.clear();
+  model_fingerprint_ = options_.model_fingerprint;
 }
 
 }  // namespace ccoe::services

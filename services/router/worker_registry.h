@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,6 +21,8 @@ struct WorkerRegistryOptions {
   // A worker that is silent for so long is forgotten.
   absl::Duration lease = absl::Seconds(6);
   int max_workers = 4096;
+  // The model that all workers must have. Empty: the first backbone worker's.
+  std::string model_fingerprint;
 };
 
 // Bounds on what one report may say.
@@ -47,7 +50,9 @@ class WorkerRegistry {
  public:
   // `clock` outlives the registry.
   WorkerRegistry(const Clock* clock, WorkerRegistryOptions options)
-      : clock_(*clock), options_(options) {}
+      : clock_(*clock),
+        options_(std::move(options)),
+        model_fingerprint_(options_.model_fingerprint) {}
 
   // The first report of a stream. A worker with the same id takes the place of the earlier one (it
   // restarted). FAILED_PRECONDITION names both sides of another protocol version or model;
@@ -70,8 +75,8 @@ class WorkerRegistry {
   // By worker id.
   const std::map<std::string, Worker>& workers() const { return workers_; }
 
-  // The identity that all workers share: set by the first backbone worker, kept while one is
-  // registered. Empty: none yet.
+  // The identity that all workers share: the options', else set by the first backbone worker, kept
+  // while one is registered. Empty: none yet.
   const std::string& model_fingerprint() const { return model_fingerprint_; }
 
   absl::Duration lease() const { return options_.lease; }

@@ -19,7 +19,7 @@ UNEVEN = """
 workers { worker_id: "expert-0" shards { layers: "0-3" experts: "0-5" } shards { layers: "0" experts: "6-7" } }
 workers { worker_id: "expert-1" shards { layers: "1-3" experts: "6,7" } }
 workers { worker_id: "expert-2" shards { layers: "2,3" experts: "1-3,7" } }
-with_backbone { layers: "1" experts: "0-1" }
+with_backbone { shards { layers: "1" experts: "0-1" } }
 """
 
 

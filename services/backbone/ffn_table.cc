@@ -1,0 +1,47 @@
+#include "services/backbone/ffn_table.h"
+
+#include <cstddef>
+#include <utility>
+
+namespace ccoe::services {
+namespace {
+
+using Holders = std::vector<std::vector<std::vector<int32_t>>>;
+
+// Adds `holder` to the experts of `shard` that are in `all`; whether there are any.
+bool AddHolder(const model::FfnShard& shard, const model::FfnShard& all, int32_t holder,
+               Holders* holders) {
+  bool any = false;
+  for (const auto& [layer, experts] : shard.layers()) {
+    for (const int32_t expert : experts) {
+      if (!all.Contains(layer, expert)) continue;
+      (*holders)[static_cast<size_t>(layer)][static_cast<size_t>(expert)].push_back(holder);
+      any = true;
+    }
+  }
+  return any;
+}
+
+}  // namespace
+
+std::shared_ptr<const engine::FfnTable> BuildFfnTable(int64_t epoch, const model::FfnShard& all,
+                                                      const model::FfnShard& here,
+                                                      const std::vector<FfnHolder>& holders) {
+  auto table = std::make_shared<engine::FfnTable>();
+  table->epoch = epoch;
+  for (const auto& [layer, experts] : all.layers()) {
+    if (table->holders.size() <= static_cast<size_t>(layer)) {
+      table->holders.resize(static_cast<size_t>(layer) + 1);
+    }
+    table->holders[static_cast<size_t>(layer)].resize(static_cast<size_t>(*experts.rbegin()) + 1);
+  }
+  AddHolder(here, all, engine::FfnTable::kHere, &table->holders);
+  for (const FfnHolder& holder : holders) {
+    const auto index = static_cast<int32_t>(table->peers.size());
+    if (!AddHolder(holder.shard, all, index, &table->holders)) continue;
+    table->peers.push_back({holder.worker_id, holder.link});
+  }
+  return table;
+}
+
+}  // namespace ccoe::services
