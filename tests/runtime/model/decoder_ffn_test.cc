@@ -1,6 +1,9 @@
 // The feed-forward half of decoder.h.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <memory>
@@ -13,6 +16,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/hf_config.h"
+#include "runtime/model/random_model.h"
 #include "runtime/model/safetensors.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/reference_model.h"
@@ -327,6 +331,51 @@ TEST_F(TinyMoeTest, OnlyHeldExpertsNeedToBeThere) {
   shard.Add(1, 6);
   EXPECT_THAT(Decoder::Create(bench_->spec, {0, 2}, weights, shard),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("6")));
+}
+
+// Resident bytes of the mapped files below `folder`.
+int64_t ResidentBytesOf(const std::string& folder) {
+  const std::string real = std::filesystem::canonical(folder).string();
+  std::ifstream maps("/proc/self/smaps");
+  std::string line;
+  bool ours = false;
+  int64_t kilobytes = 0;
+  while (std::getline(maps, line)) {
+    if (line.find('-') < line.find(':')) ours = line.find(real) != std::string::npos;
+    if (ours && line.rfind("Rss:", 0) == 0) kilobytes += std::atoll(line.c_str() + 4);
+  }
+  return 1024 * kilobytes;
+}
+
+TEST(DecoderFfnTest, ExpertsThatAreNotHeldAreNotRead) {
+  RandomModelOptions options;
+  options.hidden_size = 256;
+  options.layers = 1;
+  options.heads = 4;
+  options.vocab_size = 64;
+  options.experts = 8;
+  options.expert_intermediate_size = 1024;
+  constexpr int64_t kExpertBytes = 3 * 256 * 1024 * 2;
+  constexpr int64_t kSlackBytes = 1 << 20;  // the header, and what the kernel maps around a page
+  const testing::TempFolder folder;
+  ThreadTeam team(2);
+  ASSERT_OK(WriteRandomModel(options, folder.path(), team));
+  ASSERT_OK_AND_ASSIGN(const ModelSpec spec, RandomModelSpec(options));
+  ASSERT_OK_AND_ASSIGN(const auto weights, Weights::Open(folder.path()));
+  FfnShard shard;
+  shard.Add(0, 3);
+  ASSERT_OK_AND_ASSIGN(const auto decoder, Decoder::Create(spec, {0, 1}, weights, shard));
+  EXPECT_LT(ResidentBytesOf(folder.path()), kSlackBytes);
+
+  const auto ops = kernels::MakeCpuOps(&team);
+  DecoderScratch scratch(&ops->device());
+  std::vector<float> x(256, 0.5f), out(256);
+  ASSERT_OK(decoder->RunHeldExperts(0, {{0}, {3}, {1.0f}, {0}},
+                                    kernels::F32Matrix(x.data(), 1, 256), *ops, scratch,
+                                    kernels::F32Matrix(out.data(), 1, 256)));
+  const int64_t resident = ResidentBytesOf(folder.path());
+  EXPECT_GE(resident, kExpertBytes);
+  EXPECT_LT(resident, kExpertBytes + kSlackBytes);
 }
 
 }  // namespace
