@@ -58,7 +58,10 @@ class WorkerProcess {
   }
 
   // Keeps its connections and does nothing; the worker, too, ends by Kill.
-  void Stop() const { kill(pid_, SIGSTOP); }
+  void Stop() const {
+    kill(pid_, SIGSTOP);
+    waitpid(pid_, nullptr, WUNTRACED);  // until no thread of it runs
+  }
   void Continue() const { kill(pid_, SIGCONT); }
 
   absl::StatusOr<std::unique_ptr<ActivationLink>> Connect() const {
