@@ -18,7 +18,9 @@
 namespace ccoe::experts {
 
 struct FfnRunnerOptions {
-  int64_t max_batch_rows = 4096;     // (row, expert) pairs of one pass; a larger swap runs alone
+  // (row, expert) pairs of one pass; a larger swap runs alone, piece by piece. Scratch memory grows
+  // to this * (3 * hidden + 2 * intermediate) floats.
+  int64_t max_batch_rows = 4096;
   int max_waiting_swaps = 1024;      // over all peers; one more gets RESOURCE_EXHAUSTED
   int64_t max_waiting_rows = 65536;  // likewise, unless nothing else waits
 };
@@ -45,7 +47,9 @@ class FfnRunner final : public exchange::SwapHandler {
                         std::shared_ptr<const model::Weights> weights);
   FfnLoad Load() const;
 
-  // Swaps with header.ffn set. NOT_FOUND names layer and expert this worker does not hold.
+  // Swaps with header.ffn set. NOT_FOUND names layer and expert this worker does not hold;
+  // INVALID_ARGUMENT for a layer without FFN experts. A row's bits depend on nothing but the row,
+  // its experts and their weights.
   uint64_t AddPeer() override;
   void RemovePeer(uint64_t peer_id) override;
   void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, std::vector<float> rows,
