@@ -7,6 +7,7 @@
 #include "services/cli/experts.h"
 #include "services/cli/generate.h"
 #include "services/cli/moe.h"
+#include "services/cli/placement.h"
 #include "services/cli/role.h"
 #include "services/cli/route.h"
 #include "services/cli/score.h"
@@ -21,7 +22,7 @@ int main(int argc, char** argv) {
       ccoe::cli::RegisterChat,     ccoe::cli::RegisterAsk,    ccoe::cli::RegisterRoute,
       ccoe::cli::RegisterStatus,   ccoe::cli::RegisterEval,   ccoe::cli::RegisterScore,
       ccoe::cli::RegisterTokenize, ccoe::cli::RegisterBench,  ccoe::cli::RegisterExperts,
-      ccoe::cli::RegisterMoe,
+      ccoe::cli::RegisterMoe,      ccoe::cli::RegisterPlacement,
   };
   return ccoe::cli::RunCommandLine(argc, argv, kCommands);
 }

@@ -5,6 +5,7 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -13,6 +14,7 @@
 #include "runtime/base/status_macros.h"
 #include "services/cli/client.h"
 #include "services/common/channel_factory.h"
+#include "services/common/ffn_shards.h"
 #include "services/common/stubs.h"
 
 namespace ccoe::cli {
@@ -31,6 +33,22 @@ std::string Experts(const v1::WorkerStatus& worker) {
   return absl::StrJoin(worker.experts(), " ", [](std::string* out, const v1::Expert& e) {
     absl::StrAppend(out, Name(e));
   });
+}
+
+// What is held of the model's FFN experts; nothing where no worker has some.
+void PrintFfnExperts(const v1::ClusterStatus& status) {
+  bool any = false;
+  for (const v1::WorkerStatus& worker : status.workers()) {
+    if (worker.ffn_shard().layers_size() == 0) continue;
+    if (!std::exchange(any, true)) {
+      std::cout << "\nFFN experts, placement epoch " << status.placement_epoch()
+                << "\nworker               size  held\n";
+    }
+    const auto shard = services::FfnShardFromProto(worker.ffn_shard());
+    std::cout << absl::StrFormat("%-17s %7.1f MB  %s\n", worker.worker_id(),
+                                 static_cast<double>(worker.ffn_bytes()) / 1e6,
+                                 shard.ok() ? shard->ToString() : "?");
+  }
 }
 
 void PrintStatus(const v1::ClusterStatus& status) {
@@ -53,6 +71,7 @@ void PrintStatus(const v1::ClusterStatus& status) {
                                  info.first_layer(), info.last_layer(), info.replicas(),
                                  static_cast<double>(info.weight_bytes()) / 1e6, info.domain());
   }
+  PrintFfnExperts(status);
 }
 
 absl::Status Status(const StatusFlags& flags) {
