@@ -1,5 +1,6 @@
 """Requests that steer a mixture-of-experts model's gates, and what is shown of the gates' choices, with the real commands."""
 
+import concurrent.futures
 import json
 import os
 import tempfile
@@ -74,6 +75,14 @@ class MoeCommandsTest(unittest.TestCase):
             self.assertEqual(layer["tokens"][5], 0)
             self.assertEqual(sum(layer["tokens"]), TOP_K * layer["rows"])
         self.assertEqual(layers[1]["tokens"][:2], [0, 0])
+
+    def test_controlled_and_other_queries_of_one_batch_do_not_touch_each_other(self):
+        kinds = [[], ["--active-experts", "1"], ["--mask-expert", "3"], ["--mask-expert", "2:4", "--active-experts", "2:1"]]
+        alone = [self.ask(*words)["token_ids"] for words in kinds]
+        self.assertEqual(len({str(ids) for ids in alone}), len(kinds))
+        with concurrent.futures.ThreadPoolExecutor(12) as crowd:
+            together = list(crowd.map(lambda words: self.ask(*words)["token_ids"], kinds * 3))
+        self.assertEqual(together, alone * 3)
 
     def test_forced_experts_are_always_chosen(self):
         # Here, where who asks is the operator: this cluster's does not allow it.
