@@ -1,5 +1,7 @@
 """House rules for C++ targets: warnings are errors in our code (generated code is built elsewhere)."""
 
+load("//bazel:cuda_library.bzl", "NEEDS_CUDA", "nvcc_objects")
+
 WARNINGS = [
     "-Wall",
     "-Wextra",
@@ -25,5 +27,43 @@ def ccoe_cc_test(name, copts = [], deps = [], size = "small", srcs = None, **kwa
         # The code under test is optimised; the test's own is not, which saves a third of its compile time.
         copts = WARNINGS + ["-O0", "-U_FORTIFY_SOURCE"] + copts,
         deps = deps + ["//bazel/system:gtest_main"],
+        **kwargs
+    )
+
+def ccoe_cuda_library(name, srcs, hdrs = [], deps = [], copts = [], archs = ["80", "90"], visibility = None, **kwargs):
+    """A library of .cu files (nvcc; device code for archs and PTX) and .cc files (the C++ compiler) of one folder.
+
+    It exists with --config=cuda alone: whoever depends on it says so in a select() on //bazel:cuda. Headers that others include
+    have no CUDA includes. .cuh files go into hdrs.
+    """
+    cuda_sources = [s for s in srcs if s.endswith(".cu")]
+    all_deps = deps + ["@local_cuda//:cudart"]
+    nvcc_objects(
+        name = name + "_objects",
+        srcs = cuda_sources,
+        hdrs = hdrs + [s for s in srcs if s.endswith(".h") or s.endswith(".cuh")],
+        deps = all_deps,
+        archs = archs,
+        copts = copts,
+        target_compatible_with = NEEDS_CUDA,
+        visibility = ["//visibility:private"],
+    )
+    native.cc_library(
+        name = name,
+        srcs = [name + "_objects"] + [s for s in srcs if not s.endswith(".cu") and not s.endswith(".cuh")],
+        hdrs = [h for h in hdrs if not h.endswith(".cuh")],
+        deps = all_deps,
+        copts = WARNINGS,
+        target_compatible_with = NEEDS_CUDA,
+        visibility = visibility,
+        **kwargs
+    )
+
+def ccoe_cuda_test(name, **kwargs):
+    """A ccoe_cc_test of CUDA code: built with --config=cuda, skips itself (GTEST_SKIP) where no GPU is."""
+    ccoe_cc_test(
+        name = name,
+        tags = ["gpu"],
+        target_compatible_with = NEEDS_CUDA,
         **kwargs
     )
