@@ -23,13 +23,14 @@ namespace ccoe::cli {
 namespace {
 
 constexpr int64_t kPairs[] = {2, 32, 128, 512, 1024};
-constexpr int64_t kStepTokens = 512;
+constexpr int64_t kPromptTokens = 16;
 
 struct BenchMoeFlags {
   BenchModelFlags model;
   int64_t experts = 8;
   int rounds = 5;
-  int64_t prompts = 8;
+  int64_t queries = 16;
+  int64_t new_tokens = 32;
   int expert_workers = 1;
   std::string wire = "f32";
   bool json = false;
@@ -40,8 +41,9 @@ struct GroupedRow {
   services::FfnRates rates;
 };
 
-// Seconds of the same prompts: experts with the backbone (no swap at all), and on workers over grpc
-// with one step in flight (every swap is waited for) and with two.
+// Seconds a decoded token of the same queries takes, in steps of half of them: experts with the
+// backbone (no swap at all), and on workers over grpc with one step in flight (every swap is waited
+// for) and with two (while the rows of one step travel, the other is computed).
 struct SwapTimes {
   double here = 0.0, one = 0.0, two = 0.0;
 
@@ -93,22 +95,21 @@ absl::StatusOr<std::unique_ptr<services::OfflineEngine>> Engine(const BenchMoeFl
   options.expert_workers = workers;
   options.exchange = services::ExchangeKind::kGrpc;
   options.engine.max_steps_in_flight = steps;
-  options.engine.max_step_tokens = kStepTokens;
-  options.engine.max_prefill_chunk = kStepTokens;
-  options.engine.kv_tokens = flags.prompts * 2 * kStepTokens;
+  options.engine.max_step_tokens = std::max<int64_t>(1, flags.queries / 2);
+  options.engine.kv_tokens = flags.queries * 2 * (kPromptTokens + flags.new_tokens);
   options.engine.wire_dtype = flags.wire == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
   return services::OfflineEngine::Create(options);
 }
 
-// Seconds for all prompts.
-absl::StatusOr<double> Prefill(services::OfflineEngine& engine, int64_t prompts) {
+// Seconds a token.
+absl::StatusOr<double> Decode(services::OfflineEngine& engine, const BenchMoeFlags& flags) {
   services::LoadShape load;
-  load.queries = prompts;
-  load.prompt_tokens = kStepTokens;
-  load.new_tokens = 2;
+  load.queries = flags.queries;
+  load.prompt_tokens = kPromptTokens;
+  load.new_tokens = flags.new_tokens;
   CCOE_ASSIGN_OR_RETURN(const services::Throughput throughput,
                         services::MeasureThroughput(engine.engine(), engine.spec(), load));
-  return static_cast<double>(prompts * kStepTokens) / throughput.prefill_tokens_per_second;
+  return 1.0 / throughput.decode_tokens_per_second;
 }
 
 absl::StatusOr<SwapTimes> MeasureSwaps(const BenchMoeFlags& flags, const std::string& model) {
@@ -119,9 +120,9 @@ absl::StatusOr<SwapTimes> MeasureSwaps(const BenchMoeFlags& flags, const std::st
   Progress progress("bench moe", flags.rounds);
   for (int round = 0; round <= flags.rounds; ++round) {  // in turns; the first pages weights in
     progress.Update(round);
-    CCOE_ASSIGN_OR_RETURN(const double here_seconds, Prefill(*here, flags.prompts));
-    CCOE_ASSIGN_OR_RETURN(const double one_seconds, Prefill(*one, flags.prompts));
-    CCOE_ASSIGN_OR_RETURN(const double two_seconds, Prefill(*two, flags.prompts));
+    CCOE_ASSIGN_OR_RETURN(const double here_seconds, Decode(*here, flags));
+    CCOE_ASSIGN_OR_RETURN(const double one_seconds, Decode(*one, flags));
+    CCOE_ASSIGN_OR_RETURN(const double two_seconds, Decode(*two, flags));
     if (round == 0) continue;
     best = {std::min(best.here, here_seconds), std::min(best.one, one_seconds),
             std::min(best.two, two_seconds)};
@@ -141,21 +142,20 @@ void PrintTable(const std::vector<GroupedRow>& grouped, const SwapTimes& times,
                                  row.rates.grouped / 1e9, row.rates.dense / 1e9,
                                  100 * row.rates.grouped / row.rates.dense);
   }
-  const double tokens = static_cast<double>(flags.prompts * kStepTokens);
   std::cout << absl::StrFormat(
-      "\nprefill of %d x %d tokens, steps of %d, %s rows, %d expert worker%s over grpc on "
-      "loopback\n",
-      flags.prompts, kStepTokens, kStepTokens, flags.wire, flags.expert_workers,
+      "\ndecode of %d queries in steps of %d, %s rows, %d expert worker%s over grpc on loopback\n",
+      flags.queries, std::max<int64_t>(1, flags.queries / 2), flags.wire, flags.expert_workers,
       flags.expert_workers == 1 ? "" : "s");
   const auto line = [&](const char* what, double seconds) {
-    std::cout << absl::StrFormat("%-34s %8.2f s   %8.1f tokens/s\n", what, seconds,
-                                 tokens / seconds);
+    std::cout << absl::StrFormat("%-34s %8.2f ms a token   %8.1f tokens/s\n", what, 1e3 * seconds,
+                                 1.0 / seconds);
   };
   line("experts with the backbone", times.here);
   line("on workers, one step in flight", times.one);
   line("on workers, two steps in flight", times.two);
-  std::cout << absl::StrFormat("swaps take %.2f s; a second step in flight hides %.0f %% of it\n",
-                               times.swap(), 100 * times.hidden());
+  std::cout << absl::StrFormat(
+      "swaps add %.2f ms a token; a second step in flight hides %.0f %% of it\n",
+      1e3 * times.swap(), 100 * times.hidden());
 }
 
 nlohmann::json ToJson(const std::vector<GroupedRow>& grouped, const SwapTimes& times) {
@@ -166,10 +166,10 @@ nlohmann::json ToJson(const std::vector<GroupedRow>& grouped, const SwapTimes& t
                                    {"dense_flops_per_second", row.rates.dense},
                                    {"of_dense", row.rates.grouped / row.rates.dense}});
   }
-  json["with_backbone_seconds"] = times.here;
-  json["one_step_in_flight_seconds"] = times.one;
-  json["two_steps_in_flight_seconds"] = times.two;
-  json["swap_seconds"] = times.swap();
+  json["with_backbone_seconds_per_token"] = times.here;
+  json["one_step_in_flight_seconds_per_token"] = times.one;
+  json["two_steps_in_flight_seconds_per_token"] = times.two;
+  json["swap_seconds_per_token"] = times.swap();
   json["hidden"] = times.hidden();
   return json;
 }
@@ -204,8 +204,10 @@ void RegisterBenchMoe(CLI::App& bench, CommandContext& context) {
   AddFlag(command, "--experts", flags->experts, "FFN experts a layer.");
   AddFlag(command, "--rounds", flags->rounds, "Rounds; the best of each counts.")
       ->check(CLI::Range(1, 100));
-  AddFlag(command, "--prompts", flags->prompts, "Prompts of 512 tokens.")
+  AddFlag(command, "--queries", flags->queries, "Queries that decode at once.")
       ->check(CLI::Range(int64_t{2}, int64_t{256}));
+  AddFlag(command, "--new-tokens", flags->new_tokens, "Tokens each query decodes.")
+      ->check(CLI::Range(int64_t{2}, int64_t{1024}));
   AddFlag(command, "--expert-workers", flags->expert_workers, "Expert workers.")
       ->check(CLI::Range(1, 64));
   AddFlag(command, "--wire", flags->wire, "Type of the rows between backbone and workers.")

@@ -15,7 +15,7 @@ testing::CommandOutput BenchMoe(std::vector<std::string> words) {
   const std::vector<std::string> tiny = {
       "bench",      "moe", "--hidden",       "64", "--layers",     "2",   "--heads",   "4",
       "--kv-heads", "2",   "--intermediate", "64", "--vocabulary", "256", "--threads", "1",
-      "--prompts",  "2",   "--rounds",       "1"};
+      "--queries",  "2",   "--rounds",       "1",  "--new-tokens", "4"};
   words.insert(words.begin(), tiny.begin(), tiny.end());
   return testing::RunCcoe(words, {RegisterBench});
 }
@@ -30,7 +30,8 @@ TEST(BenchMoeTest, ComparesGroupedWithDenseAndSwapsWithNone) {
     EXPECT_GT(row["dense_flops_per_second"].get<double>(), 0);
   }
   for (const char* time :
-       {"with_backbone_seconds", "one_step_in_flight_seconds", "two_steps_in_flight_seconds"}) {
+       {"with_backbone_seconds_per_token", "one_step_in_flight_seconds_per_token",
+        "two_steps_in_flight_seconds_per_token"}) {
     EXPECT_GT(report[time].get<double>(), 0) << time;
   }
 }
