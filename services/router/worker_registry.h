@@ -22,7 +22,7 @@ struct WorkerRegistryOptions {
   absl::Duration lease = absl::Seconds(6);
   int max_workers = 4096;
   // The model that all workers must have. Empty: the first backbone worker's.
-  std::string model_fingerprint;
+  std::string model_fingerprint = {};
 };
 
 // Bounds on what one report may say.
