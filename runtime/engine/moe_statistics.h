@@ -76,8 +76,9 @@ class MoeStatistics {
   explicit MoeStatistics(const model::ModelSpec& spec);
 
   // Counts the rows of a pass at MoE layer `layer`, as model::RoutedRows has them: row r chose
-  // experts[offsets[r] .. offsets[r + 1]), in rising order. About a nanosecond a pair of a row's
-  // experts; never waits for more than the copy of one layer's counts.
+  // experts[offsets[r] .. offsets[r + 1]), in rising order. About 2 ns a pair of a row's
+  // experts where the layer's counts are in the cache (256 experts: 261 kB), 20 ns where they are
+  // not; never waits for more than the copy of one layer's counts.
   void Add(int32_t layer, absl::Span<const int32_t> offsets, absl::Span<const int32_t> experts);
 
   // Pairs of a row and an expert that were counted since the start, resets or not.
