@@ -11,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/status_matchers.h"
@@ -20,6 +21,7 @@ namespace {
 
 using ::ccoe::testing::StatusIs;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 // What the links of one test have in common.
@@ -79,7 +81,9 @@ class StillLink final : public exchange::ActivationLink {
 
 class LinkDirectoryTest : public ::testing::Test {
  protected:
-  LinkDirectoryTest() {
+  LinkDirectoryTest() { directory_ = std::make_unique<LinkDirectory>(Options()); }
+
+  LinkDirectoryOptions Options() {
     LinkDirectoryOptions options;
     options.open = [this](const std::string& address)
         -> absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> {
@@ -89,7 +93,7 @@ class LinkDirectoryTest : public ::testing::Test {
     options.base_fingerprint = [](int32_t first) { return absl::StrCat("base-", first); };
     options.layer_count = 8;
     options.retry = absl::Milliseconds(5);
-    directory_ = std::make_unique<LinkDirectory>(std::move(options));
+    return options;
   }
 
   static v1::ExpertPlace* Add(v1::Directive& directive, const std::string& name, int64_t version,
@@ -255,6 +259,127 @@ TEST_F(LinkDirectoryTest, RefusesAnExpertWhoseHeadItDoesNotHave) {
   Add(directive, "math", 1, {"a"})->mutable_info()->set_owns_head(true);
   directory_->Update(directive);
   EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kFailedPrecondition, "--bundle"));
+}
+
+// Two MoE layers, 1 and 3, of four experts; expert 0 of layer 1 is here.
+class FfnDirectoryTest : public LinkDirectoryTest {
+ protected:
+  FfnDirectoryTest() {
+    LinkDirectoryOptions options = Options();
+    for (const int32_t layer : {1, 3}) {
+      for (int32_t expert = 0; expert < 4; ++expert) options.ffn_experts.Add(layer, expert);
+    }
+    options.ffn_here.Add(1, 0);
+    directory_ = std::make_unique<LinkDirectory>(std::move(options));
+  }
+
+  static void Place(v1::Directive& directive, const std::string& worker,
+                    const std::vector<int32_t>& experts) {
+    v1::FfnPlace* place = directive.add_ffn_places();
+    place->set_worker_id(worker);
+    place->set_address("at-" + worker);
+    for (const int32_t layer : {1, 3}) {
+      v1::FfnLayer* entry = place->mutable_shard()->add_layers();
+      entry->set_layer(layer);
+      entry->mutable_experts()->Add(experts.begin(), experts.end());
+    }
+  }
+
+  // The first table that has these workers.
+  std::shared_ptr<const engine::FfnTable> AwaitPeers(const std::vector<std::string>& workers) {
+    const absl::Time deadline = absl::Now() + absl::Minutes(1);
+    while (absl::Now() < deadline) {
+      auto table = directory_->Table();
+      std::vector<std::string> found;
+      for (const engine::FfnPeer& peer : table->peers) found.push_back(peer.worker_id);
+      if (found == workers) return table;
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    ADD_FAILURE() << "no such table";
+    return directory_->Table();
+  }
+};
+
+TEST_F(FfnDirectoryTest, StartsWithWhatIsHere) {
+  const auto table = directory_->Table();
+  ASSERT_EQ(table->holders.size(), 4u);
+  EXPECT_TRUE(table->holders[0].empty());
+  EXPECT_THAT(table->holders[1][0], ElementsAre(engine::FfnTable::kHere));
+  EXPECT_TRUE(table->holders[1][1].empty());
+  EXPECT_EQ(directory_->Table(), table) << "nothing changed";
+}
+
+TEST_F(FfnDirectoryTest, ListsWorkersOnceTheirLinksAreOpen) {
+  v1::Directive directive;
+  Place(directive, "a", {0, 1, 2});
+  Place(directive, "b", {2, 3});
+  directory_->Update(directive);
+  const auto table = AwaitPeers({"a", "b"});
+  EXPECT_EQ(table->peers[1].link->Name(), "at-b");
+  EXPECT_THAT(table->holders[1][0], ElementsAre(engine::FfnTable::kHere, 0));
+  EXPECT_THAT(table->holders[1][2], ElementsAre(0, 1)) << "replicas";
+  EXPECT_THAT(table->holders[3][3], ElementsAre(1));
+}
+
+TEST_F(FfnDirectoryTest, ABrokenLinkLeavesTheTableAtOnceAndComesBack) {
+  v1::Directive directive;
+  Place(directive, "a", {0, 1, 2, 3});
+  Place(directive, "b", {3});
+  directory_->Update(directive);
+  const auto before = AwaitPeers({"a", "b"});
+  network_.Break("at-a");
+  const auto after = directory_->Table();
+  ASSERT_EQ(after->peers.size(), 1u);
+  EXPECT_EQ(after->peers[0].worker_id, "b");
+  EXPECT_THAT(after->holders[3][3], ElementsAre(0));
+  EXPECT_TRUE(after->holders[3][1].empty());
+  EXPECT_GT(after->epoch, before->epoch);
+  EXPECT_EQ(before->peers.size(), 2u) << "a table in use stays as it is";
+  network_.Mend("at-a");
+  AwaitPeers({"a", "b"});
+}
+
+TEST_F(FfnDirectoryTest, AWorkerThatLeftIsForgottenAndItsLinkCloses) {
+  v1::Directive directive;
+  Place(directive, "a", {1});
+  directory_->Update(directive);
+  AwaitPeers({"a"});
+  directory_->Update(v1::Directive());
+  EXPECT_TRUE(directory_->Table()->peers.empty());
+  EXPECT_TRUE(AwaitClosed("at-a", 1));
+}
+
+TEST_F(FfnDirectoryTest, AShardThatIsNoneIsPassedOver) {
+  v1::Directive directive;
+  Place(directive, "a", {-1});
+  Place(directive, "b", {1, 99});
+  directory_->Update(directive);
+  const auto table = AwaitPeers({"b"});
+  EXPECT_EQ(table->holders[1].size(), 4u);
+}
+
+TEST_F(FfnDirectoryTest, AnAddressThatDoesNotAnswerDelaysNoOther) {
+  absl::Notification answer;
+  LinkDirectoryOptions options = Options();
+  const auto open = options.open;
+  options.open = [&](const std::string& address) {
+    if (address == "at-dead") answer.WaitForNotification();
+    return open(address);
+  };
+  for (int32_t expert = 0; expert < 4; ++expert) options.ffn_experts.Add(1, expert);
+  directory_ = std::make_unique<LinkDirectory>(std::move(options));
+  v1::Directive directive;
+  Place(directive, "dead", {0});
+  Place(directive, "lively", {1});
+  directory_->Update(directive);
+  AwaitPeers({"lively"});
+  // Nor those that come later.
+  Place(directive, "newcomer", {2});
+  directory_->Update(directive);
+  AwaitPeers({"lively", "newcomer"});
+  answer.Notify();
+  AwaitPeers({"dead", "lively", "newcomer"});
+  directory_.reset();  // before what its links are opened with
 }
 
 }  // namespace

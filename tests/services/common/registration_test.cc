@@ -183,5 +183,15 @@ TEST_F(RegistrationTest, StopsAtOnceWhileTheRouterIsAway) {
               StatusIs(absl::StatusCode::kDeadlineExceeded));
 }
 
+TEST_F(RegistrationTest, ReportsAgainAfterADirectiveWhereThatIsWanted) {
+  FakeRouter router;
+  const auto server = StartServer(&router);
+  ASSERT_NE(server, nullptr);
+  RegistrationOptions options = Worker();
+  options.report_after_directive = true;
+  Registration registration(std::move(options));
+  EXPECT_TRUE(router.AwaitReports(3)) << "the next one by the clock is an hour away";
+}
+
 }  // namespace
 }  // namespace ccoe::services

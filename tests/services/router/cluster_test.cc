@@ -1,5 +1,6 @@
 #include "services/router/cluster.h"
 
+#include "ccoe/v1/placement.pb.h"
 #include "services/common/status_to_grpc.h"
 #include "tests/services/router/worker_reports.h"
 #include "tests/testing/fake_clock.h"
@@ -42,12 +43,37 @@ TEST_F(ClusterTest, SaysWhenTheExpertTableChanges) {
   EXPECT_FALSE(Add(BackboneReport("b0")));
   EXPECT_TRUE(Add(ExpertReport("e0", "math")));
   EXPECT_TRUE(Add(ExpertReport("e1", "math")));
-  EXPECT_EQ(cluster_.CurrentDirective().epoch(), 2);
+  EXPECT_EQ(cluster_.CurrentDirective("b0", v1::WORKER_ROLE_BACKBONE).epoch(), 2);
   clock_.Advance(absl::Seconds(7));
   bool changed = false;
   EXPECT_EQ(cluster_.Expire(&changed).size(), 3u);
   EXPECT_TRUE(changed);
-  EXPECT_EQ(cluster_.CurrentDirective().experts_size(), 0);
+  EXPECT_EQ(cluster_.CurrentDirective("b0", v1::WORKER_ROLE_BACKBONE).experts_size(), 0);
+}
+
+TEST_F(ClusterTest, AWorkerThatLeftHoldsNoFfnExpertsAnyMore) {
+  v1::WorkerReport holder = ReportOf("e0", v1::WORKER_ROLE_EXPERT);
+  holder.mutable_ffn_shard()->add_layers()->add_experts(3);
+  holder.set_ffn_bytes(77);
+  bool changed = false;
+  ASSERT_OK_AND_ASSIGN(const WorkerSession session, cluster_.Register(holder, &changed));
+  EXPECT_TRUE(changed);
+  EXPECT_EQ(cluster_.CurrentDirective("b0", v1::WORKER_ROLE_BACKBONE).ffn_places_size(), 1);
+  EXPECT_EQ(cluster_.Status().workers(0).ffn_bytes(), 77);
+  EXPECT_EQ(cluster_.Status().workers(0).ffn_shard().layers(0).experts(0), 3);
+  cluster_.Remove(session, &changed);
+  EXPECT_TRUE(changed);
+  EXPECT_EQ(cluster_.CurrentDirective("b0", v1::WORKER_ROLE_BACKBONE).ffn_places_size(), 0);
+}
+
+TEST_F(ClusterTest, HandsItsPlacementOut) {
+  EXPECT_THAT(cluster_.Plan(), StatusIs(absl::StatusCode::kNotFound, HasSubstr("no placement")));
+  placement::Plan plan;
+  plan.workers.push_back({"e0", 5, {}});
+  const Cluster planned(&clock_, {}, &metrics_.router(), plan);
+  ASSERT_OK_AND_ASSIGN(const v1::PlacementPlan proto, planned.Plan());
+  EXPECT_EQ(proto.workers(0).memory_budget_bytes(), 5);
+  EXPECT_EQ(planned.Status().placement_epoch(), 1);
 }
 
 TEST_F(ClusterTest, TakesTheBackboneWithTheFewestQueries) {

@@ -3,6 +3,7 @@
 #include <map>
 #include <string>
 
+#include "services/common/ffn_shards.h"
 #include "tests/services/router/worker_reports.h"
 #include "tests/testing/status_matchers.h"
 
@@ -26,7 +27,8 @@ TEST(PlacementTest, ListsWhoHoldsWhat) {
   Hold("math", 1, &two);
   EXPECT_TRUE(placement.Update(WorkersOf({BackboneReport("b0"), ExpertReport("e0", "math"), two}),
                                "model-a"));
-  const v1::Directive directive = placement.ToDirective(absl::Seconds(6));
+  const v1::Directive directive =
+      placement.ToDirective(absl::Seconds(6), "b0", v1::WORKER_ROLE_BACKBONE);
   EXPECT_EQ(directive.epoch(), 1);
   EXPECT_EQ(directive.lease_seconds(), 6.0);
   ASSERT_EQ(directive.experts_size(), 2);
@@ -67,7 +69,9 @@ TEST(PlacementTest, LeavesOutACopyWithAnotherBaseOrOtherLayers) {
   other_layers.mutable_experts(0)->mutable_info()->set_first_layer(5);
   EXPECT_TRUE(placement.Update(WorkersOf({ExpertReport("e0", "math"), other_base, other_layers}),
                                "model-a"));
-  EXPECT_THAT(placement.ToDirective(absl::Seconds(1)).experts(0).addresses(),
+  EXPECT_THAT(placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE)
+                  .experts(0)
+                  .addresses(),
               ElementsAre("inproc:e0"));
 }
 
@@ -98,6 +102,56 @@ TEST(PlacementTest, ListsExpertsForClients) {
   const std::vector<v1::ExpertInfo> experts = placement.Experts();
   ASSERT_EQ(experts.size(), 1u);
   EXPECT_EQ(experts[0].replicas(), 2);
+}
+
+placement::Plan TwoWorkers() {
+  placement::Plan plan;
+  plan.workers = {{"e0", 0, {}}, {"e1", 0, {}}};
+  for (int32_t layer = 0; layer < 2; ++layer) {
+    for (int32_t expert = 0; expert < 4; ++expert) {
+      plan.workers[static_cast<size_t>(expert % 2)].shard.Add(layer, expert);
+    }
+  }
+  return plan;
+}
+
+TEST(PlacementTest, TellsEachExpertWorkerWhatToHold) {
+  Placement placement(TwoWorkers());
+  EXPECT_EQ(placement.plan_epoch(), 1);
+  const v1::Directive mine = placement.ToDirective(absl::Seconds(1), "e1", v1::WORKER_ROLE_EXPERT);
+  EXPECT_EQ(mine.placement_epoch(), 1);
+  ASSERT_TRUE(mine.has_ffn_assignment());
+  EXPECT_EQ(mine.ffn_assignment().layers_size(), 2);
+  EXPECT_THAT(mine.ffn_assignment().layers(0).experts(), ElementsAre(1, 3));
+  EXPECT_FALSE(placement.ToDirective(absl::Seconds(1), "stranger", v1::WORKER_ROLE_EXPERT)
+                   .has_ffn_assignment());
+  EXPECT_FALSE(
+      placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE).has_ffn_assignment());
+  EXPECT_EQ(
+      Placement().ToDirective(absl::Seconds(1), "e1", v1::WORKER_ROLE_EXPERT).placement_epoch(), 0);
+}
+
+TEST(PlacementTest, TellsBackboneWorkersWhoHoldsWhichFfnExperts) {
+  Placement placement(TwoWorkers());
+  v1::WorkerReport holder = ReportOf("e1", v1::WORKER_ROLE_EXPERT);
+  *holder.mutable_ffn_shard() = FfnShardToProto(TwoWorkers().workers[1].shard);
+  const v1::WorkerReport empty = ReportOf("e0", v1::WORKER_ROLE_EXPERT);
+  EXPECT_TRUE(placement.Update(WorkersOf({holder, empty}), "model-a"));
+  EXPECT_EQ(placement.epoch(), 1);
+  const v1::Directive directive =
+      placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE);
+  ASSERT_EQ(directive.ffn_places_size(), 1);
+  EXPECT_EQ(directive.ffn_places(0).worker_id(), "e1");
+  EXPECT_EQ(directive.ffn_places(0).address(), "inproc:e1");
+  EXPECT_EQ(directive.ffn_places(0).shard().layers_size(), 2);
+  EXPECT_EQ(placement.ToDirective(absl::Seconds(1), "e0", v1::WORKER_ROLE_EXPERT).ffn_places_size(),
+            0);
+  // Another report of the same changes nothing; one of a worker that drains, or is gone, does.
+  EXPECT_FALSE(placement.Update(WorkersOf({holder, empty}), "model-a"));
+  holder.set_ready(false);
+  EXPECT_TRUE(placement.Update(WorkersOf({holder, empty}), "model-a"));
+  EXPECT_EQ(
+      placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE).ffn_places_size(), 0);
 }
 
 }  // namespace

@@ -4,24 +4,29 @@
 #include <string>
 
 #include "absl/synchronization/notification.h"
+#include "ccoe/v1/placement.pb.h"
 #include "services/common/registration.h"
 #include "services/common/stubs.h"
 #include "tests/services/router/worker_reports.h"
+#include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::services {
 namespace {
 
 using ::ccoe::testing::StatusIs;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr absl::Duration kPatience = absl::Seconds(60);
 
-std::string WriteRules(const std::string& text) {
-  const std::string path = ::testing::TempDir() + "/router_test_rules.textproto";
+std::string WriteFile(const std::string& name, const std::string& text) {
+  const std::string path = ::testing::TempDir() + "/router_test_" + name;
   std::ofstream(path) << text;
   return path;
 }
+
+std::string WriteRules(const std::string& text) { return WriteFile("rules.textproto", text); }
 
 class RouterTest : public ::testing::Test {
  protected:
@@ -93,6 +98,74 @@ TEST_F(RouterTest, RefusesALeaseOutOfRange) {
   options_.lease = absl::Milliseconds(1);
   EXPECT_THAT(Router::Create(options_, environment_),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("lease")));
+}
+
+constexpr char kPlacement[] = R"(workers {
+  worker_id: "e0"
+  shards { layers: "0-3" experts: "0-5" }
+}
+workers {
+  worker_id: "e1"
+  shards { layers: "0-3" experts: "6-7" }
+}
+)";
+
+TEST_F(RouterTest, AssignsWhatItsPlacementSays) {
+  options_.placement_file = WriteFile("placement.textproto", kPlacement);
+  options_.model_folder = testing::GoldenFolder("mixtral-8x2");
+  ASSERT_OK_AND_ASSIGN(const auto router, Router::Create(options_, environment_));
+  ASSERT_OK_AND_ASSIGN(const auto channel, registry_.Connect("router"));
+  ASSERT_OK_AND_ASSIGN(const auto plan, MakeControlStub(channel)->GetPlacement({}));
+  EXPECT_EQ(plan.workers_size(), 2);
+  // A worker learns its part with its first directive; others hear of it once it reports that part.
+  absl::Notification place_known;
+  RegistrationOptions backbone = Reporting(BackboneReport("b0"));
+  backbone.on_directive = [&place_known](const v1::Directive& directive) {
+    if (directive.ffn_places_size() == 1 && !place_known.HasBeenNotified()) place_known.Notify();
+  };
+  Registration listening(std::move(backbone));
+  absl::Mutex mutex;
+  v1::FfnShard held;
+  RegistrationOptions expert;
+  expert.connect = [this] { return registry_.Connect("router"); };
+  expert.report = [&] {
+    v1::WorkerReport report = ReportOf("e1", v1::WORKER_ROLE_EXPERT);
+    absl::MutexLock lock(&mutex);
+    *report.mutable_ffn_shard() = held;
+    return report;
+  };
+  expert.on_directive = [&](const v1::Directive& directive) {
+    absl::MutexLock lock(&mutex);
+    held = directive.ffn_assignment();
+  };
+  expert.report_after_directive = true;
+  Registration worker(std::move(expert));
+  ASSERT_OK(worker.WaitRegistered(kPatience));
+  {
+    absl::MutexLock lock(&mutex);
+    ASSERT_EQ(held.layers_size(), 4);
+    EXPECT_EQ(held.layers(0).experts(0), 6);
+  }
+  EXPECT_TRUE(place_known.WaitForNotificationWithTimeout(kPatience));
+}
+
+TEST_F(RouterTest, RefusesAPlacementThatDoesNotSuitTheModel) {
+  options_.placement_file =
+      WriteFile("uneven.textproto",
+                "workers { worker_id: \"e0\" shards { layers: \"0-4\" experts: \"0-6\" } }");
+  ASSERT_OK(Router::Create(options_, environment_)) << "without the model nothing can be said";
+  options_.model_folder = testing::GoldenFolder("mixtral-8x2");
+  EXPECT_THAT(Router::Create(options_, environment_).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("uneven.textproto"), HasSubstr("layer 4"),
+                             HasSubstr("placed nowhere: layers 0-3: 7"))));
+  options_.placement_file = WriteFile("broken.textproto", "workers {\n  shards { } }");
+  EXPECT_THAT(Router::Create(options_, environment_).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("broken.textproto:1:1")));
+  options_.placement_file =
+      WriteFile("foreign.textproto", std::string("model_fingerprint: \"abc\"\n") + kPlacement);
+  EXPECT_THAT(Router::Create(options_, environment_).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("model_fingerprint")));
 }
 
 }  // namespace

@@ -139,5 +139,28 @@ TEST_F(WorkerRegistryTest, CountsQueriesUntilTheNextReport) {
   EXPECT_EQ(registry_.workers().at("b0").sent_since_report, 0);
 }
 
+TEST(WorkerRegistryPlacementTest, APlacementsModelIsTheOnlyOneWelcome) {
+  testing::FakeClock clock;
+  WorkerRegistryOptions options;
+  options.model_fingerprint = "model-b";
+  WorkerRegistry registry(&clock, options);
+  EXPECT_THAT(registry.Register(BackboneReport("b0")),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("model-b")));
+  v1::WorkerReport report = BackboneReport("b0");
+  report.set_model_fingerprint("model-b");
+  ASSERT_OK_AND_ASSIGN(const WorkerSession session, registry.Register(report));
+  registry.Remove(session);
+  EXPECT_EQ(registry.model_fingerprint(), "model-b") << "also with nobody there";
+}
+
+TEST(WorkerRegistryPlacementTest, RefusesShardsThatAreNone) {
+  testing::FakeClock clock;
+  WorkerRegistry registry(&clock, {});
+  v1::WorkerReport report = ReportOf("e0", v1::WORKER_ROLE_EXPERT);
+  report.mutable_ffn_shard()->add_layers()->set_layer(-1);
+  EXPECT_THAT(registry.Register(report),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layer -1")));
+}
+
 }  // namespace
 }  // namespace ccoe::services

@@ -1,0 +1,49 @@
+#include "services/backbone/ffn_table.h"
+
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace ccoe::services {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+model::FfnShard Shard(int32_t layer, const std::set<int32_t>& experts) {
+  model::FfnShard shard;
+  for (const int32_t expert : experts) shard.Add(layer, expert);
+  return shard;
+}
+
+TEST(FfnTableTest, IndexesHoldersByLayerAndExpert) {
+  const model::FfnShard all = Shard(2, {0, 1, 2});
+  const auto table = BuildFfnTable(
+      7, all, Shard(2, {1}), {{"a", nullptr, Shard(2, {0, 1})}, {"b", nullptr, Shard(2, {0})}});
+  EXPECT_EQ(table->epoch, 7);
+  ASSERT_EQ(table->peers.size(), 2u);
+  ASSERT_EQ(table->holders.size(), 3u);
+  EXPECT_THAT(table->holders[0], IsEmpty());
+  EXPECT_THAT(table->holders[2][0], ElementsAre(0, 1));
+  EXPECT_THAT(table->holders[2][1], ElementsAre(engine::FfnTable::kHere, 0));
+  EXPECT_THAT(table->holders[2][2], IsEmpty()) << "nowhere now";
+}
+
+TEST(FfnTableTest, PassesOverWhatTheModelDoesNotHave) {
+  const auto table =
+      BuildFfnTable(1, Shard(0, {0, 1}), {},
+                    {{"stranger", nullptr, Shard(5, {0})}, {"a", nullptr, Shard(0, {1, 9})}});
+  ASSERT_EQ(table->peers.size(), 1u);
+  EXPECT_EQ(table->peers[0].worker_id, "a");
+  EXPECT_THAT(table->holders[0], ElementsAre(IsEmpty(), ElementsAre(0)));
+}
+
+TEST(FfnTableTest, ADenseModelHasAnEmptyTable) {
+  EXPECT_THAT(BuildFfnTable(1, {}, {}, {})->holders, IsEmpty());
+}
+
+}  // namespace
+}  // namespace ccoe::services
