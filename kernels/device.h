@@ -4,6 +4,8 @@
 #define CCOE_KERNELS_DEVICE_H_
 
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 
@@ -50,6 +52,10 @@ class Device {
 
   // True where kernels read host pointers in place (mapped weights need no upload).
   virtual bool ReadsHostMemory() const = 0;
+
+  // Bytes that Allocate can still give. The host lets a process have more than there is, so the CPU
+  // knows no bound.
+  virtual int64_t FreeBytes() { return std::numeric_limits<int64_t>::max(); }
 
   // Memory that reads as zero. On the CPU pages become resident when first written, so a large
   // cache costs only what is used of it. RESOURCE_EXHAUSTED names the size asked for.

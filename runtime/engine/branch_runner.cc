@@ -30,12 +30,14 @@ BranchRunner::BranchRunner(BackboneModel model, std::unique_ptr<kernels::Ops> op
       now_(&ops_->device()) {}
 
 absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
-    BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens) {
+    BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens,
+    kernels::DType kv_dtype) {
   std::unique_ptr<BranchRunner> runner(new BranchRunner(std::move(model), std::move(ops)));
   model::KvStorageOptions options;
   options.layers = runner->model_.decoder->layers();
   options.pages = pages;
   options.page_tokens = page_tokens;
+  options.dtype = kv_dtype;
   CCOE_ASSIGN_OR_RETURN(
       runner->kv_, model::KvStorage::Create(&runner->ops_->device(), runner->model_.spec, options));
   return runner;

@@ -63,10 +63,10 @@ struct Contributions {
 // next Embed or Load.
 class BranchRunner {
  public:
-  // `pages` of `page_tokens` tokens in each layer.
-  static absl::StatusOr<std::unique_ptr<BranchRunner>> Create(BackboneModel model,
-                                                              std::unique_ptr<kernels::Ops> ops,
-                                                              int64_t pages, int64_t page_tokens);
+  // `pages` of `page_tokens` tokens in each layer, K and V as `kv_dtype`.
+  static absl::StatusOr<std::unique_ptr<BranchRunner>> Create(
+      BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens,
+      kernels::DType kv_dtype = kernels::DType::kF32);
 
   // The rows become the embeddings of `ids`, or `rows` [n, hidden_size] f32 from host memory.
   absl::Status Embed(absl::Span<const int32_t> ids);

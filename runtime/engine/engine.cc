@@ -111,7 +111,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(BackboneModel model,
   const AdmissionLimits limits = LimitsOf(model, pages * options.page_tokens, options.moe_policy);
   std::vector<int32_t> eos_ids = model.spec.eos_token_ids;
   CCOE_ASSIGN_OR_RETURN(auto runner, BranchRunner::Create(std::move(model), std::move(ops), pages,
-                                                          options.page_tokens));
+                                                          options.page_tokens, options.kv_dtype));
   auto inbox = std::make_shared<Inbox>(options.max_waiting, Entropy());
   auto loop = std::make_unique<EngineLoop>(std::move(runner), inbox, ffn, options, pages);
   auto impl = std::make_unique<Impl>(limits, std::move(eos_ids), directory, std::move(inbox),

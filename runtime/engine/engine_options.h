@@ -21,6 +21,7 @@ class MoeStatistics;
 struct EngineOptions {
   int64_t kv_tokens = 65536;  // KV capacity below and above the split on the backbone, in tokens
   int64_t page_tokens = 32;
+  kernels::DType kv_dtype = kernels::DType::kF32;  // of the KV cache; what the ops' device takes
   int64_t max_step_tokens = 512;  // token budget of a step: decode rows first, then prefill chunks
   int64_t max_prefill_chunk = 512;  // of one sequence in one step
   int max_running = 256;            // sequences that hold KV

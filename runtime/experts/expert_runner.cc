@@ -135,8 +135,8 @@ absl::Status ExpertRunner::Impl::AddExpert(const Bundle& bundle) {
   auto decoder = model::Decoder::Create(spec_, manifest.layers, bundle.weights);
   if (!decoder.ok()) return Annotate(decoder.status(), name);
   const int64_t pages = (options_.kv_tokens + options_.page_tokens - 1) / options_.page_tokens;
-  auto storage = model::KvStorage::Create(&pass_.device(), spec_,
-                                          {manifest.layers, pages, options_.page_tokens});
+  auto storage = model::KvStorage::Create(
+      &pass_.device(), spec_, {manifest.layers, pages, options_.page_tokens, options_.kv_dtype});
   if (!storage.ok()) return Annotate(storage.status(), name);
   ExpertLoad load;
   load.expert = manifest.expert;

@@ -21,7 +21,8 @@ namespace ccoe::experts {
 struct ExpertRunnerOptions {
   int64_t kv_tokens = 65536;  // KV capacity of each expert, in tokens
   int64_t page_tokens = 32;
-  int64_t max_batch_rows = 2048;     // rows of one pass; a larger swap runs alone
+  kernels::DType kv_dtype = kernels::DType::kF32;  // of the KV cache; what the ops' device takes
+  int64_t max_batch_rows = 2048;                   // rows of one pass; a larger swap runs alone
   int max_waiting_swaps = 1024;      // over all peers; one more gets RESOURCE_EXHAUSTED
   int64_t max_waiting_rows = 65536;  // likewise, unless nothing else waits
 };

@@ -12,12 +12,10 @@ namespace {
 constexpr int64_t kMaxPages = int64_t{1} << 31;  // block tables hold int32
 constexpr int64_t kMaxPageTokens = int64_t{1} << 20;
 constexpr size_t kAlignment = 64;
-constexpr kernels::DType kCacheDType = kernels::DType::kF32;
 
 // Of K, or of V.
-size_t TokenBytes(const AttentionSpec& attention) {
-  return static_cast<size_t>(attention.kv_heads * attention.head_dim) *
-         kernels::DTypeBytes(kCacheDType);
+size_t TokenBytes(const AttentionSpec& attention, kernels::DType dtype) {
+  return static_cast<size_t>(attention.kv_heads * attention.head_dim) * kernels::DTypeBytes(dtype);
 }
 
 // K and V; with latent attention one copy is both.
@@ -38,6 +36,12 @@ absl::Status CheckOptions(const ModelSpec& spec, const KvStorageOptions& options
     return absl::InvalidArgumentError(absl::StrCat(
         "KV cache: page_tokens: expected 1 to ", kMaxPageTokens, ", found ", options.page_tokens));
   }
+  if (!kernels::IsFloat(options.dtype)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("KV cache: dtype: expected f32, f16 or bf16, "
+                     "found ",
+                     kernels::DTypeName(options.dtype)));
+  }
   return absl::OkStatus();
 }
 
@@ -45,7 +49,7 @@ absl::Status CheckOptions(const ModelSpec& spec, const KvStorageOptions& options
 // not fit into size_t.
 bool PartBytes(const AttentionSpec& attention, const KvStorageOptions& options, size_t& bytes) {
   const auto tokens = static_cast<size_t>(options.pages * options.page_tokens);
-  if (__builtin_mul_overflow(TokenBytes(attention), tokens, &bytes)) return false;
+  if (__builtin_mul_overflow(TokenBytes(attention, options.dtype), tokens, &bytes)) return false;
   if (__builtin_add_overflow(bytes, kAlignment - 1, &bytes)) return false;
   bytes &= ~(kAlignment - 1);
   return true;
@@ -57,9 +61,10 @@ absl::StatusOr<std::unique_ptr<KvStorage>> KvStorage::Create(kernels::Device* de
                                                              const ModelSpec& spec,
                                                              const KvStorageOptions& options) {
   CCOE_RETURN_IF_ERROR(CheckOptions(spec, options));
-  const std::string sum = absl::StrCat(
-      "KV cache: ", options.pages, " pages of ", options.page_tokens, " tokens in ",
-      options.layers.size(), " layers, ", BytesPerToken(spec, options.layers), " bytes a token");
+  const std::string sum =
+      absl::StrCat("KV cache: ", options.pages, " pages of ", options.page_tokens, " tokens in ",
+                   options.layers.size(), " layers, ",
+                   BytesPerToken(spec, options.layers, options.dtype), " bytes a token");
   std::vector<size_t> part_bytes;
   size_t total = 0;
   for (int32_t layer = options.layers.first; layer < options.layers.last; ++layer) {
@@ -81,8 +86,8 @@ absl::StatusOr<std::unique_ptr<KvStorage>> KvStorage::Create(kernels::Device* de
     const AttentionSpec& attention =
         spec.layers[static_cast<size_t>(options.layers.first) + i].attention;
     char* v = attention.is_latent() ? next : next + part_bytes[i];
-    layers.push_back({next, v, kCacheDType, options.pages, options.page_tokens, attention.kv_heads,
-                      attention.head_dim});
+    layers.push_back({next, v, options.dtype, options.pages, options.page_tokens,
+                      attention.kv_heads, attention.head_dim});
     next = v + part_bytes[i];
   }
   return std::unique_ptr<KvStorage>(new KvStorage(options, std::move(layers), *std::move(buffer)));
@@ -97,11 +102,11 @@ kernels::KvLayer KvStorage::Layer(int32_t layer) const {
   return layers_[static_cast<size_t>(layer - options_.layers.first)];
 }
 
-int64_t KvStorage::BytesPerToken(const ModelSpec& spec, LayerRange layers) {
+int64_t KvStorage::BytesPerToken(const ModelSpec& spec, LayerRange layers, kernels::DType dtype) {
   int64_t bytes = 0;
   for (int32_t layer = layers.first; layer < layers.last; ++layer) {
     const AttentionSpec& attention = spec.layers[static_cast<size_t>(layer)].attention;
-    bytes += static_cast<int64_t>(CopiesOf(attention) * TokenBytes(attention));
+    bytes += static_cast<int64_t>(CopiesOf(attention) * TokenBytes(attention, dtype));
   }
   return bytes;
 }

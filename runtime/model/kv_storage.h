@@ -15,9 +15,10 @@
 namespace ccoe::model {
 
 struct KvStorageOptions {
-  LayerRange layers;         // the layers that get pages
-  int64_t pages = 0;         // pages a layer, > 0
-  int64_t page_tokens = 32;  // tokens a page, > 0
+  LayerRange layers;                            // the layers that get pages
+  int64_t pages = 0;                            // pages a layer, > 0
+  int64_t page_tokens = 32;                     // tokens a page, > 0
+  kernels::DType dtype = kernels::DType::kF32;  // f32, f16 or bf16, as far as the device's ops go
 };
 
 // Immutable layout; the pages' content belongs to whoever runs the decoder over it.
@@ -37,7 +38,8 @@ class KvStorage {
 
   // Bytes one token takes over the given layers (K and V; one row for both with latent
   // attention).
-  static int64_t BytesPerToken(const ModelSpec& spec, LayerRange layers);
+  static int64_t BytesPerToken(const ModelSpec& spec, LayerRange layers,
+                               kernels::DType dtype = kernels::DType::kF32);
 
  private:
   KvStorage(KvStorageOptions options, std::vector<kernels::KvLayer> layers, kernels::Buffer buffer);

@@ -1,7 +1,5 @@
 #include "runtime/model/latent_attention.h"
 
-#include <cstring>
-#include <new>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -32,20 +30,13 @@ void Transpose(const void* from, int64_t rows, int64_t cols, void* to) {
   }
 }
 
-// The k half of kv_up, head by head turned over.
-absl::Status AbsorbUpK(const AttentionSpec& spec, LatentAttentionWeights& bound) {
+// The k half of `kv_up` (host memory), head by head turned over, to `out`.
+void TurnUpK(const AttentionSpec& spec, kernels::ConstMatrix kv_up, void* out) {
   const LatentSpec& latent = spec.latent;
-  const size_t element = kernels::DTypeBytes(bound.kv_up.dtype);
-  const int64_t rows = spec.heads * latent.kv_rank;
-  const size_t bytes = static_cast<size_t>(rows * latent.nope_dim) * element;
-  bound.up_k_memory.reset(new (std::nothrow) uint32_t[bytes / sizeof(uint32_t) + 1]);
-  if (bound.up_k_memory == nullptr) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("latent attention: ", bytes, " bytes of memory"));
-  }
-  char* next = reinterpret_cast<char*>(bound.up_k_memory.get());
+  const size_t element = kernels::DTypeBytes(kv_up.dtype);
+  char* next = static_cast<char*>(out);
   for (int64_t head = 0; head < spec.heads; ++head) {
-    const void* from = bound.kv_up.Row(head * (latent.nope_dim + latent.value_dim));
+    const void* from = kv_up.Row(head * (latent.nope_dim + latent.value_dim));
     if (element == sizeof(uint16_t)) {
       Transpose<uint16_t>(from, latent.nope_dim, latent.kv_rank, next);
     } else {
@@ -53,7 +44,20 @@ absl::Status AbsorbUpK(const AttentionSpec& spec, LatentAttentionWeights& bound)
     }
     next += static_cast<size_t>(latent.nope_dim * latent.kv_rank) * element;
   }
-  bound.up_k = {bound.up_k_memory.get(), bound.kv_up.dtype, rows, latent.nope_dim, latent.nope_dim};
+}
+
+absl::Status BindUpProjection(const TensorNames& names, const AttentionSpec& spec,
+                              const LayerTensors& tensors, LatentAttentionWeights& bound) {
+  const LatentSpec& latent = spec.latent;
+  const int64_t rows = spec.heads * (latent.nope_dim + latent.value_dim);
+  CCOE_ASSIGN_OR_RETURN(bound.kv_up, tensors.Matrix(names.kv_b, rows, latent.kv_rank));
+  CCOE_ASSIGN_OR_RETURN(const kernels::ConstMatrix mapped,
+                        tensors.MappedMatrix(names.kv_b, rows, latent.kv_rank));
+  CCOE_ASSIGN_OR_RETURN(
+      bound.up_k,
+      tensors.weights().Computed(absl::StrCat(tensors.prefix(), names.kv_b, ": W_uk transposed"),
+                                 mapped.dtype, spec.heads * latent.kv_rank, latent.nope_dim,
+                                 [&](void* out) { TurnUpK(spec, mapped, out); }));
   return absl::OkStatus();
 }
 
@@ -142,16 +146,12 @@ absl::StatusOr<LatentAttentionWeights> BindLatentAttention(const ModelSpec& spec
   CCOE_ASSIGN_OR_RETURN(bound.kv_down,
                         tensors.Matrix(names.kv_a, latent.kv_rank + latent.rope_dim, hidden));
   CCOE_ASSIGN_OR_RETURN(bound.kv_norm, tensors.Norm(names.kv_a_norm, latent.kv_rank));
-  CCOE_ASSIGN_OR_RETURN(
-      bound.kv_up,
-      tensors.Matrix(names.kv_b, attention.heads * (latent.nope_dim + latent.value_dim),
-                     latent.kv_rank));
+  CCOE_RETURN_IF_ERROR(BindUpProjection(names, attention, tensors, bound));
   CCOE_ASSIGN_OR_RETURN(bound.output, tensors.Matrix(names.attention_output, hidden,
                                                      attention.heads * latent.value_dim));
   if (layer_spec.post_norms) {
     CCOE_ASSIGN_OR_RETURN(bound.post_norm, tensors.Norm(names.attention_post_norm, hidden));
   }
-  CCOE_RETURN_IF_ERROR(AbsorbUpK(attention, bound));
   return bound;
 }
 

@@ -10,7 +10,6 @@
 #define CCOE_RUNTIME_MODEL_LATENT_ATTENTION_H_
 
 #include <cstdint>
-#include <memory>
 
 #include "absl/status/statusor.h"
 #include "kernels/ops.h"
@@ -20,7 +19,7 @@
 
 namespace ccoe::model {
 
-// Views into a Weights, but for `up_k`. Movable.
+// Views into a Weights.
 struct LatentAttentionWeights {
   kernels::ConstMatrix norm, post_norm;  // [1, hidden]
   kernels::ConstMatrix q_down, q_norm;   // [q_rank, hidden], [1, q_rank]; empty without q_rank
@@ -31,9 +30,8 @@ struct LatentAttentionWeights {
   kernels::ConstMatrix kv_up;    // [heads * (nope_dim + value_dim), kv_rank]: W_uk,h, W_uv,h
   kernels::ConstMatrix output;   // [hidden, heads * value_dim]
 
-  // W_uk,h^T of all heads, [heads * kv_rank, nope_dim], in the stored dtype.
+  // W_uk,h^T of all heads, [heads * kv_rank, nope_dim], in kv_up's dtype.
   kernels::ConstMatrix up_k;
-  std::unique_ptr<uint32_t[]> up_k_memory;
 };
 
 // The tensors of layer `layer`, checked. Errors name the tensor; UNIMPLEMENTED for biases, norms of

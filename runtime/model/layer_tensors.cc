@@ -12,6 +12,11 @@ absl::StatusOr<kernels::ConstMatrix> LayerTensors::Matrix(absl::string_view name
   return weights_.Matrix(prefix_ + WeightName(name), rows, cols);
 }
 
+absl::StatusOr<kernels::ConstMatrix> LayerTensors::MappedMatrix(absl::string_view name,
+                                                                int64_t rows, int64_t cols) const {
+  return weights_.MappedMatrix(prefix_ + WeightName(name), rows, cols);
+}
+
 absl::StatusOr<kernels::ConstMatrix> LayerTensors::Norm(absl::string_view name,
                                                         int64_t size) const {
   return weights_.Vector(prefix_ + NormName(names_, name), size);

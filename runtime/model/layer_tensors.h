@@ -22,10 +22,14 @@ class LayerTensors {
   // NAME.weight, the weight of a norm, NAME.bias.
   absl::StatusOr<kernels::ConstMatrix> Matrix(absl::string_view name, int64_t rows,
                                               int64_t cols) const;
+  // As Matrix, in host memory.
+  absl::StatusOr<kernels::ConstMatrix> MappedMatrix(absl::string_view name, int64_t rows,
+                                                    int64_t cols) const;
   absl::StatusOr<kernels::ConstMatrix> Norm(absl::string_view name, int64_t size) const;
   absl::StatusOr<kernels::ConstMatrix> Bias(absl::string_view name, int64_t size) const;
 
   const std::string& prefix() const { return prefix_; }
+  const Weights& weights() const { return weights_; }
 
  private:
   const TensorNames& names_;

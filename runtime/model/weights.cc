@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -85,6 +86,17 @@ absl::Status Weights::AddFile(const std::string& path) {
   return absl::OkStatus();
 }
 
+std::shared_ptr<const Weights> Weights::On(std::shared_ptr<const Weights> weights,
+                                           const WeightTarget& target) {
+  if (!target.uploads()) return weights;
+  auto placed = std::shared_ptr<Weights>(new Weights());
+  placed->folder_ = weights->folder_;
+  placed->files_ = weights->files_;
+  placed->tensors_ = weights->tensors_;
+  placed->device_ = std::make_unique<DeviceTensors>(target);
+  return placed;
+}
+
 bool Weights::Has(absl::string_view name) const { return tensors_.contains(name); }
 
 absl::StatusOr<TensorView> Weights::Raw(absl::string_view name) const {
@@ -117,13 +129,42 @@ absl::StatusOr<kernels::ConstMatrix> Weights::Checked(absl::string_view name,
   return kernels::ConstMatrix{view.data, view.dtype, shape.size() == 1 ? 1 : shape[0], cols, cols};
 }
 
-absl::StatusOr<kernels::ConstMatrix> Weights::Matrix(absl::string_view name, int64_t rows,
-                                                     int64_t cols) const {
+absl::StatusOr<kernels::ConstMatrix> Weights::MappedMatrix(absl::string_view name, int64_t rows,
+                                                           int64_t cols) const {
   return Checked(name, {rows, cols});
 }
 
+absl::StatusOr<kernels::ConstMatrix> Weights::Matrix(absl::string_view name, int64_t rows,
+                                                     int64_t cols) const {
+  CCOE_ASSIGN_OR_RETURN(const kernels::ConstMatrix mapped, Checked(name, {rows, cols}));
+  if (device_ == nullptr) return mapped;
+  return device_->Upload(name, mapped, /*is_matrix=*/true);
+}
+
 absl::StatusOr<kernels::ConstMatrix> Weights::Vector(absl::string_view name, int64_t size) const {
-  return Checked(name, {size});
+  CCOE_ASSIGN_OR_RETURN(const kernels::ConstMatrix mapped, Checked(name, {size}));
+  if (device_ == nullptr) return mapped;
+  return device_->Upload(name, mapped, /*is_matrix=*/false);
+}
+
+absl::StatusOr<kernels::ConstMatrix> Weights::Computed(absl::string_view name, kernels::DType dtype,
+                                                       int64_t rows, int64_t cols,
+                                                       DeviceTensors::Maker make) const {
+  kernels::ConstMatrix made = {nullptr, dtype, rows, cols, cols};
+  if (device_ != nullptr) return device_->UploadComputed(name, made, make);
+  absl::MutexLock lock(&computed_mutex_);
+  std::unique_ptr<uint32_t[]>& memory = computed_[name];
+  if (memory == nullptr) {
+    const size_t bytes = static_cast<size_t>(rows * cols) * kernels::DTypeBytes(dtype);
+    memory.reset(new (std::nothrow) uint32_t[bytes / sizeof(uint32_t) + 1]);
+    if (memory == nullptr) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(folder_, ": ", name, ": ", bytes, " bytes of memory"));
+    }
+    make(memory.get());
+  }
+  made.data = memory.get();
+  return made;
 }
 
 std::vector<std::string> Weights::Names() const {

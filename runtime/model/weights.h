@@ -8,16 +8,24 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "kernels/view.h"
+#include "runtime/model/device_tensors.h"
 #include "runtime/model/safetensors.h"
 
 namespace ccoe::model {
 
 // Memory-mapped, read-only, thread-safe. Views stay valid as long as the Weights live.
+//
+// Matrix, Vector and Computed give what ops read: views into the mapped files or, of Weights made
+// by On, memory of a device that a tensor goes to when it is first asked for. So what is uploaded
+// is what is bound. MappedMatrix and Raw are host memory always.
 class Weights {
  public:
   // Maps the files' headers; tensor data is paged in when first read. Errors name the file
@@ -25,13 +33,33 @@ class Weights {
   // tensor held twice).
   static absl::StatusOr<std::shared_ptr<const Weights>> Open(const std::string& folder);
 
+  // The same tensors for ops on the target's device; `weights` itself where that reads host memory.
+  // Two calls give two sets of uploads.
+  static std::shared_ptr<const Weights> On(std::shared_ptr<const Weights> weights,
+                                           const WeightTarget& target);
+
   bool Has(absl::string_view name) const;
 
   // The tensor of shape [rows, cols], or [size] as a matrix of one row. NOT_FOUND or
-  // INVALID_ARGUMENT name the tensor, what was expected and what was found. dtype f32, f16 or bf16.
+  // INVALID_ARGUMENT name the tensor, what was expected and what was found; RESOURCE_EXHAUSTED
+  // comes from the device. dtype f32, f16 or bf16.
   absl::StatusOr<kernels::ConstMatrix> Matrix(absl::string_view name, int64_t rows,
                                               int64_t cols) const;
   absl::StatusOr<kernels::ConstMatrix> Vector(absl::string_view name, int64_t size) const;
+
+  // As Matrix, as stored in host memory.
+  absl::StatusOr<kernels::ConstMatrix> MappedMatrix(absl::string_view name, int64_t rows,
+                                                    int64_t cols) const;
+
+  // A matrix that is made from tensors once, by `make`, which fills [rows, cols] of `dtype`,
+  // contiguous. `name` must be none of a tensor's and say what is made of what.
+  absl::StatusOr<kernels::ConstMatrix> Computed(absl::string_view name, kernels::DType dtype,
+                                                int64_t rows, int64_t cols,
+                                                DeviceTensors::Maker make) const
+      ABSL_LOCKS_EXCLUDED(computed_mutex_);
+
+  // What lies in a device's memory; 0 where mapped files are read in place.
+  int64_t device_bytes() const { return device_ == nullptr ? 0 : device_->size_bytes(); }
 
   // Any tensor as stored. NOT_FOUND names it.
   absl::StatusOr<TensorView> Raw(absl::string_view name) const;
@@ -49,8 +77,12 @@ class Weights {
                                                const std::vector<int64_t>& shape) const;
 
   std::string folder_;
-  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   absl::flat_hash_map<std::string, TensorView> tensors_;
+  std::unique_ptr<DeviceTensors> device_;  // null: read in place
+  mutable absl::Mutex computed_mutex_;
+  mutable absl::flat_hash_map<std::string, std::unique_ptr<uint32_t[]>> computed_
+      ABSL_GUARDED_BY(computed_mutex_);
 };
 
 }  // namespace ccoe::model

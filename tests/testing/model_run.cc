@@ -21,8 +21,19 @@ int32_t ArgMaxOfLastRow(const std::vector<float>& logits, int64_t vocab) {
 
 }  // namespace
 
-ModelRun::ModelRun(const model::ModelSpec& spec, int threads)
-    : spec_(spec), team_(threads), ops_(kernels::MakeCpuOps(&team_)) {}
+ModelRun::ModelRun(const model::ModelSpec& spec, const ModelRunOptions& options)
+    : spec_(spec),
+      device_(options.device),
+      team_(options.threads),
+      ops_(device_ == nullptr ? kernels::MakeCpuOps(&team_) : MakeTaggedOps(device_, &team_)) {}
+
+std::shared_ptr<const model::Weights> ModelRun::Placed(
+    std::shared_ptr<const model::Weights> weights) {
+  if (weights == nullptr) return weights;
+  model::WeightTarget target;
+  target.device = device_;
+  return model::Weights::On(std::move(weights), target);
+}
 
 absl::StatusOr<std::unique_ptr<ModelRun>> ModelRun::Open(const std::string& folder,
                                                          const ModelRunOptions& options) {
@@ -35,7 +46,9 @@ absl::StatusOr<std::unique_ptr<ModelRun>> ModelRun::Create(
     const model::ModelSpec& spec, std::shared_ptr<const model::Weights> base,
     const ModelRunOptions& options, std::shared_ptr<const model::Weights> expert,
     int32_t expert_first, int32_t expert_last) {
-  auto run = std::unique_ptr<ModelRun>(new ModelRun(spec, options.threads));
+  auto run = std::unique_ptr<ModelRun>(new ModelRun(spec, options));
+  base = run->Placed(std::move(base));
+  expert = run->Placed(std::move(expert));
   CCOE_ASSIGN_OR_RETURN(run->embedding_, model::TokenEmbedding::Create(spec, base));
   CCOE_ASSIGN_OR_RETURN(run->head_, model::LmHead::Create(spec, base, expert));
   const int64_t pages = (options.max_tokens + options.page_tokens - 1) / options.page_tokens;
@@ -69,27 +82,41 @@ absl::Status ModelRun::AddStage(model::LayerRange layers,
 
 absl::StatusOr<RunOutput> ModelRun::Feed(absl::Span<const int32_t> ids) {
   const auto rows = static_cast<int64_t>(ids.size());
-  std::vector<float> hidden(ids.size() * spec_.hidden_size);
+  kernels::Device& device = ops_->device();
+  const size_t values = ids.size() * spec_.hidden_size;
+  CCOE_ASSIGN_OR_RETURN(const kernels::Buffer hidden, device.Allocate(values * sizeof(float)));
+  CCOE_ASSIGN_OR_RETURN(const kernels::Buffer normed, device.Allocate(values * sizeof(float)));
+  CCOE_ASSIGN_OR_RETURN(const kernels::Buffer logits,
+                        device.Allocate(ids.size() * spec_.vocab_size * sizeof(float)));
+  const auto read = [&](const kernels::Buffer& from, std::vector<float>& to) {
+    to.resize(from.size_bytes() / sizeof(float));
+    absl::Status status = ops_->Synchronize();
+    status.Update(device.CopyToHost(from.data(), to.data(), from.size_bytes()));
+    return status;
+  };
   RunOutput out;
-  out.normed.resize(hidden.size());
-  out.logits.resize(ids.size() * spec_.vocab_size);
-  const kernels::Matrix view = kernels::F32Matrix(hidden.data(), rows, spec_.hidden_size);
+  const kernels::Matrix view = kernels::F32Matrix(hidden.f32(), rows, spec_.hidden_size);
   CCOE_RETURN_IF_ERROR(embedding_->Embed(ids, *ops_, view));
-  out.hidden.push_back(hidden);
+  CCOE_RETURN_IF_ERROR(read(hidden, out.hidden.emplace_back()));
 
   model::RowBatch batch;
   batch.sequences.push_back({0, rows, position_, block_table_});
-  model::DecoderScratch scratch(&ops_->device());
+  model::DecoderScratch scratch(&device);
+  absl::Status copied;
+  const auto observe = [&](int32_t, kernels::ConstMatrix) {
+    copied.Update(read(hidden, out.hidden.emplace_back()));
+  };
   for (const Stage& stage : stages_) {
-    CCOE_RETURN_IF_ERROR(
-        stage.decoder->Run(stage.decoder->layers(), batch, *stage.kv, *ops_, scratch, view,
-                           [&](int32_t, kernels::ConstMatrix) { out.hidden.push_back(hidden); }));
+    CCOE_RETURN_IF_ERROR(stage.decoder->Run(stage.decoder->layers(), batch, *stage.kv, *ops_,
+                                            scratch, view, observe));
   }
+  CCOE_RETURN_IF_ERROR(copied);
   position_ += rows;
-  CCOE_RETURN_IF_ERROR(
-      head_->Logits(view, *ops_, kernels::F32Matrix(out.normed.data(), rows, spec_.hidden_size),
-                    kernels::F32Matrix(out.logits.data(), rows, spec_.vocab_size)));
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  CCOE_RETURN_IF_ERROR(head_->Logits(view, *ops_,
+                                     kernels::F32Matrix(normed.f32(), rows, spec_.hidden_size),
+                                     kernels::F32Matrix(logits.f32(), rows, spec_.vocab_size)));
+  CCOE_RETURN_IF_ERROR(read(normed, out.normed));
+  CCOE_RETURN_IF_ERROR(read(logits, out.logits));
   return out;
 }
 

@@ -15,6 +15,7 @@
 #include "runtime/model/decoder.h"
 #include "runtime/model/head.h"
 #include "runtime/model/kv_storage.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::testing {
 
@@ -30,6 +31,8 @@ struct ModelRunOptions {
   int64_t page_tokens = 16;
   int64_t max_tokens = 256;  // of the sequence
   int threads = 2;
+  // The CPU's ops over this device, weights uploaded; null: over the host's memory.
+  TaggedDevice* device = nullptr;
 };
 
 // One sequence over one model. Not thread-safe.
@@ -62,10 +65,12 @@ class ModelRun {
     std::unique_ptr<model::KvStorage> kv;
   };
 
-  ModelRun(const model::ModelSpec& spec, int threads);
+  ModelRun(const model::ModelSpec& spec, const ModelRunOptions& options);
+  std::shared_ptr<const model::Weights> Placed(std::shared_ptr<const model::Weights> weights);
   absl::Status AddStage(model::LayerRange layers, std::shared_ptr<const model::Weights> weights);
 
   const model::ModelSpec spec_;
+  TaggedDevice* const device_;
   ThreadTeam team_;
   std::unique_ptr<kernels::Ops> ops_;
   std::unique_ptr<model::TokenEmbedding> embedding_;

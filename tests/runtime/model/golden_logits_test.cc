@@ -88,6 +88,21 @@ TEST_P(GoldenLogitsTest, ChunksPagesAndThreadsChangeNoBit) {
   }
 }
 
+TEST_P(GoldenLogitsTest, ADeviceWithMemoryOfItsOwnGivesTheSameBits) {
+  ASSERT_OK_AND_ASSIGN(const GoldenModel golden, testing::LoadGolden(GetParam()));
+  const std::vector<int32_t>& ids = golden.prompts.back().ids;
+  ASSERT_OK_AND_ASSIGN(auto host, ModelRun::Open(golden.folder, ModelRunOptions{}));
+  ASSERT_OK_AND_ASSIGN(const RunOutput expected, host->FeedInChunks(ids, 5));
+  testing::TaggedDevice device;
+  ModelRunOptions options;
+  options.device = &device;
+  ASSERT_OK_AND_ASSIGN(auto run, ModelRun::Open(golden.folder, options));
+  ASSERT_OK_AND_ASSIGN(const RunOutput out, run->FeedInChunks(ids, 5));
+  EXPECT_TRUE(out.logits == expected.logits);
+  EXPECT_TRUE(out.hidden == expected.hidden);
+  EXPECT_TRUE(out.normed == expected.normed);
+}
+
 std::string NameOf(const ::testing::TestParamInfo<std::string>& info) {
   std::string name = info.param;
   std::replace_if(

@@ -1,0 +1,51 @@
+// A device whose memory the host cannot read, made of host memory: its addresses are tagged so that
+// whoever follows one without the device's ops or copies crashes, and its ops abort on an operand
+// that is host memory. What runs over it mixes the two up nowhere.
+#ifndef CCOE_TESTS_TESTING_TAGGED_DEVICE_H_
+#define CCOE_TESTS_TESTING_TAGGED_DEVICE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+#include "runtime/base/parallel.h"
+
+namespace ccoe::testing {
+
+// Thread-safe.
+class TaggedDevice final : public kernels::Device {
+ public:
+  // At most `capacity_bytes` at once, by default without a bound.
+  explicit TaggedDevice(int64_t capacity_bytes = int64_t{1} << 62) : free_bytes_(capacity_bytes) {}
+
+  std::string Name() const override { return "tagged:0"; }
+  bool ReadsHostMemory() const override { return false; }
+  int64_t FreeBytes() override { return free_bytes_.load(); }
+  absl::StatusOr<kernels::Buffer> Allocate(size_t size_bytes) override;
+  absl::Status CopyFromHost(const void* host, void* device, size_t size_bytes) override;
+  absl::Status CopyToHost(const void* device, void* host, size_t size_bytes) override;
+
+  // Bytes that CopyFromHost was asked to copy.
+  int64_t uploaded_bytes() const { return uploaded_bytes_.load(); }
+
+ private:
+  void Free(void* data, size_t size_bytes) override;
+
+  std::atomic<int64_t> free_bytes_;
+  std::atomic<int64_t> uploaded_bytes_ = 0;
+};
+
+// The CPU's ops over a TaggedDevice: the same bits. Both must outlive them.
+std::unique_ptr<kernels::Ops> MakeTaggedOps(TaggedDevice* device, ThreadTeam* team);
+
+// Where an address of a TaggedDevice lies in host memory; aborts on another one.
+void* HostAddress(const void* tagged);
+
+}  // namespace ccoe::testing
+
+#endif  // CCOE_TESTS_TESTING_TAGGED_DEVICE_H_
