@@ -29,10 +29,28 @@ failed=$((failed + $(grep -cE '^//.* (FAILED|TIMEOUT|NO STATUS|FAILED TO BUILD)(
 # 4: the targets hold no test. Anything else that counted no failure (a build that broke) is one.
 if [ "$bazel_status" -ne 0 ] && [ "$bazel_status" -ne 4 ] && [ "$failed" -eq 0 ]; then failed=1; fi
 
+# Compiles and links what --config=cuda adds and runs its tests that need no GPU. Last comes the ordinary binary again.
+check_cuda() {
+  local targets=(//services/cli:ccoe) folder
+  for folder in kernels/cuda runtime/exchange/nccl tests/kernels/cuda tests/runtime/exchange/nccl; do
+    [ -f "$folder/BUILD" ] && targets+=("//$folder:all")
+  done
+  bazel build --config=cuda "${targets[@]}" || return 1
+  bazel test --config=cuda --test_tag_filters=-gpu "${targets[@]:1}"
+  local status=$?
+  bazel build //services/cli:ccoe || return 1
+  [ "$status" -eq 0 ] || [ "$status" -eq 4 ] # 4: none of them can run without a GPU
+}
+
 if [ $# -eq 0 ]; then
   check "every source has a test of its own" /usr/bin/python3 tests/mirror_test.py
   check "locks are held where fields say so (clang)" tools/check_locks.sh
   check "the training tasks' answers are right" /usr/bin/python3 -m unittest discover -q -s tests/training
+  if [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]; then
+    check "CUDA code compiles and links" check_cuda
+  else
+    echo "SKIPPED CUDA code: no nvcc in ${CUDA_HOME:-/usr/local/cuda}"
+  fi
 fi
 
 echo

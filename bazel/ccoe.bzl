@@ -12,6 +12,10 @@ WARNINGS = [
     "-Wno-restrict",
 ]
 
+# A binary finds its libraries in ../lib before anywhere else, so that //deploy:bundle can copy it (bazel-bin has no such folder).
+# DT_RPATH, since the libraries' own needs have to be found there as well.
+RELOCATABLE = ["-Wl,--disable-new-dtags", "-Wl,-rpath,$$ORIGIN/../lib"]
+
 def ccoe_cc_library(name, copts = [], **kwargs):
     native.cc_library(name = name, copts = WARNINGS + copts, **kwargs)
 
@@ -60,9 +64,14 @@ def ccoe_cuda_library(name, srcs, hdrs = [], deps = [], copts = [], archs = ["80
     )
 
 def ccoe_cuda_test(name, **kwargs):
-    """A ccoe_cc_test of CUDA code: built with --config=cuda, skips itself (GTEST_SKIP) where no GPU is."""
+    """A ccoe_cc_test of CUDA code: built with --config=cuda, skips itself (GTEST_SKIP) where no GPU is.
+
+    One file with all our libraries in it: //deploy:bundle takes such tests along.
+    """
     ccoe_cc_test(
         name = name,
+        linkstatic = True,
+        linkopts = RELOCATABLE,
         tags = ["gpu"],
         target_compatible_with = NEEDS_CUDA,
         **kwargs

@@ -1,0 +1,147 @@
+"""What gpu_check counts as a pass, a failure and not run: its comparisons on rows made by hand, and the script over stand-ins for ccoe."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+TOOLS = os.path.abspath("tools")
+os.environ.update(CCOE="/nonexistent", GOLDEN=os.path.abspath("tests/golden/models"), WORK="/nonexistent")
+sys.path.insert(0, os.path.join(TOOLS, "gpu_check"))
+
+import bench  # pylint: disable=wrong-import-position
+import fixtures
+import golden_files
+
+
+class FakeModel:
+    """One prompt of one token, continued by two tokens."""
+
+    has_experts = True
+    prompts = [{"id": "p", "ids": [0], "greedy_ids": [1, 2]}]
+
+    def __init__(self, logits):
+        self._logits = logits
+
+    def logits(self, _):
+        return [list(row) for row in self._logits]
+
+
+def tensors(rows, experts):
+    return {"p.logits": ([len(rows), len(rows[0])], [v for row in rows for v in row]),
+            "p.router_experts.0": ([len(experts), 1], experts)}
+
+
+def compare(got, wanted, experts, answer):
+    comparison = fixtures.Bf16Comparison(FakeModel(wanted[:1]))
+    comparison.add(FakeModel.prompts[0], tensors(got, experts), tensors(wanted, [0, 0]), answer)
+    return comparison
+
+
+class ComparisonTest(unittest.TestCase):
+    WANTED = [[0.0, 10.0, 2.0], [0.0, 9.9, 10.0]]
+
+    def test_rows_are_compared_with_their_largest_magnitude(self):
+        comparison = compare([[0.0, 10.0, 2.5], [0.0, 9.9, 10.0]], self.WANTED, [0, 0], [1, 2])
+        self.assertAlmostEqual(comparison.worst, 0.05)
+        self.assertEqual((comparison.judged, comparison.behind, comparison.equal), (2, 0, 1))
+
+    def test_a_row_behind_other_experts_is_counted_and_not_judged(self):
+        comparison = compare([[0.0, 10.0, 2.0], [9.0, 0.0, 0.0]], self.WANTED, [0, 1], [1, 0])
+        self.assertEqual((comparison.judged, comparison.behind, comparison.worst), (1, 1, 0.0))
+        self.assertEqual(comparison.problems, [])
+
+    def test_a_continuation_may_differ_where_two_tokens_are_close_alone(self):
+        self.assertEqual(compare(self.WANTED, self.WANTED, [0, 0], [1, 1]).problems, [])
+        self.assertIn("greedy token 0 differs", compare(self.WANTED, self.WANTED, [0, 0], [2, 2]).problems[0])
+
+    def test_a_continuation_that_ends_early_is_a_problem(self):
+        self.assertIn("greedy token 0", compare(self.WANTED, self.WANTED, [0, 0], [])
+                      .problems[0])
+
+    def test_not_a_number_is_never_close(self):
+        self.assertEqual(fixtures.difference([float("nan")], [1.0]), float("inf"))
+        self.assertEqual(fixtures.difference([1.5], [1.0]), 0.5)
+
+
+class BenchTest(unittest.TestCase):
+    def test_what_is_too_slow_and_what_was_not_measured(self):
+        low, missing = bench.judge({"decode_1_of_bandwidth": 0.5, "prefill_2048_of_gemm": 0.7})
+        self.assertEqual(low, ["decode_1_of_bandwidth"])
+        self.assertIn("decode_64_of_decode_1", missing)
+
+
+class GoldenFilesTest(unittest.TestCase):
+    def test_reads_every_golden_model(self):
+        names = golden_files.all_models(os.environ["GOLDEN"])
+        self.assertEqual(len(names), 18)
+        model = golden_files.GoldenModel(os.path.join(os.environ["GOLDEN"], "mixtral-8x2"))
+        self.assertTrue(model.has_experts)
+        for prompt in model.prompts:
+            best = [max(range(len(row)), key=row.__getitem__) for row in model.logits(prompt)]
+            self.assertEqual(best, prompt["argmax_per_position"])
+
+
+class ScriptTest(unittest.TestCase):
+    def check(self, words, **environment):
+        """(exit code, {part: (word, text)})."""
+        with tempfile.TemporaryDirectory(dir=os.environ.get("TEST_TMPDIR")) as folder:
+            done = subprocess.run([os.path.join(TOOLS, "gpu_check.sh"), *words], capture_output=True, text=True, check=False,
+                                  env={**os.environ, "CCOE": "/bin/true", "WORK": folder, "OUT": os.path.join(folder, "out"), **environment})
+        rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ") and not line.startswith("| part")]
+        return done.returncode, {row[0].strip("| "): (row[2], row[4].strip("| ")) for row in rows}
+
+    def stand_in(self, name, script):
+        folder = tempfile.mkdtemp(dir=os.environ.get("TEST_TMPDIR"))
+        path = os.path.join(folder, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("#!/bin/bash\n" + script)
+        os.chmod(path, 0o755)
+        return path
+
+    def report(self, *tests):
+        """A stand-in for a GoogleTest that writes this report."""
+        report = json.dumps({"testsuites": [{"testsuite": list(tests)}]})
+        return self.stand_in("test", f"for word in \"$@\"; do\n  case $word in --gtest_output=json:*) echo '{report}' >\"${{word#*json:}}\" ;; esac\ndone\n")
+
+    def test_a_part_without_its_binary_is_not_run(self):
+        code, parts = self.check(["a", "c"], OPS_TEST="/nonexistent", NCCL_TEST="/nonexistent")
+        self.assertEqual(code, 3)
+        self.assertEqual(parts["a"][0], "not run")
+        self.assertIn("without --config=cuda", parts["c"][1])
+
+    def test_a_test_that_skips_itself_is_not_run(self):
+        ran = {"name": "Adds", "status": "RUN", "result": "COMPLETED"}
+        skipped = {"name": "NeedsGpu", "status": "RUN", "result": "SKIPPED"}
+        code, parts = self.check(["a"], OPS_TEST=self.report(ran, skipped))
+        self.assertEqual((code, parts["a"][0]), (3, "not run"))
+        self.assertIn("NeedsGpu", parts["a"][1])
+
+    def test_a_test_that_ran_passes_and_one_that_failed_fails(self):
+        ran = {"name": "Adds", "status": "RUN", "result": "COMPLETED"}
+        broken = {"name": "Norms", "status": "RUN", "result": "COMPLETED", "failures": [{"failure": "differs"}]}
+        self.assertEqual(self.check(["a"], OPS_TEST=self.report(ran)), (0, {"a": ("passed", "1 tests passed")}))
+        code, parts = self.check(["a"], OPS_TEST=self.report(ran, broken))
+        self.assertEqual((code, parts["a"][0]), (1, "FAILED"))
+        self.assertIn("Norms", parts["a"][1])
+
+    def test_a_test_that_dies_fails(self):
+        code, parts = self.check(["a"], OPS_TEST=self.stand_in("test", "kill -SEGV $$\n"))
+        self.assertEqual((code, parts["a"][0]), (1, "FAILED"))
+
+    def test_a_binary_that_cannot_run_the_models_fails(self):
+        code, parts = self.check(["b"], DEVICE="cuda", MODELS="llama-gqa", CCOE="/bin/false")
+        self.assertEqual((code, parts["b"][0]), (1, "FAILED"))
+
+    def test_without_time_left_a_part_is_not_run(self):
+        code, parts = self.check(["b"], SECONDS_IN_ALL="0")
+        self.assertEqual((code, parts["b"]), (3, ("not run", "no time left")))
+
+    def test_an_unknown_part_is_wrong_usage(self):
+        self.assertEqual(self.check(["x"])[0], 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
