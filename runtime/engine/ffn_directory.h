@@ -3,8 +3,10 @@
 #define CCOE_RUNTIME_ENGINE_FFN_DIRECTORY_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/exchange/activation_link.h"
@@ -26,6 +28,9 @@ struct FfnTable {
   // holders[layer][expert]: kHere or indices into peers, each once, replicas side by side. Empty
   // for layers without FFN experts; an expert without holders is nowhere now.
   std::vector<std::vector<std::vector<int32_t>>> holders;
+  // Of experts, by (layer, expert), that are nowhere now: who held it last and what became of it,
+  // for messages ("expert worker expert-2: the link is closed").
+  std::map<std::pair<int32_t, int32_t>, std::string> gone;
 };
 
 // Thread-safe.

@@ -53,6 +53,14 @@ std::string ExpertNames(const model::RoutedRows& routed, absl::Span<const int32_
                       " of layer ", routed.layer);
 }
 
+// "; the last was expert worker expert-2: the link is closed", of the first of `pairs`.
+std::string LastHolder(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
+                       const FfnTable& table) {
+  const auto gone =
+      table.gone.find({routed.layer, routed.experts[static_cast<size_t>(pairs.front())]});
+  return gone == table.gone.end() ? "" : absl::StrCat("; the last was ", gone->second);
+}
+
 }  // namespace
 
 MoeStage::MoeStage(const EngineOptions& options, const Parts& parts)
@@ -76,7 +84,8 @@ absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
     if (!plan.lost.empty()) {
       FailRows(absl::MakeSpan(branch.entries), routed, plan.lost,
                absl::UnavailableError(absl::StrCat("step ", branch.step->id, ": no worker holds ",
-                                                   ExpertNames(routed, plan.lost), " now")));
+                                                   ExpertNames(routed, plan.lost), " now",
+                                                   LastHolder(routed, plan.lost, *table))));
     }
     sorted = Sort(std::move(plan.parts), *table);
   } else {

@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace ccoe::services {
 namespace {
 
@@ -22,11 +24,24 @@ bool AddHolder(const model::FfnShard& shard, const model::FfnShard& all, int32_t
   return any;
 }
 
+// Names `holder` at those of its experts that are nowhere.
+void AddGone(const GoneFfnHolder& holder, const model::FfnShard& all, engine::FfnTable& table) {
+  for (const auto& [layer, experts] : holder.shard.layers()) {
+    for (const int32_t expert : experts) {
+      if (!all.Contains(layer, expert)) continue;
+      if (!table.holders[static_cast<size_t>(layer)][static_cast<size_t>(expert)].empty()) continue;
+      table.gone[{layer, expert}] =
+          absl::StrCat("expert worker ", holder.worker_id, ": ", holder.why);
+    }
+  }
+}
+
 }  // namespace
 
 std::shared_ptr<const engine::FfnTable> BuildFfnTable(int64_t epoch, const model::FfnShard& all,
                                                       const model::FfnShard& here,
-                                                      const std::vector<FfnHolder>& holders) {
+                                                      const std::vector<FfnHolder>& holders,
+                                                      const std::vector<GoneFfnHolder>& gone) {
   auto table = std::make_shared<engine::FfnTable>();
   table->epoch = epoch;
   for (const auto& [layer, experts] : all.layers()) {
@@ -41,6 +56,7 @@ std::shared_ptr<const engine::FfnTable> BuildFfnTable(int64_t epoch, const model
     if (!AddHolder(holder.shard, all, index, &table->holders)) continue;
     table->peers.push_back({holder.worker_id, holder.link});
   }
+  for (const GoneFfnHolder& holder : gone) AddGone(holder, all, *table);
   return table;
 }
 

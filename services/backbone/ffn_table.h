@@ -20,12 +20,20 @@ struct FfnHolder {
   model::FfnShard shard;
 };
 
+// A worker whose link does not work, or that has left.
+struct GoneFfnHolder {
+  std::string worker_id;
+  std::string why;
+  model::FfnShard shard;
+};
+
 // `all`: every FFN expert of the model; what else a holder names is passed over. `here`: those with
 // the backbone, which come first among an expert's holders. A worker that holds none of `all` is
-// left out.
+// left out. Experts that only `gone` workers held are nowhere.
 std::shared_ptr<const engine::FfnTable> BuildFfnTable(int64_t epoch, const model::FfnShard& all,
                                                       const model::FfnShard& here,
-                                                      const std::vector<FfnHolder>& holders);
+                                                      const std::vector<FfnHolder>& holders,
+                                                      const std::vector<GoneFfnHolder>& gone = {});
 
 }  // namespace ccoe::services
 

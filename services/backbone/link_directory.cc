@@ -15,6 +15,9 @@
 namespace ccoe::services {
 namespace {
 
+// Workers that have left and are remembered for messages.
+constexpr size_t kMaxLeft = 256;
+
 std::string Range(int32_t first, int32_t last) { return absl::StrCat("[", first, ", ", last, ")"); }
 
 }  // namespace
@@ -66,6 +69,10 @@ void LinkDirectory::UpdateExperts(const v1::Directive& directive) {
 }
 
 void LinkDirectory::UpdateFfnPlaces(const v1::Directive& directive) {
+  for (const auto& [worker, place] : ffn_places_) {
+    if (ffn_left_.size() < kMaxLeft || ffn_left_.count(worker) != 0)
+      ffn_left_[worker] = place.shard;
+  }
   ffn_places_.clear();
   for (const v1::FfnPlace& place : directive.ffn_places()) {
     absl::StatusOr<model::FfnShard> shard = FfnShardFromProto(place.shard());
@@ -73,6 +80,7 @@ void LinkDirectory::UpdateFfnPlaces(const v1::Directive& directive) {
       LOG(ERROR) << "worker " << place.worker_id() << " refused: " << shard.status().message();
       continue;
     }
+    ffn_left_.erase(place.worker_id());
     ffn_places_[place.worker_id()] = {place.address(), *std::move(shard)};
   }
 }
@@ -99,14 +107,21 @@ void LinkDirectory::UpdatePeers() {
 
 void LinkDirectory::RebuildTable() {
   std::vector<FfnHolder> holders;
+  std::vector<GoneFfnHolder> gone;
+  for (const auto& [worker, shard] : ffn_left_) gone.push_back({worker, "it has left", shard});
   for (const auto& [worker, place] : ffn_places_) {
-    const auto peer = peers_.find(place.address);
-    if (peer == peers_.end() || peer->second.link == nullptr) continue;
-    if (!peer->second.link->Health().ok()) continue;
-    holders.push_back({worker, peer->second.link, place.shard});
+    const auto found = peers_.find(place.address);
+    if (found == peers_.end()) continue;
+    const Peer& peer = found->second;
+    const absl::Status health = peer.link == nullptr ? peer.error : peer.link->Health();
+    if (health.ok()) {
+      holders.push_back({worker, peer.link, place.shard});
+    } else {
+      gone.push_back({worker, std::string(health.message()), place.shard});
+    }
   }
   const int64_t epoch = table_ == nullptr ? 1 : table_->epoch + 1;
-  table_ = BuildFfnTable(epoch, options_.ffn_experts, options_.ffn_here, holders);
+  table_ = BuildFfnTable(epoch, options_.ffn_experts, options_.ffn_here, holders, gone);
 }
 
 std::shared_ptr<const engine::FfnTable> LinkDirectory::Table() {

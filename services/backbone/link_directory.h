@@ -115,7 +115,9 @@ class LinkDirectory final : public engine::ExpertDirectory, public engine::FfnDi
   mutable absl::Mutex mutex_;
   std::map<ExpertRef, Place> places_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, FfnPlace> ffn_places_ ABSL_GUARDED_BY(mutex_);  // by worker id
-  std::map<std::string, Peer> peers_ ABSL_GUARDED_BY(mutex_);           // by address
+  // What workers held that are no longer listed, for messages.
+  std::map<std::string, model::FfnShard> ffn_left_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Peer> peers_ ABSL_GUARDED_BY(mutex_);  // by address
   std::shared_ptr<const engine::FfnTable> table_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::string> opened_ ABSL_GUARDED_BY(mutex_);  // whose threads are at their end
   std::vector<std::shared_ptr<exchange::ActivationLink>> retired_ ABSL_GUARDED_BY(mutex_);

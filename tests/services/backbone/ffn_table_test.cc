@@ -45,5 +45,12 @@ TEST(FfnTableTest, ADenseModelHasAnEmptyTable) {
   EXPECT_THAT(BuildFfnTable(1, {}, {}, {})->holders, IsEmpty());
 }
 
+TEST(FfnTableTest, NamesTheLastHolderOfWhatIsNowhere) {
+  const auto table = BuildFfnTable(1, Shard(0, {0, 1}), {}, {{"a", nullptr, Shard(0, {0})}},
+                                   {{"b", "the link is closed", Shard(0, {0, 1, 7})}});
+  ASSERT_EQ(table->gone.size(), 1u);
+  EXPECT_EQ(table->gone.at({0, 1}), "expert worker b: the link is closed");
+}
+
 }  // namespace
 }  // namespace ccoe::services
