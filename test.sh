@@ -33,7 +33,7 @@ if [ "$bazel_status" -ne 0 ] && [ "$bazel_status" -ne 4 ] && [ "$failed" -eq 0 ]
 check_cuda() {
   local targets=(//services/cli:ccoe) folder
   for folder in kernels/cuda runtime/exchange/nccl tests/kernels/cuda tests/runtime/exchange/nccl; do
-    [ -f "$folder/BUILD" ] && targets+=("//$folder:all")
+    [ -f "$folder/BUILD" ] && targets+=("//$folder/...")
   done
   bazel build --config=cuda "${targets[@]}" || return 1
   bazel test --config=cuda --test_tag_filters=-gpu "${targets[@]:1}"

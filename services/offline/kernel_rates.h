@@ -1,0 +1,54 @@
+// Rates of single ops at the shapes of serving, on any device: what benchmarks hold against the
+// device's own.
+#ifndef CCOE_SERVICES_OFFLINE_KERNEL_RATES_H_
+#define CCOE_SERVICES_OFFLINE_KERNEL_RATES_H_
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "kernels/dtype.h"
+#include "kernels/ops.h"
+
+namespace ccoe::services {
+
+// One decode step's attention in one layer: a row of each sequence over its whole cache.
+struct AttentionLoad {
+  int64_t sequences = 16;
+  int64_t context = 8192;  // tokens in each sequence's cache, the row's own included
+  int64_t heads = 32;
+  int64_t kv_heads = 8;
+  int64_t head_dim = 128;
+  int64_t page_tokens = 32;
+  kernels::DType kv = kernels::DType::kBF16;
+  int calls = 20;  // timed together
+  int rounds = 3;  // the fastest counts
+};
+
+// Bytes of keys and values read a second. What allocating gave; INVALID_ARGUMENT for sizes below 1.
+absl::StatusOr<double> MeasurePagedAttention(kernels::Ops& ops, const AttentionLoad& load);
+
+// FFN experts as DeepSeek-like layers have them: every row goes through top_k experts, dealt
+// evenly.
+struct GroupedFfnLoad {
+  int64_t experts = 64;
+  int64_t top_k = 6;
+  int64_t rows = 4096;
+  int64_t hidden = 2048;
+  int64_t intermediate = 1408;
+  kernels::DType weights = kernels::DType::kBF16;  // or kF16: random bits of 16-bit floats
+  int calls = 5;
+  int rounds = 3;
+};
+
+// FLOP a second, 6 * hidden * intermediate a (row, expert) pair.
+struct GroupedFfnRates {
+  double grouped = 0.0;
+  double dense = 0.0;  // as many rows through one block of the same shape, by Linear
+};
+
+// Both in turn. As MeasurePagedAttention; the experts divide rows * top_k.
+absl::StatusOr<GroupedFfnRates> MeasureGroupedFfn(kernels::Ops& ops, const GroupedFfnLoad& load);
+
+}  // namespace ccoe::services
+
+#endif  // CCOE_SERVICES_OFFLINE_KERNEL_RATES_H_

@@ -1,0 +1,50 @@
+#include "services/offline/kernel_rates.h"
+
+#include "gtest/gtest.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::services {
+namespace {
+
+using ::ccoe::testing::StatusIs;
+
+TEST(KernelRatesTest, MeasuresAttentionOverPagesOfSeveralSequences) {
+  ThreadTeam team(1);
+  const auto ops = kernels::MakeCpuOps(&team);
+  AttentionLoad load;
+  load.sequences = 3;
+  load.context = 37;  // its last page is not full
+  load.heads = 4;
+  load.kv_heads = 2;
+  load.head_dim = 16;
+  load.kv = kernels::DType::kF32;
+  load.calls = load.rounds = 1;
+  ASSERT_OK_AND_ASSIGN(const double rate, MeasurePagedAttention(*ops, load));
+  EXPECT_GT(rate, 0);
+  load.context = 0;
+  EXPECT_THAT(MeasurePagedAttention(*ops, load), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(KernelRatesTest, MeasuresGroupedAgainstDense) {
+  ThreadTeam team(1);
+  const auto ops = kernels::MakeCpuOps(&team);
+  GroupedFfnLoad load;
+  load.experts = 4;
+  load.top_k = 2;
+  load.rows = 6;
+  load.hidden = 32;
+  load.intermediate = 48;
+  load.calls = load.rounds = 1;
+  for (const kernels::DType dtype : {kernels::DType::kBF16, kernels::DType::kF16}) {
+    load.weights = dtype;
+    ASSERT_OK_AND_ASSIGN(const GroupedFfnRates rates, MeasureGroupedFfn(*ops, load));
+    EXPECT_GT(rates.grouped, 0);
+    EXPECT_GT(rates.dense, 0);
+  }
+  load.rows = 5;  // ten pairs cannot be dealt evenly to four experts
+  EXPECT_THAT(MeasureGroupedFfn(*ops, load), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+}  // namespace
+}  // namespace ccoe::services
