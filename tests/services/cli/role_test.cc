@@ -102,7 +102,7 @@ TEST(RoleTest, EachRoleDocumentsItsFlags) {
     EXPECT_NE(help.out.find("--listen"), std::string::npos) << help.out;
     EXPECT_NE(help.out.find("CCOE_"), std::string::npos) << help.out;
   }
-  EXPECT_EQ(testing::RunCcoe({"expert", "--model=x"}, kCommands).exit_code, kExitUsage);
+  EXPECT_EQ(testing::RunCcoe({"expert", "--bundle=x"}, kCommands).exit_code, kExitUsage);
 }
 
 }  // namespace

@@ -113,7 +113,7 @@ TEST_F(UpTest, BadRulesAreAFailure) {
 
 TEST_F(UpTest, WrongFlagsAndMissingModelsAreToldApart) {
   EXPECT_EQ(testing::RunCcoe({"up"}, kCommands).exit_code, kExitUsage);
-  EXPECT_EQ(testing::RunCcoe({"up", "--model=x", "--expert-workers=0"}, kCommands).exit_code,
+  EXPECT_EQ(testing::RunCcoe({"up", "--model=x", "--expert-workers=65"}, kCommands).exit_code,
             kExitUsage);
   const auto missing = testing::RunCcoe({"up", "--model=/no/such/model"}, kCommands);
   EXPECT_EQ(missing.exit_code, kExitFailed);

@@ -117,5 +117,68 @@ TEST_F(ExpertWorkerTest, NeedsABundle) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at least one")));
 }
 
+// A worker of a model with FFN experts, under a router with a placement.
+class FfnWorkerTest : public ExpertWorkerTest {
+ protected:
+  static constexpr char kPlacement[] =
+      "workers { worker_id: \"expert-0\" shards { layers: \"0-3\" experts: \"0-2\" } }"
+      "workers { worker_id: \"expert-1\" shards { layers: \"0-3\" experts: \"3-7\" } }";
+
+  void SetUp() override {
+    ExpertWorkerTest::SetUp();
+    options_.base_folder = testing::GoldenFolder("mixtral-8x2");
+    options_.bundle_folders.clear();
+  }
+  void StartRouter(const std::string& placement) {
+    router_.reset();
+    RouterOptions router;
+    router.serve.listen.clear();
+    router.serve.in_process_name = "router";
+    if (!placement.empty()) {
+      router.placement_file = folder_ / "placement.textproto";
+      std::ofstream(router.placement_file) << placement;
+    }
+    ASSERT_OK_AND_ASSIGN(router_, Router::Create(router, environment_));
+  }
+  // What the router knows of the worker once it says that it is ready.
+  v1::WorkerStatus Known() {
+    v1::ClusterStatus status;
+    for (int i = 0; i < 6000; ++i) {
+      status = *MakeControlStub(*registry_.Connect("router"))->GetStatus({});
+      if (status.workers_size() == 1 && status.workers(0).ready()) return status.workers(0);
+      absl::SleepFor(absl::Milliseconds(10));
+    }
+    ADD_FAILURE() << status.ShortDebugString();
+    return {};
+  }
+};
+
+TEST_F(FfnWorkerTest, LoadsWhatTheRouterAssignsAndReportsIt) {
+  StartRouter(kPlacement);
+  ASSERT_OK_AND_ASSIGN(const auto worker, ExpertWorker::Create(options_, environment_));
+  EXPECT_OK(worker->status());
+  EXPECT_EQ(worker->LoadOfFfn().shard.ToString(), "layers 0-3: 0-2");
+  EXPECT_EQ(worker->LoadOfFfn().weight_bytes, 12 * 3 * 64 * 80 * 2);
+  EXPECT_TRUE(worker->Load().empty());
+  const v1::WorkerStatus known = Known();
+  EXPECT_EQ(known.ffn_shard().layers_size(), 4);
+  EXPECT_EQ(known.ffn_shard().layers(0).experts_size(), 3);
+  EXPECT_EQ(known.ffn_bytes(), worker->LoadOfFfn().weight_bytes);
+}
+
+TEST_F(FfnWorkerTest, WithoutAnAssignmentItHoldsNothing) {
+  StartRouter("");
+  ASSERT_OK_AND_ASSIGN(const auto worker, ExpertWorker::Create(options_, environment_));
+  EXPECT_TRUE(worker->LoadOfFfn().shard.empty());
+  EXPECT_EQ(Known().ffn_shard().layers_size(), 0);
+}
+
+TEST_F(FfnWorkerTest, FailsWhereAnAssignedTensorIsMissing) {
+  StartRouter("workers { worker_id: \"expert-0\" shards { layers: \"0-3\" experts: \"0-8\" } }");
+  EXPECT_THAT(ExpertWorker::Create(options_, environment_).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("expert-0: the FFN experts assigned to it")));
+}
+
 }  // namespace
 }  // namespace ccoe::services
