@@ -42,8 +42,13 @@ gtest() {  # gtest NAME BINARY FLAG...: runs a GoogleTest from the root, where i
   python3 "$tools/gpu_check/gtest_result.py" "$report"
 }
 
-needs_gpu() {  # needs_gpu BINARY...: why a part of CUDA tests cannot run
+needs_device() {  # the device that was asked for is there
+  [ "$DEVICE" = cpu ] || nvidia-smi -L 2>/dev/null | grep -q GPU || cannot "nvidia-smi lists no GPU here"
+}
+
+needs_gpu() {  # needs_gpu BINARY...: a GPU, and tests for it
   [ "$DEVICE" != cpu ] || { cannot "needs a GPU; DEVICE=cpu"; return; }
+  needs_device || return
   local binary
   for binary in "$@"; do
     [ -x "$binary" ] || { cannot "no ${binary#"$root"/}: built without --config=cuda"; return; }
@@ -52,7 +57,7 @@ needs_gpu() {  # needs_gpu BINARY...: why a part of CUDA tests cannot run
 
 part_a() { needs_gpu "$ops_test" || return; gtest ops "$ops_test"; }
 
-part_b() { python3 "$tools/gpu_check/fixtures.py"; }
+part_b() { needs_device && python3 "$tools/gpu_check/fixtures.py"; }
 
 part_c() {
   needs_gpu "$nccl_test" || return
@@ -60,14 +65,11 @@ part_c() {
   NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-lo} NCCL_DEBUG=${NCCL_DEBUG:-WARN} gtest nccl "$nccl_test"
 }
 
-part_d() { python3 "$tools/gpu_check/cluster.py"; }
+part_d() { needs_device && python3 "$tools/gpu_check/cluster.py"; }
 
-part_e() { python3 "$tools/gpu_check/bench.py"; }
+part_e() { needs_device && python3 "$tools/gpu_check/bench.py"; }
 
-part_f() {
-  [ "$DEVICE" != cpu ] || { cannot "needs a GPU; DEVICE=cpu"; return; }
-  python3 "$tools/gpu_check/hugging_face.py"
-}
+part_f() { needs_gpu && python3 "$tools/gpu_check/hugging_face.py"; }
 
 part_g() {
   needs_gpu "$ops_test" || return

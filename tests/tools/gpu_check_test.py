@@ -106,8 +106,26 @@ class ScriptTest(unittest.TestCase):
         report = json.dumps({"testsuites": [{"testsuite": list(tests)}]})
         return self.stand_in("test", f"for word in \"$@\"; do\n  case $word in --gtest_output=json:*) echo '{report}' >\"${{word#*json:}}\" ;; esac\ndone\n")
 
+    def gpu(self):
+        """PATH with an nvidia-smi that lists a GPU."""
+        return os.path.dirname(self.stand_in("nvidia-smi", "echo 'GPU 0: stand-in'\n")) + ":" + os.environ["PATH"]
+
+    def test_without_a_gpu_nothing_is_run(self):
+        without = os.path.dirname(self.stand_in("nvidia-smi", "exit 9\n")) + ":" + os.environ["PATH"]
+        code, parts = self.check([], PATH=without)
+        self.assertEqual(code, 3)
+        self.assertEqual({part: word for part, (word, _) in parts.items()}, dict.fromkeys("abcdefg", "not run"))
+
+    def test_a_build_without_cuda_is_not_run(self):
+        ccoe = self.stand_in("ccoe", "echo 'UNIMPLEMENTED: this binary was built without CUDA' >&2; exit 1\n")
+        code, parts = self.check(["b", "d", "e"], PATH=self.gpu(), CCOE=ccoe)
+        self.assertEqual(code, 3)
+        for part in "bde":
+            self.assertEqual(parts[part][0], "not run")
+            self.assertIn("built without CUDA", parts[part][1])
+
     def test_a_part_without_its_binary_is_not_run(self):
-        code, parts = self.check(["a", "c"], OPS_TEST="/nonexistent", NCCL_TEST="/nonexistent")
+        code, parts = self.check(["a", "c"], PATH=self.gpu(), OPS_TEST="/nonexistent", NCCL_TEST="/nonexistent")
         self.assertEqual(code, 3)
         self.assertEqual(parts["a"][0], "not run")
         self.assertIn("without --config=cuda", parts["c"][1])
@@ -115,28 +133,28 @@ class ScriptTest(unittest.TestCase):
     def test_a_test_that_skips_itself_is_not_run(self):
         ran = {"name": "Adds", "status": "RUN", "result": "COMPLETED"}
         skipped = {"name": "NeedsGpu", "status": "RUN", "result": "SKIPPED"}
-        code, parts = self.check(["a"], OPS_TEST=self.report(ran, skipped))
+        code, parts = self.check(["a"], PATH=self.gpu(), OPS_TEST=self.report(ran, skipped))
         self.assertEqual((code, parts["a"][0]), (3, "not run"))
         self.assertIn("NeedsGpu", parts["a"][1])
 
     def test_a_test_that_ran_passes_and_one_that_failed_fails(self):
         ran = {"name": "Adds", "status": "RUN", "result": "COMPLETED"}
         broken = {"name": "Norms", "status": "RUN", "result": "COMPLETED", "failures": [{"failure": "differs"}]}
-        self.assertEqual(self.check(["a"], OPS_TEST=self.report(ran)), (0, {"a": ("passed", "1 tests passed")}))
-        code, parts = self.check(["a"], OPS_TEST=self.report(ran, broken))
+        self.assertEqual(self.check(["a"], PATH=self.gpu(), OPS_TEST=self.report(ran)), (0, {"a": ("passed", "1 tests passed")}))
+        code, parts = self.check(["a"], PATH=self.gpu(), OPS_TEST=self.report(ran, broken))
         self.assertEqual((code, parts["a"][0]), (1, "FAILED"))
         self.assertIn("Norms", parts["a"][1])
 
     def test_a_test_that_dies_fails(self):
-        code, parts = self.check(["a"], OPS_TEST=self.stand_in("test", "kill -SEGV $$\n"))
+        code, parts = self.check(["a"], PATH=self.gpu(), OPS_TEST=self.stand_in("test", "kill -SEGV $$\n"))
         self.assertEqual((code, parts["a"][0]), (1, "FAILED"))
 
     def test_a_binary_that_cannot_run_the_models_fails(self):
-        code, parts = self.check(["b"], DEVICE="cuda", MODELS="llama-gqa", CCOE="/bin/false")
+        code, parts = self.check(["b"], PATH=self.gpu(), MODELS="llama-gqa", CCOE="/bin/false")
         self.assertEqual((code, parts["b"][0]), (1, "FAILED"))
 
     def test_without_time_left_a_part_is_not_run(self):
-        code, parts = self.check(["b"], SECONDS_IN_ALL="0")
+        code, parts = self.check(["b"], DEVICE="cpu", SECONDS_IN_ALL="0")
         self.assertEqual((code, parts["b"]), (3, ("not run", "no time left")))
 
     def test_an_unknown_part_is_wrong_usage(self):

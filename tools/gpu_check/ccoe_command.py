@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 NOT_RUN = 77  # the exit code of a part that cannot run here
 
@@ -19,9 +18,16 @@ def device_flags(math, device=DEVICE):
     return [] if device == "cpu" else ["--device", device, "--math", math]
 
 
+def end_without_cuda(errors):
+    """Ends the part as not run where ccoe says that it has no CUDA code."""
+    if "built without CUDA" in errors:
+        finish(NOT_RUN, f"{CCOE} was built without CUDA")
+
+
 def run(words, seconds=300):
     """Standard output of `ccoe WORDS`; a failure ends the part."""
     done = subprocess.run([CCOE, *words], capture_output=True, text=True, timeout=seconds, check=False)
+    end_without_cuda(done.stderr)
     if done.returncode != 0:
         raise RuntimeError(f"ccoe {' '.join(words)}: exit code {done.returncode}\n{done.stderr.strip()}")
     return done.stdout
@@ -43,6 +49,6 @@ GREEDY = ["--temperature", "0", "--max-tokens", "32", "--ignore-eos", "--json"]
 
 
 def finish(code, summary):
-    """The part's last word: its line in the table, and its exit code (0 passed, NOT_RUN, anything else failed)."""
-    print(f"RESULT: {summary}")
-    sys.exit(code)
+    """The part's last word, from any thread: its line in the table, and its exit code (0 passed, NOT_RUN, anything else failed)."""
+    print(f"RESULT: {summary}", flush=True)
+    os._exit(code)

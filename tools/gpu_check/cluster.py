@@ -50,7 +50,9 @@ class Cluster:
             if self.process.poll() is not None or time.monotonic() > until:
                 self.stop()
                 with open(self.log_path, encoding="utf-8", errors="replace") as log:
-                    raise RuntimeError(f"the cluster was not ready within {READY_SECONDS} s:\n{log.read()[-4000:]}")
+                    text = log.read()
+                ccoe_command.end_without_cuda(text)
+                raise RuntimeError(f"the cluster was not ready within {READY_SECONDS} s:\n{text[-4000:]}")
             time.sleep(0.1)
         return self
 
