@@ -33,8 +33,7 @@ def libraries():
 def load(torch, transformers, folder, dtype):
     """Without TF32, on the GPU."""
     torch.backends.cuda.matmul.allow_tf32 = False
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, torch_dtype=dtype).to("cuda")
-    return model.eval()
+    return transformers.AutoModelForCausalLM.from_pretrained(folder).to("cuda", dtype).eval()
 
 
 def worst_row(got, wanted):
