@@ -46,10 +46,10 @@ if [ $# -eq 0 ]; then
   check "every source has a test of its own" /usr/bin/python3 tests/mirror_test.py
   check "locks are held where fields say so (clang)" tools/check_locks.sh
   check "the training tasks' answers are right" /usr/bin/python3 -m unittest discover -q -s tests/training
-  if [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ]; then
+  if grep -qs '^CUDA_FOUND = True' "$(bazel info output_base)/external/local_cuda/defs.bzl"; then
     check "CUDA code compiles and links" check_cuda
   else
-    echo "SKIPPED CUDA code: no nvcc in ${CUDA_HOME:-/usr/local/cuda}"
+    echo "SKIPPED CUDA code: no toolkit with nvcc, cuBLASLt and NCCL in ${CUDA_HOME:-/usr/local/cuda}"
   fi
 fi
 
