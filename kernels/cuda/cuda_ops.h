@@ -1,6 +1,6 @@
 // The CUDA devices and their ops, for compute capability 8.0 and newer. No CUDA includes: callers
-// compile without a toolkit. A build without --config=cuda links stub.cc, where CudaDeviceCount() is
-// 0 and the factories return UNIMPLEMENTED.
+// compile without a toolkit. A build without --config=cuda links stub.cc, where CudaDeviceCount()
+// is 0 and the factories return UNIMPLEMENTED.
 #ifndef CCOE_KERNELS_CUDA_CUDA_OPS_H_
 #define CCOE_KERNELS_CUDA_CUDA_OPS_H_
 
@@ -31,18 +31,18 @@ struct CudaOptions {
   size_t workspace_bytes = size_t{64} << 20;
 };
 
-// CUDA devices that this process can use; 0 without a driver, without a device, or in a build without
-// CUDA.
+// CUDA devices that this process can use; 0 without a driver, without a device, or in a build
+// without CUDA.
 int CudaDeviceCount();
 
-// Device `index`, named "cuda:<index>". NOT_FOUND where there is none, FAILED_PRECONDITION where its
-// compute capability is below 8.0, else what CUDA said. Copies are blocking and not ordered with ops
-// in flight: Synchronize the Ops that use the memory first. Allocate waits for the device.
+// Device `index`, named "cuda:<index>". NOT_FOUND where there is none, FAILED_PRECONDITION where
+// its compute capability is below 8.0, else what CUDA said. Copies are blocking and not ordered
+// with ops in flight: Synchronize the Ops that use the memory first. Allocate waits for the device.
 absl::StatusOr<std::unique_ptr<Device>> OpenCudaDevice(int index);
 
-// Ops on one stream of `device`, which must outlive them and come from OpenCudaDevice. Errors of calls
-// stick and are returned by the next Synchronize. INVALID_ARGUMENT for a math dtype other than f32 and
-// bf16 or another device's index. Host spans of a call may be freed when it returns.
+// Ops on one stream of `device`, which must outlive them and come from OpenCudaDevice. Errors of
+// calls stick and are returned by the next Synchronize. INVALID_ARGUMENT for a math dtype other
+// than f32 and bf16 or another device's index. Host spans of a call may be freed when it returns.
 absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(Device* device, const CudaOptions& options);
 
 }  // namespace ccoe::kernels

@@ -1,0 +1,99 @@
+// Captured steps of a Stream: see stream.h.
+#include "absl/strings/str_cat.h"
+#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/stream.h"
+#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+
+namespace ccoe::kernels {
+
+absl::Status Stream::MakeGraph(Graph* graph) {
+  CCOE_RETURN_IF_ERROR(
+      CudaStatus(cudaEventCreateWithFlags(&graph->sent, cudaEventDisableTiming), "cuda: a graph"));
+  return MakeBlock(kGraphHostBytes, &graph->host);
+}
+
+void Stream::FreeGraph(Graph* graph) {
+  if (graph->exec != nullptr) cudaGraphExecDestroy(graph->exec);
+  if (graph->sent != nullptr) cudaEventDestroy(graph->sent);
+  FreeBlock(&graph->host);
+  *graph = {};
+}
+
+absl::Status Stream::Capture(absl::FunctionRef<void()> body, Graph* graph) {
+  if (graph->exec != nullptr) cudaGraphExecDestroy(graph->exec);
+  graph->exec = nullptr;
+  graph->used = 0;
+  // Thread-local: what other threads do to the device meanwhile is not their business here.
+  CCOE_RETURN_IF_ERROR(CudaStatus(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+                                  "cuda: capturing"));
+  mode_ = Mode::kCapture;
+  current_ = graph;
+  hash_ = 0;
+  body();
+  mode_ = Mode::kPlain;
+  current_ = nullptr;
+  graph->hash = hash_;
+  absl::Status status;
+  std::swap(status, status_);
+  cudaGraph_t captured = nullptr;
+  status.Update(CudaStatus(cudaStreamEndCapture(stream_, &captured), "cuda: end of a capture"));
+  if (status.ok()) {
+    status = CudaStatus(cudaGraphInstantiate(&graph->exec, captured, 0), "cuda: making a graph");
+  }
+  if (captured != nullptr) cudaGraphDestroy(captured);
+  return status;
+}
+
+absl::Status Stream::LaunchGraph(Graph* graph) {
+  if (graph->used > 0) {
+    CCOE_RETURN_IF_ERROR(CudaStatus(cudaMemcpyAsync(graph->host.device, graph->host.host,
+                                                    graph->used, cudaMemcpyHostToDevice, stream_),
+                                    "cuda: sending a step's host arrays"));
+    CCOE_RETURN_IF_ERROR(CudaStatus(cudaEventRecord(graph->sent, stream_), "cuda: a graph"));
+  }
+  return CudaStatus(cudaGraphLaunch(graph->exec, stream_), "cuda: launching a graph");
+}
+
+// True where the graph was launched (or an error stuck).
+bool Stream::Replay(absl::FunctionRef<void()> body, Graph* graph) {
+  // The arrays of the step before may still be on their way.
+  Fail(CudaStatus(cudaEventSynchronize(graph->sent), "cuda: a graph"));
+  if (!status_.ok()) return true;
+  const size_t captured_bytes = graph->used;
+  graph->used = 0;
+  hash_ = 0;
+  mode_ = Mode::kReplay;
+  current_ = graph;
+  body();
+  mode_ = Mode::kPlain;
+  current_ = nullptr;
+  if (!status_.ok()) return true;
+  if (hash_ != graph->hash || graph->used != captured_bytes) return false;
+  Fail(LaunchGraph(graph));
+  return true;
+}
+
+void Stream::RunCaptured(uint64_t key, absl::FunctionRef<void()> body) {
+  CCOE_CHECK(mode_ == Mode::kPlain);  // steps do not nest
+  if (!status_.ok()) return body();   // its calls do nothing now
+  if (warm_.size() >= kMaxKeys && warm_.count(key) == 0) return body();
+  const bool first = warm_.insert(key).second;
+  if (first || refused_.count(key) > 0) return body();
+  auto found = graphs_.find(key);
+  if (found == graphs_.end()) {
+    if (graphs_.size() >= kMaxGraphs) return body();
+    found = graphs_.emplace(key, Graph{}).first;
+    if (absl::Status made = MakeGraph(&found->second); !made.ok()) return Fail(made);
+  } else if (Replay(body, &found->second)) {
+    return;
+  }
+  if (Capture(body, &found->second).ok()) return Fail(LaunchGraph(&found->second));
+  // Whatever cannot be captured can be run.
+  refused_.insert(key);
+  FreeGraph(&found->second);
+  graphs_.erase(found);
+  body();
+}
+
+}  // namespace ccoe::kernels

@@ -1,0 +1,185 @@
+#include "kernels/cuda/linear.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/cuda/params.h"
+#include "kernels/cuda/rows.h"
+#include "runtime/base/check.h"
+
+namespace ccoe::kernels {
+namespace {
+
+bool Aligned16(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+
+void CheckShapes(const ConstMatrix& x, absl::Span<const LinearPart> parts) {
+  CCOE_CHECK(x.dtype == DType::kF32);
+  for (const LinearPart& part : parts) {
+    CCOE_CHECK(IsFloat(part.weight.dtype) && part.weight.cols == x.cols);
+    CCOE_CHECK(part.out.dtype == DType::kF32 && part.out.rows == x.rows &&
+               part.out.cols == part.weight.rows);
+    CCOE_CHECK(part.bias.empty() ||
+               (IsFloat(part.bias.dtype) && part.bias.cols == part.weight.rows));
+  }
+}
+
+void SetPart(const LinearPart& from, int64_t col_begin, MatmulPart* part) {
+  part->weight = from.weight.data;
+  part->stride = from.weight.stride;
+  part->dtype = from.weight.dtype;
+  part->cols = from.weight.rows;
+  part->bias = from.bias.data;
+  part->bias_dtype = from.bias.dtype;
+  part->out = static_cast<float*>(from.out.data);
+  part->out_stride = from.out.stride;
+  part->accumulate = from.accumulate;
+  part->col_begin = col_begin;
+}
+
+// x as bf16 at `to`, [rows, k rounded up to a step].
+void RoundX(Stream* stream, const ConstMatrix& x, char* to) {
+  RoundRowsParams round;
+  ClearParams(&round);
+  SetView(x, &round.x);
+  round.out = to;
+  round.padded = RoundUp(x.cols, kFeatureStep);
+  CudaRoundRows(stream, round);
+}
+
+class LinearCall {
+ public:
+  LinearCall(Stream* stream, const MatmulOptions& options, const ConstMatrix& x,
+             absl::Span<const LinearPart* const> parts)
+      : stream_(stream), options_(options), x_(x) {
+    ClearParams(&params_);
+    params_.x = x.data;
+    params_.x_stride = x.stride;
+    params_.rows = x.rows;
+    params_.k = x.cols;
+    launch_.fast = true;
+    for (const LinearPart* part : parts) {
+      SetPart(*part, params_.partial_cols, &params_.parts[params_.part_count++]);
+      params_.partial_cols += part->weight.rows;
+      launch_.fast = launch_.fast && HasFastWeights(part->weight);
+    }
+  }
+
+  void Run() {
+    if (options_.math == DType::kF32) {
+      CudaMatmulF32(stream_, launch_, x_.rows <= 2 * kF32SmallRows ? kF32SmallRows : kF32LargeRows,
+                    &params_);
+    } else if (x_.rows <= kSkinnyRows) {
+      launch_.fast = launch_.fast && HasFastRows(x_);
+      CudaMatmulSkinny(stream_, launch_, x_.rows <= 8 ? 8 : 16, &params_);
+    } else {
+      RunTiles();
+    }
+  }
+
+ private:
+  void RunTiles() {
+    const int tile_rows = TileRowsFor(x_.rows);
+    const int64_t x_bytes = RoundUp(x_.rows * RoundUp(x_.cols, kFeatureStep) * 2, 256);
+    const int64_t segments = CeilDiv(RoundUp(x_.cols, kFeatureStep), SegmentLength(x_.cols));
+    int64_t blocks = 0;
+    for (int i = 0; i < params_.part_count; ++i) {
+      blocks += CeilDiv(params_.parts[i].cols, 128) * CeilDiv(x_.rows, tile_rows);
+    }
+    // Too few tiles to fill the device: the segments become blocks of their own.
+    const bool split = segments > 1 && blocks < stream_->multiprocessors();
+    const int64_t partial_bytes = split ? segments * x_.rows * params_.partial_cols * 4 : 0;
+    char* workspace = stream_->Workspace(x_bytes + partial_bytes);
+    if (workspace == nullptr) return;
+    RoundX(stream_, x_, workspace);
+    params_.x = workspace;
+    params_.x_stride = RoundUp(x_.cols, kFeatureStep);
+    if (split) params_.partials = reinterpret_cast<float*>(workspace + x_bytes);
+    CudaMatmulTile(stream_, launch_, tile_rows, split, &params_);
+  }
+
+  Stream* const stream_;
+  const MatmulOptions& options_;
+  const ConstMatrix& x_;
+  MatmulParams params_;
+  MatmulLaunch launch_;
+};
+
+void RunOwn(Stream* stream, const MatmulOptions& options, const ConstMatrix& x,
+            absl::Span<const LinearPart> parts) {
+  std::vector<const LinearPart*> batch;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].weight.rows > 0) batch.push_back(&parts[i]);
+    if (batch.empty() || (batch.size() < kMaxParts && i + 1 < parts.size())) continue;
+    LinearCall(stream, options, x, batch).Run();
+    batch.clear();
+  }
+}
+
+bool BlasTakes(const MatmulOptions& options, const LinearPart& part) {
+  return options.math == DType::kF32 ? part.weight.dtype == DType::kF32
+                                     : HasFastWeights(part.weight);
+}
+
+// False where this part must be computed by our own kernels.
+bool RunBlas(Stream* stream, Blas* blas, const BlasProduct& like, const LinearPart& part,
+             void* workspace) {
+  BlasProduct product = like;
+  product.weight = part.weight.data;
+  product.weight_stride = part.weight.stride;
+  product.out = static_cast<float*>(part.out.data);
+  product.out_stride = part.out.stride;
+  product.cols = part.weight.rows;
+  product.accumulate = part.accumulate;
+  if (!blas->Multiply(product, workspace, stream)) return false;
+  if (part.bias.empty()) return true;
+  MatmulParams bias;
+  ClearParams(&bias);
+  bias.rows = like.rows;
+  bias.part_count = 1;
+  SetPart(part, 0, &bias.parts[0]);
+  CudaAddBias(stream, bias);
+  return true;
+}
+
+}  // namespace
+
+bool HasFastWeights(const ConstMatrix& weight) {
+  return weight.dtype == DType::kBF16 && Aligned16(weight.data) && weight.stride % 8 == 0 &&
+         weight.cols % 8 == 0;
+}
+
+bool HasFastRows(const ConstMatrix& x) {
+  return x.dtype == DType::kF32 && Aligned16(x.data) && x.stride % 4 == 0 && x.cols % 8 == 0;
+}
+
+void CudaLinear(Stream* stream, Blas* blas, const MatmulOptions& options, const ConstMatrix& x,
+                absl::Span<const LinearPart> parts) {
+  CheckShapes(x, parts);
+  if (x.rows == 0 || x.cols == 0) return;
+  if (options.deterministic || blas == nullptr || x.rows <= kSkinnyRows) {
+    return RunOwn(stream, options, x, parts);
+  }
+  const bool rounds = options.math != DType::kF32;
+  const int64_t padded = RoundUp(x.cols, kFeatureStep);
+  const int64_t x_bytes = rounds ? RoundUp(x.rows * padded * 2, 256) : 0;
+  char* workspace = stream->Workspace(x_bytes + Blas::kWorkspaceBytes);
+  if (workspace == nullptr) return;
+  BlasProduct product;
+  product.x = rounds ? workspace : x.data;
+  product.x_stride = rounds ? padded : x.stride;
+  product.rows = x.rows;
+  product.k = x.cols;
+  product.dtype = rounds ? DType::kBF16 : DType::kF32;
+  if (rounds) RoundX(stream, x, workspace);
+  std::vector<LinearPart> left;
+  for (const LinearPart& part : parts) {
+    if (part.weight.rows == 0) continue;
+    const bool done =
+        BlasTakes(options, part) && RunBlas(stream, blas, product, part, workspace + x_bytes);
+    if (!done) left.push_back(part);
+  }
+  if (!left.empty()) RunOwn(stream, options, x, left);
+}
+
+}  // namespace ccoe::kernels

@@ -1,0 +1,93 @@
+// What the matrix-product kernels share.
+#ifndef CCOE_KERNELS_CUDA_MATMUL_COMMON_CUH_
+#define CCOE_KERNELS_CUDA_MATMUL_COMMON_CUH_
+
+#include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/matmul.h"
+
+namespace ccoe::kernels {
+
+// What a block works on.
+struct BlockWork {
+  const MatmulPart* part;
+  int64_t col_begin;
+  int64_t row_begin, row_count;
+};
+
+// False where the block has nothing to do (the same for all its threads).
+__device__ __forceinline__ bool FindWork(const MatmulParams& p, int64_t block_cols,
+                                         int64_t block_rows, BlockWork* work) {
+  if (p.tiles != nullptr) {
+    if (blockIdx.y >= *p.tile_count) return false;
+    const MatmulTile tile = p.tiles[blockIdx.y];
+    work->part = &p.groups[tile.group];
+    work->col_begin = blockIdx.x * block_cols;
+    work->row_begin = tile.row_begin;
+    work->row_count = tile.row_count;
+    return work->col_begin < work->part->cols;
+  }
+  int part = 0;
+  while (part + 1 < p.part_count && blockIdx.x >= p.parts[part + 1].block_begin) ++part;
+  work->part = &p.parts[part];
+  work->col_begin = (blockIdx.x - work->part->block_begin) * block_cols;
+  work->row_begin = blockIdx.y * block_rows;
+  work->row_count = min(block_rows, p.rows - work->row_begin);
+  return true;
+}
+
+__device__ __forceinline__ int64_t XRow(const MatmulParams& p, int64_t row) {
+  return p.x_rows == nullptr ? row : p.x_rows[row];
+}
+
+// A finished product of kPlain or kDown.
+template <MatmulKind kKind>
+__device__ __forceinline__ void StoreProduct(const MatmulParams& p, const MatmulPart& part,
+                                             int64_t row, int64_t col, float value) {
+  if constexpr (kKind == MatmulKind::kDown) {
+    p.out[p.out_rows[row] * p.out_stride + col] = p.weights[row] * value;
+  } else {
+    if (part.bias != nullptr) value += LoadElement(part.bias, part.bias_dtype, col);
+    float* out = part.out + row * part.out_stride + col;
+    *out = part.accumulate ? *out + value : value;
+  }
+}
+
+__device__ __forceinline__ uint32_t PackBf16(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+// Eight elements at `k` of a row of [.., features], as bf16; zero beyond the features.
+__device__ __forceinline__ uint4 LoadEightSlow(const void* row, DType dtype, int64_t k,
+                                               int64_t features) {
+  float values[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    values[i] = k + i < features ? LoadElement(row, dtype, k + i) : 0.0f;
+  }
+  return {PackBf16(values[0], values[1]), PackBf16(values[2], values[3]),
+          PackBf16(values[4], values[5]), PackBf16(values[6], values[7])};
+}
+
+// c += a * b over 16 features: a holds 16 rows of weights, b eight rows of x, c [16, 8]. Lane l of
+// a warp has rows l / 4 and l / 4 + 8 of a, row l / 4 of b, columns 2 * (l % 4) and the next of c.
+__device__ __forceinline__ void MmaStep(uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
+                                        uint32_t b0, uint32_t b1, float (&c)[4]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};\n"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// 32 features: lane l brings the eight features 8 * (l % 4) and on of its rows. Which feature sits
+// in which slot of a step is free as long as both sides agree; so each lane loads 16 bytes at once.
+__device__ __forceinline__ void MmaFeatures32(const uint4& low, const uint4& high, const uint4& x,
+                                              float (&c)[4]) {
+  MmaStep(low.x, high.x, low.y, high.y, x.x, x.y, c);
+  MmaStep(low.z, high.z, low.w, high.w, x.z, x.w, c);
+}
+
+}  // namespace ccoe::kernels
+
+#endif  // CCOE_KERNELS_CUDA_MATMUL_COMMON_CUH_
