@@ -20,7 +20,7 @@ namespace ccoe::experts {
 struct FfnRunnerOptions {
   // (row, expert) pairs of one pass; a larger swap runs alone, piece by piece. Scratch memory grows
   // to this * (3 * hidden + 2 * intermediate) floats.
-  int64_t max_batch_rows = 4096;
+  int64_t max_batch_rows = 2048;
   int max_waiting_swaps = 1024;      // over all peers; one more gets RESOURCE_EXHAUSTED
   int64_t max_waiting_rows = 65536;  // likewise, unless nothing else waits
 };

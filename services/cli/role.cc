@@ -1,5 +1,7 @@
 #include "services/cli/role.h"
 
+#include <malloc.h>
+
 #include <cstdint>
 #include <iostream>
 #include <memory>
@@ -142,7 +144,18 @@ struct ExpertFlags {
   ServerFlags server{"127.0.0.1:0"};
 };
 
+// What an expert worker holds beside its tensors is rows on their way, a few megabytes a swap, on
+// many threads. Left to itself malloc keeps the peak of every thread for good; so large blocks go
+// back to the system at once, and threads share two arenas.
+void KeepHeapSmall() {
+  constexpr int kLargeBlock = 1 << 20;
+  mallopt(M_MMAP_THRESHOLD, kLargeBlock);
+  mallopt(M_TRIM_THRESHOLD, kLargeBlock);
+  mallopt(M_ARENA_MAX, 2);
+}
+
 absl::Status RunExpert(const ExpertFlags& flags) {
+  KeepHeapSmall();
   CCOE_ASSIGN_OR_RETURN(auto process, ServerProcess::Create(flags.server, flags.threads));
   services::ExpertWorkerOptions options;
   options.worker_id = flags.id;
