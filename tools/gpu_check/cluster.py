@@ -41,7 +41,7 @@ class Cluster:
         with open(self.log_path, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [ccoe_command.CCOE, "up", "--processes", "--listen", self.address, "--http", self.http, "--kv-tokens", "8192",
-                 "--expert-kv-tokens", "8192", *flags, *ccoe_command.device_flags("f32"), *exchange_flags()],
+                 "--expert-kv-tokens", "8192", *flags, *ccoe_command.device_flags("f32")],
                 stdout=log, stderr=subprocess.STDOUT)
 
     def __enter__(self):
@@ -69,11 +69,11 @@ class Cluster:
             self.process.wait()
 
 
-def exchange_flags():
-    """Over NCCL where the binary offers it to processes."""
+def exchanges():
+    """How rows may travel between processes here: one by one, each gives clusters of its own."""
     if ccoe_command.ON_CPU or "nccl" not in ccoe_command.run(["up", "--help"]):
-        return []
-    return ["--exchange", "nccl"]
+        return {"gRPC": []}
+    return {"gRPC": ["--exchange", "grpc"], "NCCL": ["--exchange", "nccl"]}
 
 
 def unlike(cluster, model_name, flags):
@@ -89,38 +89,48 @@ def unlike(cluster, model_name, flags):
     return wrong
 
 
-def layer_experts():
+def extract_bundles():
+    """A folder with the five experts of the golden CCoE model."""
     backbone = os.path.join(ccoe_command.GOLDEN, "ccoe", "backbone")
     bundles = os.path.join(ccoe_command.WORK, "bundles")
     for name in EXPERTS:
         ccoe_command.run(["experts", "extract", "--base", backbone, "--tuned", os.path.join(ccoe_command.GOLDEN, "ccoe", name),
                           "--layers", "4:8", "--name", name, "--output", os.path.join(bundles, name)])
-    with Cluster("layer_experts", ["--model", backbone, "--experts", bundles, "--expert-workers", "3"]) as cluster:
+    return bundles
+
+
+def layer_experts(bundles, exchange):
+    backbone = os.path.join(ccoe_command.GOLDEN, "ccoe", "backbone")
+    with Cluster("layer_experts", ["--model", backbone, "--experts", bundles, "--expert-workers", "3", *exchange]) as cluster:
         wrong = unlike(cluster, "ccoe/backbone", ["--expert", "base"])
         for name in EXPERTS:
             wrong += unlike(cluster, f"ccoe/{name}", ["--expert", name])
     return len(wrong)
 
 
-def ffn_experts():
+def ffn_experts(_, exchange):
     name = "mixtral-8x2"
-    with Cluster("ffn_experts", ["--model", os.path.join(ccoe_command.GOLDEN, name), "--expert-workers", "3"]) as cluster:
+    with Cluster("ffn_experts", ["--model", os.path.join(ccoe_command.GOLDEN, name), "--expert-workers", "3", *exchange]) as cluster:
         return len(unlike(cluster, name, []))
 
 
 def main():
+    bundles = extract_bundles()
+    found = []
     failed = 0
-    for what in (layer_experts, ffn_experts):
-        try:
-            failed += what()
-        except RuntimeError as error:
-            print(f"FAILED  {what.__name__}: {error}")
-            failed += 1
-    exchange = "NCCL" if exchange_flags() else "gRPC"
-    how = f"one backbone and three expert processes, layer experts and FFN experts, over {exchange}"
-    if failed:
-        ccoe_command.finish(1, f"{how}: {failed} answers differ or could not be had")
-    ccoe_command.finish(0, f"{how}: all answers equal the CPU's greedy ones")
+    for exchange, flags in exchanges().items():
+        wrong = 0
+        for what in (layer_experts, ffn_experts):
+            print(f"== {what.__name__} over {exchange}", flush=True)
+            try:
+                wrong += what(bundles, flags)
+            except RuntimeError as error:
+                print(f"FAILED  {error}", flush=True)
+                wrong += 1
+        said = f"{wrong} answers differ or could not be had" if wrong else "all answers equal the CPU's greedy ones"
+        found.append(f"over {exchange} {said}")
+        failed += wrong
+    ccoe_command.finish(1 if failed else 0, "one backbone and three expert processes, layer experts and FFN experts: " + "; ".join(found))
 
 
 if __name__ == "__main__":
