@@ -15,6 +15,7 @@
 
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "kernels/activation.h"
@@ -82,6 +83,14 @@ class Ops {
 
   // out[rows[i], :] = x[i, :]; converts as GatherRows. The rows are distinct.
   virtual void ScatterRows(ConstMatrix x, absl::Span<const int32_t> rows, Matrix out) = 0;
+
+  // Runs `body`, a piece of a step that makes calls of this Ops and does not wait for them (no
+  // Synchronize, no copies of results). A device may record what a key's body calls and replay it, so
+  // that a step costs one launch: give the same key to bodies that make the same calls on the same
+  // memory, whatever their host arrays (row ids, slots, block tables) hold; another call under the key
+  // is seen and recorded anew, at a price. `body` may be called twice, so it must have no other effect.
+  // Keys are few: buckets of batch sizes, not single steps.
+  virtual void RunCaptured(uint64_t key, absl::FunctionRef<void()> body) { body(); }
 
   // Waits for all calls so far; the first error since the last Synchronize.
   virtual absl::Status Synchronize() = 0;

@@ -143,6 +143,11 @@ class CudaOps final : public Ops {
     Copy(x, rows, out.rows, /*scatter=*/true, 1.0f, out);
   }
 
+  void RunCaptured(uint64_t key, absl::FunctionRef<void()> body) override {
+    Begin();
+    stream_->RunCaptured(key, body);
+  }
+
   absl::Status Synchronize() override {
     Begin();
     return stream_->Synchronize();

@@ -21,6 +21,7 @@ struct Paged {
   int64_t page_tokens = 16;
   bool shuffled = false;
   bool keys_are_values = false;
+  DType dtype = DType::kF32;
 };
 
 std::vector<int32_t> BlockTable(int64_t tokens, const Paged& paged, int32_t spare) {
@@ -33,15 +34,14 @@ std::vector<int32_t> BlockTable(int64_t tokens, const Paged& paged, int32_t spar
 // A cache and the rotary tables that leave q and k as they are.
 class Cache {
  public:
-  Cache(Ops* ops, const reference::AttentionShape& shape, int64_t pages, int64_t page_tokens,
-        bool keys_are_values = false)
+  Cache(Ops* ops, const reference::AttentionShape& shape, int64_t pages, const Paged& paged)
       : ops_(ops),
         shape_(shape),
-        k_(ops, pages * shape.kv_heads * page_tokens, shape.head_dim),
-        v_(ops, pages * shape.kv_heads * page_tokens, shape.head_dim) {
-    layer_ = {k_.view().data, v_.view().data, DType::kF32,   pages,
-              page_tokens,    shape.kv_heads, shape.head_dim};
-    if (keys_are_values) layer_.v = layer_.k;
+        k_(ops, pages * shape.kv_heads * paged.page_tokens, shape.head_dim, paged.dtype),
+        v_(ops, pages * shape.kv_heads * paged.page_tokens, shape.head_dim, paged.dtype) {
+    layer_ = {k_.view().data,    v_.view().data, paged.dtype,   pages,
+              paged.page_tokens, shape.kv_heads, shape.head_dim};
+    if (paged.keys_are_values) layer_.v = layer_.k;
     // Whatever lies in a page that is not the sequence's must not matter.
     reference::Dense garbage(k_.view().rows, shape.head_dim);
     std::fill(garbage.values.begin(), garbage.values.end(), std::nan(""));
@@ -85,10 +85,12 @@ struct Sequence {
   reference::Dense q, k, v;
 };
 
-Sequence RandomSequence(const reference::AttentionShape& shape, int64_t tokens, uint32_t seed) {
+// Keys and values that a cache of `dtype` holds exactly.
+Sequence RandomSequence(const reference::AttentionShape& shape, int64_t tokens, uint32_t seed,
+                        DType dtype) {
   return {RandomDense(tokens, shape.heads * shape.head_dim, DType::kF32, seed),
-          RandomDense(tokens, shape.kv_heads * shape.head_dim, DType::kF32, seed + 1),
-          RandomDense(tokens, shape.kv_heads * shape.head_dim, DType::kF32, seed + 2)};
+          RandomDense(tokens, shape.kv_heads * shape.head_dim, dtype, seed + 1),
+          RandomDense(tokens, shape.kv_heads * shape.head_dim, dtype, seed + 2)};
 }
 
 PagedAttentionArgs MakeArgs(const reference::AttentionShape& shape, const KvLayer& layer) {
@@ -105,8 +107,7 @@ PagedAttentionArgs MakeArgs(const reference::AttentionShape& shape, const KvLaye
 reference::Dense RunInPieces(Ops* ops, const reference::AttentionShape& shape, const Sequence& s,
                              int64_t piece, const Paged& paged) {
   const std::vector<int32_t> table = BlockTable(s.q.rows, paged, /*spare=*/1);
-  Cache cache(ops, shape, static_cast<int64_t>(table.size()) + 2, paged.page_tokens,
-              paged.keys_are_values);
+  Cache cache(ops, shape, static_cast<int64_t>(table.size()) + 2, paged);
   reference::Dense out(s.q.rows, s.q.cols);
   for (int64_t first = 0; first < s.q.rows; first += piece) {
     const int64_t rows = std::min(piece, s.q.rows - first);
@@ -125,26 +126,31 @@ reference::Dense RunInPieces(Ops* ops, const reference::AttentionShape& shape, c
 }
 
 // Scores carry an error of sqrt(head_dim) epsilon times their magnitude, which the exponential
-// turns into a relative error of the weights; the values are standard normal.
-reference::Dense AttentionTolerance(const reference::AttentionShape& shape, int64_t tokens) {
+// turns into a relative error of the weights; the values are standard normal. Queries and weights
+// may have been rounded before.
+reference::Dense AttentionTolerance(const reference::AttentionShape& shape, int64_t tokens,
+                                    double attention_eps) {
   reference::Dense tolerance(1, 1);
   const double score = shape.scale * shape.head_dim;
-  tolerance.values[0] = kEps * (16 + 2 * std::sqrt(tokens) + 2 * score * std::sqrt(shape.head_dim));
+  tolerance.values[0] =
+      kEps * (16 + 2 * std::sqrt(tokens) + 2 * score * std::sqrt(shape.head_dim)) +
+      attention_eps * (8 + 8 * shape.scale * std::sqrt(shape.head_dim));
   return tolerance;
 }
 
 TEST_P(OpsConformance, AttentionMatchesTheReferenceForEveryHeadShape) {
-  for (int64_t head_dim : {1, 7, 16, 24, 32, 64, 80, 96, 128}) {
+  for (int64_t head_dim : {1, 7, 16, 24, 32, 64, 80, 96, 128, 256}) {
     const reference::AttentionShape shapes[] = {
         {4, 2, head_dim, 1 / std::sqrt(head_dim), 0, 0},
         {3, 3, head_dim, 1 / std::sqrt(head_dim), 5, 0},
         {6, 1, head_dim, 1 / std::sqrt(head_dim), 0, 2.0},
     };
     for (const reference::AttentionShape& shape : shapes) {
-      const Sequence s = RandomSequence(shape, 37, 11);
-      EXPECT_EQ(WorstDifference(RunInPieces(ops_.get(), shape, s, 37, {16, true}),
-                                reference::Attention(shape, s.q, s.k, s.v),
-                                AttentionTolerance(shape, 37)),
+      const Sequence s = RandomSequence(shape, 37, 11, GetParam().kv_dtype);
+      EXPECT_EQ(WorstDifference(
+                    RunInPieces(ops_.get(), shape, s, 37, {16, true, false, GetParam().kv_dtype}),
+                    reference::Attention(shape, s.q, s.k, s.v),
+                    AttentionTolerance(shape, 37, GetParam().attention_eps)),
                 "")
           << "head_dim " << head_dim << ", heads " << shape.heads;
     }
@@ -152,14 +158,18 @@ TEST_P(OpsConformance, AttentionMatchesTheReferenceForEveryHeadShape) {
 }
 
 TEST_P(OpsConformance, AttentionMatchesTheReferenceOverLongContexts) {
-  const reference::AttentionShape shapes[] = {
-      {2, 1, 32, 1 / std::sqrt(32), 0, 0}, {2, 2, 16, 0.25, 300, 0}, {2, 1, 16, 0.25, 17, 30.0}};
+  const reference::AttentionShape shapes[] = {{2, 1, 32, 1 / std::sqrt(32), 0, 0},
+                                              {2, 2, 16, 0.25, 300, 0},
+                                              {2, 1, 16, 0.25, 17, 30.0},
+                                              {4, 2, 64, 0.125, 0, 0},
+                                              {2, 1, 128, 0.09, 300, 30.0}};
   for (const reference::AttentionShape& shape : shapes) {
-    const Sequence s = RandomSequence(shape, 700, 21);
-    EXPECT_EQ(
-        WorstDifference(RunInPieces(ops_.get(), shape, s, 700, {16, true}),
-                        reference::Attention(shape, s.q, s.k, s.v), AttentionTolerance(shape, 700)),
-        "")
+    const Sequence s = RandomSequence(shape, 700, 21, GetParam().kv_dtype);
+    EXPECT_EQ(WorstDifference(
+                  RunInPieces(ops_.get(), shape, s, 700, {16, true, false, GetParam().kv_dtype}),
+                  reference::Attention(shape, s.q, s.k, s.v),
+                  AttentionTolerance(shape, 700, GetParam().attention_eps)),
+              "")
         << "window " << shape.sliding_window;
   }
 }
@@ -169,33 +179,38 @@ TEST_P(OpsConformance, AttentionOverKeysThatAreTheValuesToo) {
       {128, 1, 576, 1 / std::sqrt(192), 0, 0}, {20, 1, 40, 0.25, 0, 0}, {4, 2, 24, 0.25, 0, 0}};
   for (const reference::AttentionShape& shape : shapes) {
     const int64_t tokens = shape.head_dim == 40 ? 280 : 9;
-    Sequence s = RandomSequence(shape, tokens, 41);
+    Sequence s = RandomSequence(shape, tokens, 41, GetParam().kv_dtype);
     s.v = s.k;
-    const reference::Dense whole = RunInPieces(ops_.get(), shape, s, tokens, {16, true, true});
+    const reference::Dense whole =
+        RunInPieces(ops_.get(), shape, s, tokens, {16, true, true, GetParam().kv_dtype});
     EXPECT_EQ(WorstDifference(whole, reference::Attention(shape, s.q, s.k, s.v),
-                              AttentionTolerance(shape, tokens)),
+                              AttentionTolerance(shape, tokens, GetParam().attention_eps)),
               "")
         << shape.head_dim;
     if (!GetParam().deterministic) continue;
     for (int64_t piece : {1, 100}) {
       if (piece == 1 && tokens > 100) continue;
-      EXPECT_EQ(
-          FirstBitDifference(RunInPieces(ops_.get(), shape, s, piece, {16, true, true}), whole), "")
+      EXPECT_EQ(FirstBitDifference(
+                    RunInPieces(ops_.get(), shape, s, piece, {16, true, true, GetParam().kv_dtype}),
+                    whole),
+                "")
           << shape.head_dim << " in pieces of " << piece;
     }
   }
 }
 
-TEST_P(OpsConformance, AttentionGivesTheSameBitsHoweverAPromptIsCutAndItsPagesLie) {
-  if (!GetParam().deterministic) GTEST_SKIP() << "no determinism promised";
-  const reference::AttentionShape shapes[] = {
-      {4, 2, 24, 1 / std::sqrt(24), 0, 0}, {4, 1, 16, 0.25, 270, 0}, {2, 2, 16, 0.25, 9, 20.0}};
+TEST_P(OpsDeterminism, AttentionGivesTheSameBitsHoweverAPromptIsCutAndItsPagesLie) {
+  const reference::AttentionShape shapes[] = {{4, 2, 24, 1 / std::sqrt(24), 0, 0},
+                                              {4, 1, 16, 0.25, 270, 0},
+                                              {2, 2, 16, 0.25, 9, 20.0},
+                                              {4, 2, 64, 0.125, 270, 0}};
+  const DType kv = GetParam().kv_dtype;
   for (const reference::AttentionShape& shape : shapes) {
-    const Sequence s = RandomSequence(shape, 560, 31);
-    const reference::Dense whole = RunInPieces(ops_.get(), shape, s, 560, {16, false});
+    const Sequence s = RandomSequence(shape, 560, 31, GetParam().kv_dtype);
+    const reference::Dense whole = RunInPieces(ops_.get(), shape, s, 560, {16, false, false, kv});
     for (int64_t piece : {1, 3, 100, 257}) {
-      for (const Paged& paged :
-           {Paged{16, true}, Paged{1, true}, Paged{48, true}, Paged{1024, false}}) {
+      for (const Paged& paged : {Paged{16, true, false, kv}, Paged{1, true, false, kv},
+                                 Paged{48, true, false, kv}, Paged{1024, false, false, kv}}) {
         if (piece == 1 && paged.page_tokens != 16) continue;
         EXPECT_EQ(FirstBitDifference(RunInPieces(ops_.get(), shape, s, piece, paged), whole), "")
             << "pieces of " << piece << ", pages of " << paged.page_tokens << ", window "
@@ -210,10 +225,10 @@ TEST_P(OpsConformance, AttentionOfSeveralSequencesIsTheAttentionOfEach) {
   const int64_t tokens[] = {1, 40, 300}, cached[] = {0, 25, 299};
   std::vector<Sequence> sequences;
   std::vector<std::vector<int32_t>> tables;
-  Cache cache(ops_.get(), shape, 40, 16);
+  Cache cache(ops_.get(), shape, 40, {16, false, false, GetParam().kv_dtype});
   int64_t rows = 0;
   for (int i = 0; i < 3; ++i) {
-    sequences.push_back(RandomSequence(shape, tokens[i], 50 + 10 * i));
+    sequences.push_back(RandomSequence(shape, tokens[i], 50 + 10 * i, GetParam().kv_dtype));
     tables.push_back(BlockTable(tokens[i], {16, true}, i == 0 ? 0 : i == 1 ? 1 : 10));
     cache.Append(sequences[i].k, sequences[i].v, 0, tables[i]);
     rows += tokens[i] - cached[i];
@@ -239,7 +254,7 @@ TEST_P(OpsConformance, AttentionOfSeveralSequencesIsTheAttentionOfEach) {
         Rows(reference::Attention(shape, sequences[i].q, sequences[i].k, sequences[i].v), cached[i],
              asked[i].row_count);
     EXPECT_EQ(WorstDifference(Rows(together, asked[i].row_begin, asked[i].row_count), alone,
-                              AttentionTolerance(shape, tokens[i])),
+                              AttentionTolerance(shape, tokens[i], GetParam().attention_eps)),
               "");
   }
 }

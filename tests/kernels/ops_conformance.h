@@ -1,5 +1,6 @@
 // What every implementation of Ops must do. A test file instantiates it with its own ops:
 //   INSTANTIATE_TEST_SUITE_P(Cpu, OpsConformance, ::testing::ValuesIn(...), OpsUnderTestName);
+//   INSTANTIATE_TEST_SUITE_P(Cpu, OpsDeterminism, ::testing::ValuesIn(...), OpsUnderTestName);
 // Tolerances come from the sizes summed over and the epsilon of f32; failures name the worst
 // element.
 #ifndef CCOE_TESTS_KERNELS_OPS_CONFORMANCE_H_
@@ -18,8 +19,14 @@ namespace ccoe::kernels {
 struct OpsUnderTest {
   std::string name;  // letters, digits, underscores
   std::function<std::unique_ptr<Ops>()> make;
-  // The determinism contract of ops.h holds (a GPU may have a faster mode where it does not).
+  // The determinism contract of ops.h holds (a GPU may have a faster mode where it does not): else
+  // do not instantiate OpsDeterminism.
   bool deterministic = true;
+  // Relative error of a product whose operands matrix products round: 0, or 2^-8 for bf16.
+  double product_eps = 0.0;
+  // Of the caches that attention is tested on, and the same error where attention rounds.
+  DType kv_dtype = DType::kF32;
+  double attention_eps = 0.0;
 };
 
 class OpsConformance : public ::testing::TestWithParam<OpsUnderTest> {
@@ -28,6 +35,9 @@ class OpsConformance : public ::testing::TestWithParam<OpsUnderTest> {
 
   std::unique_ptr<Ops> ops_;
 };
+
+// A row gives the same bits alone and in any batch.
+class OpsDeterminism : public OpsConformance {};
 
 inline void PrintTo(const OpsUnderTest& test, std::ostream* out) { *out << test.name; }
 

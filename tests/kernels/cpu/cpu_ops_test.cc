@@ -38,6 +38,7 @@ std::vector<OpsUnderTest> AllTargets() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, OpsConformance, ::testing::ValuesIn(AllTargets()), OpsUnderTestName);
+INSTANTIATE_TEST_SUITE_P(Cpu, OpsDeterminism, ::testing::ValuesIn(AllTargets()), OpsUnderTestName);
 
 TEST(CpuOpsTest, AKvCacheOfF32IsUsableAndAnotherIsRefusedByName) {
   EXPECT_OK(CheckCpuKvDtype(DType::kF32));

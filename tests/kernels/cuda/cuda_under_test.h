@@ -1,0 +1,34 @@
+// The device that CUDA tests share, and the skip where there is none.
+#ifndef CCOE_TESTS_KERNELS_CUDA_CUDA_UNDER_TEST_H_
+#define CCOE_TESTS_KERNELS_CUDA_CUDA_UNDER_TEST_H_
+
+#include <memory>
+
+#include "gtest/gtest.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::kernels {
+
+// Opened once and never closed: tests hold buffers of it in any order.
+inline Device* CudaDeviceUnderTest() {
+  static Device* const device = [] {
+    absl::StatusOr<std::unique_ptr<Device>> opened = OpenCudaDevice(0);
+    EXPECT_OK(opened.status());
+    return opened.ok() ? opened->release() : nullptr;
+  }();
+  return device;
+}
+
+// A test of a GPU; skipped, and reported as such, where there is none.
+class CudaTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (CudaDeviceCount() == 0) GTEST_SKIP() << "this machine has no CUDA device";
+    ASSERT_NE(CudaDeviceUnderTest(), nullptr);
+  }
+};
+
+}  // namespace ccoe::kernels
+
+#endif  // CCOE_TESTS_KERNELS_CUDA_CUDA_UNDER_TEST_H_

@@ -1,0 +1,112 @@
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/cuda/cuda_ops.h"
+#include "tests/kernels/cuda/cuda_under_test.h"
+#include "tests/kernels/test_tensors.h"
+
+namespace ccoe::kernels {
+namespace {
+
+class GraphsTest : public CudaTest {
+ protected:
+  static std::unique_ptr<Ops> MakeOps() {
+    CudaOptions options;
+    options.math = DType::kBF16;
+    absl::StatusOr<std::unique_ptr<Ops>> ops = MakeCudaOps(CudaDeviceUnderTest(), options);
+    EXPECT_OK(ops.status());
+    return ops.ok() ? *std::move(ops) : nullptr;
+  }
+};
+
+TEST_F(GraphsTest, ReplaysReadTheHostArraysOfTheirOwnStep) {
+  const std::unique_ptr<Ops> ops = MakeOps();
+  const reference::Dense table = RandomDense(32, 64, DType::kF32, 1);
+  DeviceMatrix dtable(ops.get(), table, DType::kF32), x(ops.get(), 2, 64), sum(ops.get(), 2, 64);
+  for (int32_t step = 0; step < 8; ++step) {
+    const std::vector<int32_t> ids = {step, 31 - step};
+    ops->RunCaptured(/*key=*/2, [&] {
+      ops->EmbedRows(dtable.view(), ids, 1.0f, x.view());
+      ops->GatherRows(x.view(), std::vector<int32_t>{1, 0}, sum.view());
+      ops->AddRows(x.view(), sum.view());
+    });
+    const reference::Dense found = sum.Download();
+    for (int64_t c = 0; c < 64; ++c) {
+      const float expected =
+          static_cast<float>(table.at(step, c)) + static_cast<float>(table.at(31 - step, c));
+      EXPECT_EQ(found.at(0, c), expected) << "step " << step;
+      EXPECT_EQ(found.at(1, c), expected) << "step " << step;
+    }
+  }
+}
+
+TEST_F(GraphsTest, StepsInFlightDoNotOverwriteEachOthersArrays) {
+  const std::unique_ptr<Ops> ops = MakeOps();
+  const reference::Dense table = RandomDense(32, 64, DType::kF32, 1);
+  DeviceMatrix dtable(ops.get(), table, DType::kF32), x(ops.get(), 1, 64);
+  DeviceMatrix all(ops.get(), 32, 64);
+  for (int32_t step = 0; step < 32; ++step) {
+    ops->RunCaptured(1, [&] { ops->EmbedRows(dtable.view(), {&step, 1}, 1.0f, x.view()); });
+    ops->ScatterRows(x.view(), {&step, 1}, all.view());
+  }
+  EXPECT_EQ(FirstBitDifference(all.Download(), table), "");
+}
+
+TEST_F(GraphsTest, AStepThatCallsSomethingElseUnderTheKeyIsRunAsItIs) {
+  const std::unique_ptr<Ops> ops = MakeOps();
+  const reference::Dense x = RandomDense(4, 64, DType::kF32, 1);
+  DeviceMatrix dx(ops.get(), x, DType::kF32), out(ops.get(), 4, 64), other(ops.get(), 4, 64);
+  for (int step = 0; step < 6; ++step) {
+    const float scale = step < 3 ? 2.0f : 3.0f;
+    Matrix to = step % 2 == 0 ? out.view() : other.view();
+    ops->RunCaptured(9, [&] {
+      ops->GatherRows(dx.view(), std::vector<int32_t>{0, 1, 2, 3}, to);
+      ops->ScaleRows(scale, 0.0f, to);
+    });
+    const reference::Dense found = step % 2 == 0 ? out.Download() : other.Download();
+    for (size_t i = 0; i < x.values.size(); ++i) {
+      EXPECT_EQ(found.values[i], scale * static_cast<float>(x.values[i])) << "step " << step;
+    }
+  }
+}
+
+// A growing context changes how attention is cut up: its bits stay those of plain calls.
+TEST_F(GraphsTest, AttentionOverAGrowingContextHasTheBitsOfPlainCalls) {
+  const std::unique_ptr<Ops> ops = MakeOps();
+  constexpr int64_t kTokens = 600, kHeadDim = 64, kHeads = 4, kKvHeads = 2, kPage = 16;
+  DeviceMatrix cache_k(ops.get(), kTokens / kPage * kKvHeads * kPage + 1024, kHeadDim,
+                       DType::kBF16),
+      cache_v(ops.get(), kTokens / kPage * kKvHeads * kPage + 1024, kHeadDim, DType::kBF16);
+  cache_k.Upload(RandomDense(cache_k.view().rows, kHeadDim, DType::kBF16, 1));
+  cache_v.Upload(RandomDense(cache_v.view().rows, kHeadDim, DType::kBF16, 2));
+  DeviceMatrix q(ops.get(), RandomDense(1, kHeads * kHeadDim, DType::kF32, 3), DType::kF32);
+  DeviceMatrix out(ops.get(), 1, kHeads * kHeadDim), plain(ops.get(), 1, kHeads * kHeadDim);
+  std::vector<int32_t> table;
+  for (int64_t position = 200; position < kTokens; position += 7) {
+    while (static_cast<int64_t>(table.size()) * kPage <= position) {
+      table.push_back(static_cast<int32_t>(table.size()));
+    }
+    const SequenceRows sequence{0, 1, position, table};
+    PagedAttentionArgs args;
+    args.q = q.view();
+    args.heads = kHeads;
+    args.cache = {cache_k.view().data,
+                  cache_v.view().data,
+                  DType::kBF16,
+                  kTokens / kPage + 1,
+                  kPage,
+                  kKvHeads,
+                  kHeadDim};
+    args.sequences = {&sequence, 1};
+    args.scale = 0.125f;
+    args.out = out.view();
+    ops->RunCaptured(1, [&] { ops->PagedAttention(args); });
+    args.out = plain.view();
+    ops->PagedAttention(args);
+    EXPECT_EQ(FirstBitDifference(out.Download(), plain.Download()), "") << position;
+  }
+}
+
+}  // namespace
+}  // namespace ccoe::kernels
