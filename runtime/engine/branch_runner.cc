@@ -44,14 +44,14 @@ absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
 }
 
 absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
-  now_.pass.reset();
+  now_.EndPass();
   CCOE_ASSIGN_OR_RETURN(now_.hidden,
                         now_.hidden_buffer.Take(static_cast<int64_t>(ids.size()), hidden_size()));
   return model_.embedding->Embed(ids, *ops_, now_.hidden);
 }
 
 absl::Status BranchRunner::Load(absl::Span<const float> rows) {
-  now_.pass.reset();
+  now_.EndPass();
   CCOE_ASSIGN_OR_RETURN(
       now_.hidden,
       now_.hidden_buffer.Take(static_cast<int64_t>(rows.size()) / hidden_size(), hidden_size()));
@@ -78,7 +78,8 @@ absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& b
 
 absl::Status BranchRunner::Attend(int32_t layer, const model::RowBatch& batch) {
   if (!now_.pass.has_value()) {
-    CCOE_ASSIGN_OR_RETURN(now_.pass, model_.decoder->BeginPass(batch, *kv_, *ops_));
+    CCOE_ASSIGN_OR_RETURN(now_.pass,
+                          model_.decoder->BeginPass(batch, *kv_, *ops_, std::move(now_.ended)));
   }
   now_.shared = now_.own = kernels::Matrix();
   return model_.decoder->RunAttention(layer, *now_.pass, *ops_, scratch_, now_.hidden);
@@ -173,7 +174,7 @@ ParkedRows BranchRunner::Park() {
 }
 
 void BranchRunner::Restore(ParkedRows rows) {
-  now_.pass.reset();
+  now_.EndPass();
   idle_.push_back(std::exchange(now_, std::move(rows)));
 }
 
@@ -187,7 +188,7 @@ absl::StatusOr<kernels::Matrix> BranchRunner::Gather(absl::Span<const int32_t> r
 absl::Status BranchRunner::Keep(absl::Span<const int32_t> rows) {
   CCOE_ASSIGN_OR_RETURN(now_.hidden, Gather(rows));
   std::swap(now_.hidden_buffer, gathered_buffer_);
-  now_.pass.reset();
+  now_.EndPass();
   return absl::OkStatus();
 }
 

@@ -42,6 +42,14 @@ struct ParkedRows {
   kernels::Matrix shared;  // the shared expert's output; empty: none
   kernels::Matrix own;     // contributions of experts that are here, in the order of their part
   std::optional<model::DecoderPass> pass;  // of these rows; none after they changed
+  model::DecoderPass ended;                // the one before
+
+  // The rows have changed.
+  void EndPass() {
+    if (!pass.has_value()) return;
+    ended = *std::move(pass);
+    pass.reset();
+  }
 };
 
 // Contributions that came from a worker: rows [places.size(), hidden_size] of host memory and where

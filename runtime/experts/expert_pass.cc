@@ -30,6 +30,7 @@ absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::Run(
 }
 
 absl::Status ExpertPass::Upload(absl::Span<const WaitingSwap> swaps, int64_t rows) {
+  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // a pass that failed half-way may still be running
   const size_t bytes = static_cast<size_t>(rows * hidden_size_) * sizeof(float);
   if (hidden_.size_bytes() < bytes) {
     CCOE_ASSIGN_OR_RETURN(hidden_, device().Allocate(bytes));

@@ -78,6 +78,7 @@ absl::Status FfnPass::RunPieces(const model::FfnSpec& ffn,
 }
 
 absl::Status FfnPass::Upload(absl::Span<const Piece> pieces, Pairs& pairs) {
+  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // a pass that failed half-way may still be running
   int32_t row = 0;
   for (const Piece& piece : pieces) {
     const exchange::FfnDispatch& ffn = piece.ffn();

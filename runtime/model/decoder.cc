@@ -113,7 +113,8 @@ absl::Status Decoder::Run(LayerRange range, const RowBatch& batch, const KvStora
                           LayerObserver observer) const {
   CCOE_RETURN_IF_ERROR(CheckPass(range, kv, batch.rows(), hidden));
   if (batch.rows() == 0) return absl::OkStatus();
-  CCOE_ASSIGN_OR_RETURN(const DecoderPass pass, BeginPass(batch, kv, ops));
+  CCOE_ASSIGN_OR_RETURN(scratch.ended_, BeginPass(batch, kv, ops, std::move(scratch.ended_)));
+  const DecoderPass& pass = scratch.ended_;
   for (int32_t i = range.first; i < range.last; ++i) {
     CCOE_RETURN_IF_ERROR(RunAttention(i, pass, ops, scratch, hidden));
     CCOE_RETURN_IF_ERROR(RunFfn(i, pass, ops, scratch, hidden));

@@ -37,7 +37,7 @@ class DecoderScratch;
 struct DecoderPass {
   RowBatch batch;
   std::vector<int64_t> slots;  // of each row in the cache
-  kernels::Buffer cos, sin;    // [rows, rotary_dim / 2] f32
+  kernels::Buffer cos, sin;    // [rows, rotary_dim / 2] f32 and more
   int64_t half_rotary = 0;
   const KvStorage* kv = nullptr;           // outlives the pass
   const GateSteering* steering = nullptr;  // may be null; outlives the pass
@@ -73,9 +73,10 @@ class Decoder {
 
   // The same, layer by layer, for a pass that is suspended where experts run elsewhere.
   //
-  // INVALID_ARGUMENT as Run.
+  // `ended` gives its device memory to the new pass, which then waits for the ops that may still
+  // read it; without one, memory is allocated. INVALID_ARGUMENT as Run.
   absl::StatusOr<DecoderPass> BeginPass(const RowBatch& batch, const KvStorage& kv,
-                                        kernels::Ops& ops) const;
+                                        kernels::Ops& ops, DecoderPass ended = {}) const;
   // hidden += attention.
   absl::Status RunAttention(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
                             DecoderScratch& scratch, kernels::Matrix hidden) const;
@@ -135,6 +136,7 @@ class DecoderScratch {
   kernels::Device* device_;
   kernels::Buffer normed_, q_, k_, v_, attention_, gate_, up_;
   kernels::Buffer q_down_, nope_;  // of latent attention
+  DecoderPass ended_;              // Run's last one
   MoeScratch moe_;
 };
 

@@ -70,14 +70,15 @@ std::vector<int64_t> PlaceRows(DecoderPass& pass) {
 }
 
 absl::Status FillRope(const RopeSpec& spec, absl::Span<const float> frequencies,
-                      absl::Span<const int64_t> positions, kernels::Device& device,
-                      DecoderPass& pass) {
+                      absl::Span<const int64_t> positions, kernels::Ops& ops, DecoderPass& pass) {
   std::vector<float> cos(frequencies.size() * positions.size());
   std::vector<float> sin(cos.size());
   RopeRows(spec, frequencies, positions, cos.data(), sin.data());
   const size_t bytes = cos.size() * sizeof(float);
-  CCOE_ASSIGN_OR_RETURN(pass.cos, device.Allocate(bytes));
-  CCOE_ASSIGN_OR_RETURN(pass.sin, device.Allocate(bytes));
+  kernels::Device& device = ops.device();
+  if (pass.cos.size_bytes() > 0) CCOE_RETURN_IF_ERROR(ops.Synchronize());
+  CCOE_RETURN_IF_ERROR(GrowScratch(&device, static_cast<int64_t>(cos.size()), pass.cos));
+  CCOE_RETURN_IF_ERROR(GrowScratch(&device, static_cast<int64_t>(sin.size()), pass.sin));
   CCOE_RETURN_IF_ERROR(device.CopyFromHost(cos.data(), pass.cos.data(), bytes));
   return device.CopyFromHost(sin.data(), pass.sin.data(), bytes);
 }
@@ -85,14 +86,16 @@ absl::Status FillRope(const RopeSpec& spec, absl::Span<const float> frequencies,
 }  // namespace
 
 absl::StatusOr<DecoderPass> Decoder::BeginPass(const RowBatch& batch, const KvStorage& kv,
-                                               kernels::Ops& ops) const {
+                                               kernels::Ops& ops, DecoderPass ended) const {
   CCOE_RETURN_IF_ERROR(Annotate(CheckBatch(batch, spec_.max_positions, kv), "decoder"));
   DecoderPass pass;
   pass.batch = batch;
   pass.kv = &kv;
+  pass.cos = std::move(ended.cos);
+  pass.sin = std::move(ended.sin);
   pass.half_rotary = static_cast<int64_t>(rope_frequencies_.size());
   const std::vector<int64_t> positions = PlaceRows(pass);
-  CCOE_RETURN_IF_ERROR(FillRope(spec_.rope, rope_frequencies_, positions, ops.device(), pass));
+  CCOE_RETURN_IF_ERROR(FillRope(spec_.rope, rope_frequencies_, positions, ops, pass));
   return pass;
 }
 

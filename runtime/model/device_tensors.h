@@ -24,7 +24,7 @@ struct WeightTarget {
   kernels::Device* device = nullptr;
   // What matrices are converted to while they are uploaded, f32 or bf16; unset: as stored. Vectors
   // (norms, biases) stay as stored.
-  std::optional<kernels::DType> matrices;
+  std::optional<kernels::DType> matrices = std::nullopt;
   // False: memory is allocated and nothing is read or copied, which is how a plan of memory counts
   // a model (runtime/model/memory_plan.h).
   bool fill = true;

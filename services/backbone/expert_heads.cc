@@ -22,7 +22,7 @@ absl::StatusOr<std::map<ExpertRef, std::shared_ptr<const model::LmHead>>> LoadEx
     CCOE_ASSIGN_OR_RETURN(const experts::Bundle bundle,
                           experts::OpenBundle(folder, spec, fingerprint));
     absl::StatusOr<std::unique_ptr<model::LmHead>> head =
-        model::LmHead::Create(spec, base.weights, bundle.weights);
+        model::LmHead::Create(spec, base.weights, model::Weights::On(bundle.weights, base.target));
     if (!head.ok()) return Annotate(head.status(), folder);
     heads[manifest.expert] = *std::move(head);
   }

@@ -11,8 +11,10 @@
 namespace ccoe::services {
 
 absl::StatusOr<LoadedBackbone> LoadBackbone(const std::string& folder, int32_t layers,
-                                            const std::optional<model::FfnShard>& experts) {
+                                            const std::optional<model::FfnShard>& experts,
+                                            const model::WeightTarget& target) {
   LoadedBackbone loaded;
+  loaded.target = target;
   engine::BackboneModel& model = loaded.model;
   CCOE_ASSIGN_OR_RETURN(model.spec, model::LoadModelSpec(folder));
   const int32_t all = model.spec.layer_count();
@@ -21,7 +23,8 @@ absl::StatusOr<LoadedBackbone> LoadBackbone(const std::string& folder, int32_t l
     return absl::InvalidArgumentError(
         absl::StrCat(folder, ": layers to hold: expected 1 to ", all, ", found ", layers));
   }
-  CCOE_ASSIGN_OR_RETURN(loaded.weights, model::Weights::Open(folder));
+  CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(folder));
+  loaded.weights = model::Weights::On(std::move(mapped), target);
   CCOE_ASSIGN_OR_RETURN(model.embedding, model::TokenEmbedding::Create(model.spec, loaded.weights));
   CCOE_ASSIGN_OR_RETURN(model.decoder,
                         model::Decoder::Create(model.spec, {0, layers}, loaded.weights,

@@ -17,16 +17,19 @@ namespace ccoe::services {
 
 struct LoadedBackbone {
   engine::BackboneModel model;
-  std::shared_ptr<const model::Weights> weights;
+  std::shared_ptr<const model::Weights> weights;  // as the ops read them
+  model::WeightTarget target;                     // where they are
 };
 
 // Reads config.json and maps the weights. `layers`: how many of the base's layers are held, from
 // the bottom; 0: all of them (fewer where the base's own top is left out, since only experts
 // answer).
+// `target`: where the ops read weights; by default in the mapped files.
 // `experts`: the FFN experts it runs itself; the others' tensors need not be there. nullopt: all.
 absl::StatusOr<LoadedBackbone> LoadBackbone(
     const std::string& folder, int32_t layers = 0,
-    const std::optional<model::FfnShard>& experts = std::nullopt);
+    const std::optional<model::FfnShard>& experts = std::nullopt,
+    const model::WeightTarget& target = {});
 
 // experts::Fingerprint of one base, computed once for each split. Not thread-safe.
 class BaseFingerprints {

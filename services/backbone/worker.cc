@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "ccoe/v1/placement.pb.h"
-#include "kernels/cpu/cpu_ops.h"
+#include "glog/logging.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/grpc/grpc_link.h"
@@ -15,7 +15,9 @@
 #include "runtime/placement/plan_file.h"
 #include "runtime/telemetry/resident_bytes.h"
 #include "services/backbone/expert_heads.h"
+#include "services/backbone/memory.h"
 #include "services/backbone/moe_metrics.h"
+#include "services/common/compute.h"
 #include "services/common/model_identity.h"
 #include "services/common/stubs.h"
 #include "services/expert/local_peers.h"
@@ -24,6 +26,8 @@ namespace ccoe::services {
 namespace {
 
 constexpr absl::Duration kOpenLinkTimeout = absl::Seconds(5);
+// Communicators take their time to meet.
+constexpr absl::Duration kOpenCarrierTimeout = absl::Seconds(30);
 // For the last messages of answers that are complete, in a drain.
 constexpr absl::Duration kLastMessages = absl::Seconds(1);
 
@@ -31,7 +35,7 @@ constexpr absl::Duration kLastMessages = absl::Seconds(1);
 
 absl::StatusOr<std::unique_ptr<BackboneWorker>> BackboneWorker::Create(
     const BackboneWorkerOptions& options, const RoleEnvironment& environment) {
-  CCOE_CHECK(environment.team != nullptr && environment.channels != nullptr &&
+  CCOE_CHECK(environment.compute != nullptr && environment.channels != nullptr &&
              environment.metrics != nullptr);
   std::unique_ptr<BackboneWorker> worker(new BackboneWorker(options, environment));
   CCOE_RETURN_IF_ERROR(worker->LoadModel());
@@ -52,7 +56,13 @@ absl::Status BackboneWorker::LoadModel() {
   LinkDirectoryOptions directory;
   directory.ffn_experts = model::FfnShard::All(spec);
   CCOE_ASSIGN_OR_RETURN(directory.ffn_here, FfnExpertsHere(spec));
-  CCOE_ASSIGN_OR_RETURN(loaded_, LoadBackbone(options_.model_folder, layers, directory.ffn_here));
+  const Compute& compute = *environment_.compute;
+  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
+  engine::EngineOptions engine = options_.engine;
+  engine.kv_dtype = compute.kv_dtype();
+  CCOE_RETURN_IF_ERROR(PlanMemory(layers, directory.ffn_here, engine));
+  CCOE_ASSIGN_OR_RETURN(
+      loaded_, LoadBackbone(options_.model_folder, layers, directory.ffn_here, compute.weights()));
   model_identity_ = ModelIdentity(spec);
   fingerprints_.emplace(&loaded_.model.spec, loaded_.weights.get());
   directory.open = [this](const std::string& address) { return OpenLink(address); };
@@ -61,13 +71,13 @@ absl::Status BackboneWorker::LoadModel() {
   CCOE_ASSIGN_OR_RETURN(directory.own_heads, LoadExpertHeads(loaded_, options_.bundle_folders));
   directory_ = std::make_unique<LinkDirectory>(std::move(directory));
   metrics_ = std::make_unique<EngineMetrics>(&environment_.metrics->backbone(options_.worker_id));
-  engine::EngineOptions engine = options_.engine;
   engine.observer = metrics_.get();
   if (spec.has_moe()) moe_statistics_ = std::make_unique<engine::MoeStatistics>(spec);
   engine.moe_statistics = moe_statistics_.get();
-  CCOE_ASSIGN_OR_RETURN(
-      engine_, engine::Engine::Create(loaded_.model, kernels::MakeCpuOps(environment_.team),
-                                      directory_.get(), directory_.get(), engine));
+  CCOE_ASSIGN_OR_RETURN(auto ops, compute.MakeOps());
+  CCOE_ASSIGN_OR_RETURN(engine_,
+                        engine::Engine::Create(loaded_.model, std::move(ops), directory_.get(),
+                                               directory_.get(), engine));
   sampler_ = environment_.metrics->AddSampler([this] {
     metrics_->Sample(engine_->Load());
     if (moe_statistics_ == nullptr) return;
@@ -76,8 +86,17 @@ absl::Status BackboneWorker::LoadModel() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<model::FfnShard> BackboneWorker::FfnExpertsHere(
-    const model::ModelSpec& spec) const {
+absl::Status BackboneWorker::PlanMemory(int32_t layers, const model::FfnShard& experts,
+                                        const engine::EngineOptions& engine) {
+  CCOE_ASSIGN_OR_RETURN(
+      const model::MemoryPlan plan,
+      PlanBackboneMemory(options_.model_folder, layers, experts, options_.bundle_folders, engine,
+                         environment_.compute->weights()));
+  planned_bytes_ = plan.total_bytes();
+  return Annotate(plan.CheckFits(environment_.compute->device()), options_.worker_id);
+}
+
+absl::StatusOr<model::FfnShard> BackboneWorker::FfnExpertsHere(const model::ModelSpec& spec) const {
   model::FfnShard all = model::FfnShard::All(spec);
   if (all.empty()) return all;
   CCOE_ASSIGN_OR_RETURN(auto channel, environment_.channels->Connect(options_.router));
@@ -87,8 +106,10 @@ absl::StatusOr<model::FfnShard> BackboneWorker::FfnExpertsHere(
   const auto proto = MakeControlStub(std::move(channel), patient)->GetPlacement({});
   if (absl::IsNotFound(proto.status())) return all;
   if (!proto.ok()) {
-    return Annotate(proto.status(), absl::StrCat(options_.worker_id, ": the placement of FFN "
-                                                 "experts, from the router at ", options_.router));
+    return Annotate(proto.status(), absl::StrCat(options_.worker_id,
+                                                 ": the placement of FFN "
+                                                 "experts, from the router at ",
+                                                 options_.router));
   }
   CCOE_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromProto(*proto));
   CCOE_RETURN_IF_ERROR(Annotate(plan.with_backbone.CheckWithin(spec), "placement: with_backbone"));
@@ -110,6 +131,14 @@ absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLi
   options.hidden_size = loaded_.model.spec.hidden_size;
   options.wire_dtype = options_.engine.wire_dtype;
   options.open_timeout = kOpenLinkTimeout;
+  if (carriers_ == nullptr) return exchange::OpenGrpcLink(std::move(channel), options);
+  exchange::GrpcLinkOptions beside = options;
+  beside.carriers = carriers_.get();
+  beside.require_carrier = options_.transport == RowTransport::kNccl;
+  beside.open_timeout = kOpenCarrierTimeout;
+  auto link = exchange::OpenGrpcLink(channel, beside);
+  if (link.ok() || beside.require_carrier || absl::IsUnavailable(link.status())) return link;
+  LOG(WARNING) << "rows to " << address << " travel in messages: " << link.status().message();
   return exchange::OpenGrpcLink(std::move(channel), options);
 }
 
@@ -156,6 +185,12 @@ v1::WorkerReport BackboneWorker::Report() const {
   proto->set_kv_tokens_used(load.kv_tokens_used);
   proto->set_kv_tokens_total(load.kv_tokens_total);
   proto->set_resident_bytes(telemetry::ResidentBytes());
+  if (planned_bytes_ > 0) {
+    kernels::Device& device = environment_.compute->device();
+    proto->set_device(device.Name());
+    proto->set_device_planned_bytes(planned_bytes_);
+    proto->set_device_free_bytes(device.FreeBytes());
+  }
   return report;
 }
 

@@ -24,6 +24,7 @@
 #include "services/backbone/load_backbone.h"
 #include "services/common/registration.h"
 #include "services/common/role_environment.h"
+#include "services/common/row_carriers.h"
 #include "services/common/server_runner.h"
 
 namespace ccoe::services {
@@ -39,7 +40,8 @@ struct BackboneWorkerOptions {
   bool without_base_top = false;
   std::string router;  // address
   ServeOptions serve;
-  engine::EngineOptions engine;
+  engine::EngineOptions engine;                  // its kv_dtype is the device's
+  RowTransport transport = RowTransport::kAuto;  // of rows to expert workers in other processes
   BackboneServiceOptions service;
 };
 
@@ -69,6 +71,9 @@ class BackboneWorker {
   // The FFN experts that this worker runs itself, as the router's placement says; all where it has
   // none.
   absl::StatusOr<model::FfnShard> FfnExpertsHere(const model::ModelSpec& spec) const;
+  // Refuses what does not fit into the device's memory.
+  absl::Status PlanMemory(int32_t layers, const model::FfnShard& experts,
+                          const engine::EngineOptions& engine);
   absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> OpenLink(const std::string& address);
   absl::Status Serve();
   absl::Status Register();
@@ -78,6 +83,8 @@ class BackboneWorker {
   const RoleEnvironment environment_;
   std::string address_;
   std::string model_identity_;
+  std::unique_ptr<exchange::RowCarrierFactory> carriers_;  // null: rows in messages
+  int64_t planned_bytes_ = 0;                              // of the device's memory
   LoadedBackbone loaded_;
   std::optional<BaseFingerprints> fingerprints_;  // of the directory's thread
   std::atomic<bool> draining_ = false;

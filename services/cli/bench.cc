@@ -11,10 +11,12 @@
 #include "nlohmann/json.hpp"
 #include "runtime/base/parallel.h"
 #include "runtime/base/status_macros.h"
+#include "services/cli/bench_gpu.h"
 #include "services/cli/bench_memory.h"
 #include "services/cli/bench_model.h"
 #include "services/cli/bench_moe.h"
 #include "services/cli/progress.h"
+#include "services/common/compute.h"
 #include "services/offline/model_cost.h"
 #include "services/offline/offline_engine.h"
 #include "services/offline/throughput.h"
@@ -126,9 +128,16 @@ nlohmann::json ToJson(const Result& r, const model::ModelSpec& spec, int threads
 absl::Status Bench(const BenchFlags& flags) {
   CCOE_ASSIGN_OR_RETURN(const auto folder, BenchFolder::Create(flags.model));
   ThreadTeam team(flags.model.threads);
+  // Before a model is made for a device that is not there.
+  CCOE_RETURN_IF_ERROR(
+      services::Compute::Create(ToComputeOptions(flags.model.compute), &team).status());
   const std::string model = folder->Path("model");
   const model::RandomModelOptions model_options = ToModelOptions(flags.model, /*seed=*/1);
   CCOE_RETURN_IF_ERROR(model::WriteRandomModel(model_options, model, team));
+
+  if (flags.model.compute.device != "cpu") {
+    return BenchGpu({flags.model, model, flags.rounds, flags.new_tokens, flags.json});
+  }
 
   services::OfflineOptions options;
   options.model_folder = model;

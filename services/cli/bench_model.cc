@@ -25,6 +25,7 @@ void AddBenchModelFlags(CLI::App* command, BenchModelFlags& flags) {
   AddFlag(command, "--vocabulary", flags.vocabulary, "Tokens in the vocabulary.");
   AddFlag(command, "--dtype", flags.dtype, "Type of the weights.")
       ->check(CLI::IsMember({"bf16", "f16", "f32"}));
+  AddComputeFlags(command, flags.compute);
 }
 
 model::RandomModelOptions ToModelOptions(const BenchModelFlags& flags, uint64_t seed) {

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "runtime/model/random_model.h"
 #include "services/cli/flags.h"
+#include "services/cli/serving_flags.h"
 
 namespace ccoe::cli {
 
@@ -17,6 +18,7 @@ struct BenchModelFlags {
       folder;  // where the models are made; empty: a fresh one below the system's temporary folder
   bool keep = false;
   int threads = 0;
+  ComputeFlags compute;
   int64_t hidden = 1024;
   int64_t layers = 16;
   int64_t heads = 16;
@@ -26,7 +28,7 @@ struct BenchModelFlags {
   std::string dtype = "bf16";
 };
 
-// --dir, --keep, --threads and the model's shape.
+// --dir, --keep, --threads, the model's shape, and those of AddComputeFlags.
 void AddBenchModelFlags(CLI::App* command, BenchModelFlags& flags);
 model::RandomModelOptions ToModelOptions(const BenchModelFlags& flags, uint64_t seed);
 

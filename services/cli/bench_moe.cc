@@ -4,6 +4,7 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -72,10 +73,16 @@ model::RandomModelOptions ToMoeOptions(const BenchMoeFlags& flags) {
 }
 
 absl::StatusOr<std::vector<GroupedRow>> MeasureGrouped(const std::string& model, int rounds,
+                                                       const ComputeFlags& flags,
                                                        ThreadTeam& team) {
+  CCOE_ASSIGN_OR_RETURN(const auto compute,
+                        services::Compute::Create(ToComputeOptions(flags), &team));
   CCOE_ASSIGN_OR_RETURN(const model::ModelSpec spec, model::LoadModelSpec(model));
-  CCOE_ASSIGN_OR_RETURN(const auto weights, model::Weights::Open(model));
-  CCOE_ASSIGN_OR_RETURN(const auto meter, services::FfnRateMeter::Create(spec, 0, weights, &team));
+  CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(model));
+  const auto weights = model::Weights::On(std::move(mapped), compute->weights());
+  CCOE_ASSIGN_OR_RETURN(auto ops, compute->MakeOps());
+  CCOE_ASSIGN_OR_RETURN(const auto meter,
+                        services::FfnRateMeter::Create(spec, 0, weights, std::move(ops)));
   std::vector<GroupedRow> rows;
   for (const int64_t pairs : kPairs) {
     CCOE_ASSIGN_OR_RETURN(const services::FfnRates rates, meter->Measure(pairs, rounds));
@@ -92,6 +99,7 @@ absl::StatusOr<std::unique_ptr<services::OfflineEngine>> Engine(const BenchMoeFl
   // A core is left to the wire where there is more than one.
   options.threads =
       flags.model.threads > 0 ? flags.model.threads : std::max(1, AvailableCores() - 1);
+  options.compute = ToComputeOptions(flags.model.compute);
   options.expert_workers = workers;
   options.exchange = services::ExchangeKind::kGrpc;
   options.engine.max_steps_in_flight = steps;
@@ -180,7 +188,8 @@ absl::Status BenchMoe(const BenchMoeFlags& flags) {
   const std::string path = folder->Path("model");
   const model::RandomModelOptions model = ToMoeOptions(flags);
   CCOE_RETURN_IF_ERROR(model::WriteRandomModel(model, path, team));
-  CCOE_ASSIGN_OR_RETURN(const auto grouped, MeasureGrouped(path, flags.rounds, team));
+  CCOE_ASSIGN_OR_RETURN(const auto grouped,
+                        MeasureGrouped(path, flags.rounds, flags.model.compute, team));
   CCOE_ASSIGN_OR_RETURN(const SwapTimes times, MeasureSwaps(flags, path));
   if (flags.json) {
     std::cout << ToJson(grouped, times).dump() << "\n";

@@ -28,6 +28,7 @@ void AddEngineFlags(CLI::App* command, EngineFlags& flags) {
             "results that depend on the placement within rounding.");
   AddFlag(command, "--threads", flags.threads, "Compute threads; 0 takes all cores.")
       ->check(CLI::Range(0, 1024));
+  AddComputeFlags(command, flags.compute);
   AddFlag(command, "--chunk", flags.chunk,
           "Longest piece of a prompt that one step takes, in tokens.")
       ->check(CLI::Range(int64_t{1}, int64_t{65536}));
@@ -45,6 +46,7 @@ absl::StatusOr<services::OfflineOptions> ToOfflineOptions(const EngineFlags& fla
   options.ffn_copies = flags.replicas;
   options.engine.combine_on_workers = flags.combine_on_workers;
   options.threads = flags.threads;
+  options.compute = ToComputeOptions(flags.compute);
   options.expert_kv_tokens = flags.kv_tokens;
   options.engine.kv_tokens = flags.kv_tokens;
   options.engine.max_prefill_chunk = flags.chunk;

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "runtime/engine/sampling.h"
 #include "services/cli/flags.h"
+#include "services/cli/serving_flags.h"
 #include "services/offline/offline_engine.h"
 
 namespace ccoe::cli {
@@ -22,11 +23,13 @@ struct EngineFlags {
   int replicas = 1;
   bool combine_on_workers = false;
   int threads = 0;
+  ComputeFlags compute;
   int64_t chunk = 512;
   int64_t kv_tokens = 65536;
 };
 
-// --model, --expert, --exchange, --wire, --expert-workers, --threads, --chunk, --kv-tokens.
+// --model, --expert, --exchange, --wire, --expert-workers, --threads, --chunk, --kv-tokens, and
+// those of AddComputeFlags.
 void AddEngineFlags(CLI::App* command, EngineFlags& flags);
 absl::StatusOr<services::OfflineOptions> ToOfflineOptions(const EngineFlags& flags);
 

@@ -115,6 +115,8 @@ struct BackboneFlags {
   std::vector<std::string> bundles;
   bool without_base_top = false;
   int threads = 0;
+  ComputeFlags compute;
+  std::string exchange = "auto";
   ServingEngineFlags engine;
   ServerFlags server{"127.0.0.1:0"};
 };
@@ -129,8 +131,12 @@ absl::Status RunBackbone(const BackboneFlags& flags) {
   options.router = flags.place.router;
   options.serve = ToServeOptions(flags.place);
   options.engine = ToEngineOptions(flags.engine);
-  CCOE_ASSIGN_OR_RETURN(auto worker,
-                        services::BackboneWorker::Create(options, process->environment()));
+  CCOE_ASSIGN_OR_RETURN(options.transport, services::ParseRowTransport(flags.exchange));
+  CCOE_ASSIGN_OR_RETURN(const auto compute, services::Compute::Create(
+                                                ToComputeOptions(flags.compute), process->team()));
+  services::RoleEnvironment environment = process->environment();
+  environment.compute = compute.get();
+  CCOE_ASSIGN_OR_RETURN(auto worker, services::BackboneWorker::Create(options, environment));
   return Serve(*process, flags.id, worker->address(), *worker, [&] { return worker->status(); });
 }
 
@@ -140,6 +146,8 @@ struct ExpertFlags {
   std::string model;
   std::vector<std::string> bundles;
   int threads = 0;
+  ComputeFlags compute;
+  std::string exchange = "auto";
   int64_t kv_tokens = 65536;
   ServerFlags server{"127.0.0.1:0"};
 };
@@ -164,9 +172,24 @@ absl::Status RunExpert(const ExpertFlags& flags) {
   options.router = flags.place.router;
   options.serve = ToServeOptions(flags.place);
   options.runner.kv_tokens = flags.kv_tokens;
-  CCOE_ASSIGN_OR_RETURN(auto worker,
-                        services::ExpertWorker::Create(options, process->environment()));
+  CCOE_ASSIGN_OR_RETURN(options.transport, services::ParseRowTransport(flags.exchange));
+  CCOE_ASSIGN_OR_RETURN(const auto compute, services::Compute::Create(
+                                                ToComputeOptions(flags.compute), process->team()));
+  services::RoleEnvironment environment = process->environment();
+  environment.compute = compute.get();
+  CCOE_ASSIGN_OR_RETURN(auto worker, services::ExpertWorker::Create(options, environment));
   return Serve(*process, flags.id, worker->address(), *worker, [&] { return worker->status(); });
+}
+
+}  // namespace
+
+namespace {
+
+void AddRowTransportFlag(CLI::App* command, std::string& exchange) {
+  AddFlag(command, "--exchange", exchange,
+          "How rows travel between workers: nccl (from GPU to GPU), grpc (in messages), or auto: "
+          "nccl where both ends have it.")
+      ->check(CLI::IsMember({"auto", "grpc", "nccl"}));
 }
 
 }  // namespace
@@ -222,6 +245,8 @@ void RegisterBackbone(CLI::App& app, CommandContext& context) {
   AddSwitch(command, "--without-base-top", flags->without_base_top,
             "Hold only the layers below the bundles; then every query needs an expert.");
   AddThreadsFlag(command, flags->threads);
+  AddComputeFlags(command, flags->compute);
+  AddRowTransportFlag(command, flags->exchange);
   AddServingEngineFlags(command, flags->engine);
   AddWorkerFlags(command, flags->place);
   AddServerFlags(command, flags->server);
@@ -243,6 +268,8 @@ void RegisterExpert(CLI::App& app, CommandContext& context) {
           "Folder of an expert bundle to hold. May be given several times; may be left out for a "
           "model with FFN experts.");
   AddThreadsFlag(command, flags->threads);
+  AddComputeFlags(command, flags->compute);
+  AddRowTransportFlag(command, flags->exchange);
   AddFlag(command, "--kv-tokens", flags->kv_tokens,
           "Capacity of each expert's KV cache in tokens. Memory is used as it fills.")
       ->check(CLI::PositiveNumber);

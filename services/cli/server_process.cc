@@ -39,7 +39,6 @@ absl::Status ServerProcess::Start(int threads) {
   team_ = std::make_unique<ThreadTeam>(threads);
   metrics_ = std::make_shared<telemetry::Metrics>();
   channels_ = std::make_unique<services::ChannelFactory>(nullptr);
-  environment_.team = team_.get();
   environment_.channels = channels_.get();
   environment_.metrics = metrics_.get();
   environment_.on_progress = [this](const std::string& what) { status_line_.Show(what); };

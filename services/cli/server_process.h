@@ -43,6 +43,7 @@ class ServerProcess {
   ~ServerProcess();
 
   const services::RoleEnvironment& environment() const { return environment_; }
+  ThreadTeam* team() const { return team_.get(); }
   StatusLine& status_line() { return status_line_; }
   const std::string& http_address() const { return http_->address(); }
 

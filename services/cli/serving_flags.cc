@@ -35,6 +35,22 @@ engine::EngineOptions ToEngineOptions(const ServingEngineFlags& flags) {
   return options;
 }
 
+void AddComputeFlags(CLI::App* command, ComputeFlags& flags) {
+  AddFlag(command, "--device", flags.device, "What computes: cpu, cuda (the first GPU) or cuda:N.");
+  AddFlag(
+      command, "--math", flags.math,
+      "On a GPU: what matrix products multiply, weights are held as and the KV cache holds; sums "
+      "are f32 either way. The CPU computes in f32.")
+      ->check(CLI::IsMember({"f32", "bf16"}));
+}
+
+services::ComputeOptions ToComputeOptions(const ComputeFlags& flags) {
+  services::ComputeOptions options;
+  options.device = flags.device;
+  options.math = flags.math == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
+  return options;
+}
+
 void AddThreadsFlag(CLI::App* command, int& threads) {
   AddFlag(command, "--threads", threads, "Threads that compute; 0: all cores.")
       ->check(CLI::Range(0, 1024));

@@ -8,6 +8,7 @@
 #include "runtime/engine/engine_options.h"
 #include "services/cli/flags.h"
 #include "services/cli/moe_flags.h"
+#include "services/common/compute.h"
 
 namespace ccoe::cli {
 
@@ -23,6 +24,14 @@ engine::EngineOptions ToEngineOptions(const ServingEngineFlags& flags);
 
 // --threads.
 void AddThreadsFlag(CLI::App* command, int& threads);
+
+// --device, --math: what computes, and as what on a GPU.
+struct ComputeFlags {
+  std::string device = "cpu";
+  std::string math = "f32";
+};
+void AddComputeFlags(CLI::App* command, ComputeFlags& flags);
+services::ComputeOptions ToComputeOptions(const ComputeFlags& flags);
 
 }  // namespace ccoe::cli
 

@@ -51,6 +51,22 @@ void PrintFfnExperts(const v1::ClusterStatus& status) {
   }
 }
 
+// Of workers whose memory is planned.
+void PrintDevices(const v1::ClusterStatus& status) {
+  bool any = false;
+  for (const v1::WorkerStatus& worker : status.workers()) {
+    const v1::WorkerLoad& load = worker.load();
+    if (load.device().empty()) continue;
+    if (!std::exchange(any, true)) {
+      std::cout << "\nworker            device    memory planned     free\n";
+    }
+    std::cout << absl::StrFormat("%-17s %-9s %11.2f GB %5.2f GB\n", worker.worker_id(),
+                                 load.device(),
+                                 static_cast<double>(load.device_planned_bytes()) / 1e9,
+                                 static_cast<double>(load.device_free_bytes()) / 1e9);
+  }
+}
+
 void PrintStatus(const v1::ClusterStatus& status) {
   std::cout << absl::StrFormat("table epoch %d, model %s\n\n", status.epoch(),
                                status.model_fingerprint().substr(0, 12));
@@ -65,6 +81,7 @@ void PrintStatus(const v1::ClusterStatus& status) {
         load.kv_tokens_total(), static_cast<double>(load.resident_bytes()) / 1e6,
         worker.silent_seconds(), Experts(worker));
   }
+  PrintDevices(status);
   std::cout << "\nexpert            layers  replicas     size  domain\n";
   for (const v1::ExpertInfo& info : status.experts()) {
     std::cout << absl::StrFormat("%-17s %3d:%-3d %8d %5.1f MB  %s\n", Name(info.expert()),

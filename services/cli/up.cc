@@ -31,8 +31,9 @@ struct UpFlags {
   int backbone_workers = 1;
   int replicas = 1;
   std::string placement;
-  std::string exchange = "local";
+  std::string exchange = "auto";
   int threads = 0;
+  ComputeFlags compute;
   int64_t expert_kv_tokens = 65536;
   int64_t max_queries = 256;
   double start_timeout_seconds = 600;
@@ -51,6 +52,7 @@ absl::StatusOr<services::ClusterOptions> ToClusterOptions(const UpFlags& flags) 
   options.listen = flags.listen;
   options.http = flags.server.http;
   options.threads = flags.threads;
+  options.compute = ToComputeOptions(flags.compute);
   options.expert_kv_tokens = flags.expert_kv_tokens;
   options.max_queries = flags.max_queries;
   options.without_base_top = flags.without_base_top;
@@ -66,13 +68,18 @@ void SayReady(const std::string& address, const std::string& http) {
 }
 
 absl::Status UpEmbedded(const UpFlags& flags, services::ClusterOptions options) {
-  CCOE_ASSIGN_OR_RETURN(const services::ExchangeKind exchange,
-                        services::ParseExchange(flags.exchange));
+  if (flags.exchange == "nccl") {
+    return UsageError(
+        "--exchange nccl needs --processes: the workers of one process share its memory");
+  }
+  CCOE_ASSIGN_OR_RETURN(
+      const services::ExchangeKind exchange,
+      services::ParseExchange(flags.exchange == "auto" ? "local" : flags.exchange));
   CCOE_ASSIGN_OR_RETURN(auto process, ServerProcess::Create(flags.server, flags.threads));
   options.on_progress = process->environment().on_progress;
-  CCOE_ASSIGN_OR_RETURN(auto cluster, services::EmbeddedCluster::Create(
-                                          options, exchange, process->environment().team,
-                                          process->environment().metrics));
+  CCOE_ASSIGN_OR_RETURN(auto cluster,
+                        services::EmbeddedCluster::Create(options, exchange, process->team(),
+                                                          process->environment().metrics));
   process->status_line().Show("generating a token with each expert");
   CCOE_RETURN_IF_ERROR(cluster->WaitReady(absl::Now() + options.start_timeout));
   process->BeginServing(cluster->address(), [&cluster] { return cluster->ready(); });
@@ -84,6 +91,9 @@ absl::Status UpEmbedded(const UpFlags& flags, services::ClusterOptions options) 
 
 absl::Status UpProcesses(const UpFlags& flags, services::ClusterOptions options) {
   std::error_code error;
+  if (flags.exchange != "local") {
+    CCOE_ASSIGN_OR_RETURN(options.transport, services::ParseRowTransport(flags.exchange));
+  }
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return absl::InternalError(absl::StrCat("/proc/self/exe: ", error.message()));
   std::atomic<bool> running = false;
@@ -145,12 +155,14 @@ void RegisterUp(CLI::App& app, CommandContext& context) {
   AddFlag(command, "--placement", flags->placement,
           "Which expert worker holds which FFN experts (see ccoe placement). Default: evenly.");
   AddFlag(command, "--exchange", flags->exchange,
-          "How activations travel in one process: local (no wire) or grpc. Processes use grpc.")
-      ->check(CLI::IsMember({"local", "grpc"}));
+          "How activations travel. In one process: local (no wire) or grpc; auto is local. Between "
+          "processes: grpc or nccl (from GPU to GPU); auto is nccl where it works.")
+      ->check(CLI::IsMember({"auto", "local", "grpc", "nccl"}));
   AddSwitch(command, "--without-base-top", flags->without_base_top,
             "Leave out the base's own layers above the experts' split; then every query needs an "
             "expert.");
   AddThreadsFlag(command, flags->threads);
+  AddComputeFlags(command, flags->compute);
   AddServingEngineFlags(command, flags->engine);
   AddFlag(command, "--expert-kv-tokens", flags->expert_kv_tokens,
           "Capacity of each expert's KV cache in tokens, on each worker that holds it.")

@@ -26,7 +26,7 @@ absl::Status SystemError(const char* call) {
 
 // Between fork and exec of a process with threads: only async-signal-safe calls, no allocation.
 [[noreturn]] void BecomeChild(pid_t parent, int announce_fd, const char* program,
-                              char* const* arguments) {
+                              char* const* arguments, char* const* environment) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(127);  // it died before prctl
   setpgid(0, 0);  // a terminal's Ctrl-C reaches the parent alone, which then drains in order
@@ -39,23 +39,28 @@ absl::Status SystemError(const char* call) {
   } else {
     dup2(announce_fd, kAnnounceFd);
   }
-  execv(program, arguments);
+  execve(program, arguments, environment);
   _exit(127);
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
-    const std::string& name, const std::string& program,
-    const std::vector<std::string>& arguments) {
+    const std::string& name, const std::string& program, const std::vector<std::string>& arguments,
+    const std::vector<std::string>& environment) {
   int pipe_fds[2];
   if (pipe2(pipe_fds, O_CLOEXEC) != 0) return SystemError("pipe2");
   std::vector<char*> argv = {const_cast<char*>(program.c_str())};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
+  std::vector<char*> envp;
+  // The first of two entries of a name counts.
+  for (const std::string& entry : environment) envp.push_back(const_cast<char*>(entry.c_str()));
+  for (char** entry = environ; *entry != nullptr; ++entry) envp.push_back(*entry);
+  envp.push_back(nullptr);
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid == 0) BecomeChild(parent, pipe_fds[1], program.c_str(), argv.data());
+  if (pid == 0) BecomeChild(parent, pipe_fds[1], program.c_str(), argv.data(), envp.data());
   const absl::Status failed = pid < 0 ? SystemError("fork") : absl::OkStatus();
   close(pipe_fds[1]);
   if (!failed.ok()) {

@@ -19,12 +19,13 @@ namespace ccoe::services {
 // thread that started it ends. Destruction kills the child, if it lives, and reaps it.
 class ChildProcess {
  public:
-  // Runs `program` with `arguments`. The child gets the write end of a pipe as descriptor 3, on
+  // Runs `program` with `arguments` in this process's environment and that of `environment`
+  // ("NAME=value", which win). The child gets the write end of a pipe as descriptor 3, on
   // which it announces itself with one line (see ReadAnnouncement), a process group of its own, and
   // an empty signal mask. INTERNAL names the system call.
   static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(
       const std::string& name, const std::string& program,
-      const std::vector<std::string>& arguments);
+      const std::vector<std::string>& arguments, const std::vector<std::string>& environment = {});
   ~ChildProcess();
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;

@@ -26,8 +26,7 @@ std::string RouterAddress() { return absl::StrCat("inproc:", kRouter); }
 
 EmbeddedCluster::EmbeddedCluster(const ClusterOptions& options, ExchangeKind exchange,
                                  ThreadTeam* team, telemetry::Metrics* metrics)
-    : options_(options), channels_(&in_process_) {
-  environment_.team = team;
+    : options_(options), team_(team), channels_(&in_process_) {
   environment_.channels = &channels_;
   environment_.metrics = metrics;
   environment_.in_process = &in_process_;
@@ -46,6 +45,8 @@ absl::StatusOr<std::unique_ptr<EmbeddedCluster>> EmbeddedCluster::Create(
 }
 
 absl::Status EmbeddedCluster::StartAll() {
+  CCOE_ASSIGN_OR_RETURN(compute_, Compute::Create(options_.compute, team_));
+  environment_.compute = compute_.get();
   CCOE_ASSIGN_OR_RETURN(const ExpertPlan plan, PlanExperts(options_));
   RouterOptions router;
   router.rules_file = options_.model.rules_file;

@@ -58,6 +58,8 @@ class EmbeddedCluster {
   absl::Status StartExperts(const ExpertPlan& plan);
 
   const ClusterOptions options_;
+  ThreadTeam* const team_;
+  std::unique_ptr<Compute> compute_;
   InProcessRegistry in_process_;
   const ChannelFactory channels_;
   LocalPeers local_peers_;

@@ -37,6 +37,12 @@ void AddMoePolicy(const engine::MoePolicy& policy, std::vector<std::string>& arg
   if (policy.allow_forced) arguments.push_back("--moe-allow-forced");
 }
 
+void AddCompute(const ClusterOptions& options, std::vector<std::string>& arguments) {
+  arguments.push_back(Flag("device", options.compute.device));
+  arguments.push_back(Flag("math", kernels::DTypeName(options.compute.math)));
+  arguments.push_back(Flag("exchange", RowTransportName(options.transport)));
+}
+
 // A placement for a child to read, gone with this.
 class PlacementFile {
  public:
@@ -82,7 +88,12 @@ absl::Status ProcessCluster::Spawn(const std::string& name, bool essential,
   std::vector<std::string> all = arguments;
   all.push_back(Flag("announce-fd", kAnnounceFd));
   all.push_back(Flag("drain-timeout", absl::ToDoubleSeconds(options_.drain_timeout)));
-  CCOE_ASSIGN_OR_RETURN(auto process, ChildProcess::Start(name, program_, all));
+  std::vector<std::string> environment;
+  // The processes share one GPU, which NCCL takes for two machines' only if it is told so.
+  if (options_.transport == RowTransport::kNccl) {
+    environment.push_back(absl::StrCat("NCCL_HOSTID=", name, "-", getpid()));
+  }
+  CCOE_ASSIGN_OR_RETURN(auto process, ChildProcess::Start(name, program_, all, environment));
   children_.push_back({std::move(process), essential});
   return absl::OkStatus();
 }
@@ -171,6 +182,7 @@ std::vector<std::string> ProcessCluster::BackboneArguments(const std::string& ro
   if (options_.without_base_top) arguments.push_back("--without-base-top");
   if (engine.combine_on_workers) arguments.push_back("--combine-on-workers");
   AddMoePolicy(engine.moe_policy, arguments);
+  AddCompute(options_, arguments);
   return arguments;
 }
 
@@ -184,6 +196,7 @@ std::vector<std::string> ProcessCluster::ExpertArguments(const std::string& rout
                                         Flag("threads", options_.threads),
                                         Flag("kv-tokens", options_.expert_kv_tokens)};
   for (const std::string& bundle : worker.bundles) arguments.push_back(Flag("bundle", bundle));
+  AddCompute(options_, arguments);
   return arguments;
 }
 

@@ -7,17 +7,17 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "runtime/base/parallel.h"
 #include "runtime/telemetry/metrics.h"
 #include "services/common/channel_factory.h"
 
 namespace ccoe::services {
 
+class Compute;
 class LocalPeers;
 
 // Everything outlives the roles.
 struct RoleEnvironment {
-  ThreadTeam* team = nullptr;  // for computing
+  const Compute* compute = nullptr;  // workers' only
   const ChannelFactory* channels = nullptr;
   telemetry::Metrics* metrics = nullptr;
   InProcessRegistry* in_process = nullptr;  // null: the role is alone in its process

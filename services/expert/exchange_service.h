@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/row_carrier.h"
 #include "runtime/exchange/step_header.h"
 
 namespace ccoe::services {
@@ -27,6 +28,10 @@ struct ExchangeServiceOptions {
   int max_links = 256;            // open at once; one more is refused
   exchange::StepLimits limits;    // of one swap
   absl::Duration open_timeout = absl::Seconds(10);  // from the stream's start to its OpenLink
+  // Rows beside the stream for peers that ask for it. Null: all rows in messages. Outlives the
+  // service.
+  exchange::RowCarrierFactory* carriers = nullptr;
+  absl::Duration carrier_timeout = absl::Seconds(30);  // to connect one with the peer
 };
 
 // Two threads a link: gRPC's for reading, one for writing. Everything that comes in is checked: a

@@ -58,6 +58,7 @@ PeerLink::PeerLink(exchange::SwapHandler* handler, const ExchangeServiceOptions&
 
 PeerLink::~PeerLink() {
   ending_ = true;
+  if (carrier_ != nullptr) carrier_->Abort();
   handler_->RemovePeer(peer_);
   queue_.Close();
   // A peer that reads nothing more could hold up a write for good.
@@ -83,8 +84,38 @@ absl::Status PeerLink::Accept(const v1::LinkMessage& first) {
   if (!first.has_open())
     return absl::InvalidArgumentError("the first message of a link: expected OpenLink");
   CCOE_RETURN_IF_ERROR(CheckOpen(first.open(), handler_->hidden_size(), options_));
-  queue_.TryPush(Outgoing{true, 0, {}, exchange::SwapResult()});
+  v1::Carrier carrier;
+  if (first.open().has_rows_beside_stream()) {
+    carrier = OfferCarrier(first.open().rows_beside_stream());
+  }
+  queue_.TryPush(Outgoing{true, carrier, 0, {}, exchange::SwapResult()});
+  if (carrier.id().empty()) return absl::OkStatus();
+  // The peer does the same when it has read the OpenAccepted.
+  CCOE_ASSIGN_OR_RETURN(carrier_,
+                        options_.carriers->Connect(carrier.id(), /*opener=*/false,
+                                                   absl::Now() + options_.carrier_timeout));
   return absl::OkStatus();
+}
+
+v1::Carrier PeerLink::OfferCarrier(const v1::RowsBesideStream& asked) const {
+  v1::Carrier carrier;
+  if (options_.carriers == nullptr) {
+    carrier.set_refusal("this worker takes rows in messages only");
+    return carrier;
+  }
+  const std::string version = options_.carriers->Version();
+  if (asked.version() != version) {
+    carrier.set_refusal(absl::StrCat("this worker has ", version, ", the peer ",
+                                     asked.version().substr(0, kMaxIdBytes)));
+    return carrier;
+  }
+  absl::StatusOr<std::string> id = options_.carriers->MakeId();
+  if (id.ok()) {
+    carrier.set_id(*std::move(id));
+  } else {
+    carrier.set_refusal(std::string(id.status().message()));
+  }
+  return carrier;
 }
 
 absl::Status PeerLink::Take(v1::LinkMessage& message) {
@@ -109,7 +140,7 @@ absl::Status PeerLink::TakeHeartbeat(const v1::Heartbeat& heartbeat) {
         "heartbeat: expected a number above ", last_heartbeat_, ", found ", heartbeat.number()));
   }
   last_heartbeat_ = heartbeat.number();
-  Push(Outgoing{false, last_heartbeat_, {}, exchange::SwapResult()});
+  Push(Outgoing{false, {}, last_heartbeat_, {}, exchange::SwapResult()});
   return absl::OkStatus();
 }
 
@@ -124,6 +155,12 @@ absl::Status PeerLink::TakeSwap(v1::SwapRequest& request) {
   absl::StatusOr<exchange::StepHeader> header = exchange::FromWire(request.header());
   exchange::StepHeader refused;
   refused.step_id = step_id;
+  if (carrier_ != nullptr) {
+    // The rows are on their way, so they must be taken in even where the swap is then refused; a
+    // header that does not say how many there are ends the link.
+    CCOE_RETURN_IF_ERROR(header.status());
+    CCOE_RETURN_IF_ERROR(ReceiveRows(*header, request));
+  }
   if (!header.ok()) {
     Reply(refused, header.status());
     return absl::OkStatus();
@@ -142,6 +179,17 @@ absl::Status PeerLink::TakeSwap(v1::SwapRequest& request) {
   return absl::OkStatus();
 }
 
+absl::Status PeerLink::ReceiveRows(const exchange::StepHeader& header, v1::SwapRequest& request) {
+  CCOE_RETURN_IF_ERROR(exchange::Validate(header, handler_->hidden_size(), options_.limits));
+  CCOE_RETURN_IF_ERROR(exchange::CheckFitsMessage(header));
+  if (!request.rows().empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "step ", header.step_id, ": rows in the message, which travel beside the stream"));
+  }
+  request.mutable_rows()->resize(exchange::SentRowBytes(header));
+  return carrier_->Receive(*request.mutable_rows());
+}
+
 absl::StatusOr<std::vector<float>> PeerLink::CheckedRows(v1::SwapRequest& request,
                                                          const exchange::StepHeader& header) const {
   CCOE_RETURN_IF_ERROR(exchange::Validate(header, handler_->hidden_size(), options_.limits));
@@ -156,7 +204,7 @@ absl::StatusOr<std::vector<float>> PeerLink::CheckedRows(v1::SwapRequest& reques
 
 void PeerLink::Reply(const exchange::StepHeader& header,
                      absl::StatusOr<exchange::SwapResult> result) {
-  Push(Outgoing{false, 0, header, std::move(result)});
+  Push(Outgoing{false, {}, 0, header, std::move(result)});
 }
 
 void PeerLink::Push(Outgoing outgoing) {
@@ -182,6 +230,9 @@ v1::LinkReply PeerLink::Encode(const Outgoing& outgoing) const {
   accepted.set_max_swaps_in_flight(options_.max_swaps_in_flight);
   accepted.set_max_rows(options_.limits.max_rows);
   accepted.set_max_sequences(options_.limits.max_sequences);
+  if (!outgoing.carrier.id().empty() || !outgoing.carrier.refusal().empty()) {
+    *accepted.mutable_carrier() = outgoing.carrier;
+  }
   return reply;
 }
 
@@ -195,7 +246,10 @@ void PeerLink::WriteAll() {
   std::optional<Outgoing> next = queue_.Pop(absl::Now() + options_.open_timeout);
   if (!next.has_value() && !queue_.closed()) context_->TryCancel();
   for (; next.has_value() && !ending_; next = queue_.Pop()) {
-    if (stream_->Write(Encode(*next))) continue;
+    v1::LinkReply reply = Encode(*next);
+    std::string rows;
+    if (reply.has_swap() && carrier_ != nullptr) rows.swap(*reply.mutable_swap()->mutable_rows());
+    if (stream_->Write(reply) && (rows.empty() || carrier_->Send(rows).ok())) continue;
     // The stream is dead; ending the call wakes the reader. Answers that still come find a closed
     // queue.
     queue_.Close();

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "runtime/base/bounded_queue.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/row_carrier.h"
 #include "services/expert/exchange_service.h"
 
 namespace ccoe::services {
@@ -37,12 +39,16 @@ class PeerLink {
   // What the writer sends: the OpenAccepted, the answer to a heartbeat, or that to a swap.
   struct Outgoing {
     bool accepted = false;
+    v1::Carrier carrier;     // of an OpenAccepted
     uint64_t heartbeat = 0;  // its number; 0: none
     exchange::StepHeader header;
     absl::StatusOr<exchange::SwapResult> result;
   };
 
   absl::Status Accept(const v1::LinkMessage& first);
+  // What the OpenAccepted says to a peer that asked for rows beside the stream.
+  v1::Carrier OfferCarrier(const v1::RowsBesideStream& asked) const;
+  absl::Status ReceiveRows(const exchange::StepHeader& header, v1::SwapRequest& request);
   absl::Status Take(v1::LinkMessage& message);
   absl::Status TakeHeartbeat(const v1::Heartbeat& heartbeat);
   absl::Status TakeSwap(v1::SwapRequest& request);
@@ -60,6 +66,7 @@ class PeerLink {
   Stream* const stream_;
   const uint64_t peer_;
   BoundedQueue<Outgoing> queue_;
+  std::unique_ptr<exchange::RowCarrier> carrier_;  // null: rows in messages; set before any swap
   std::atomic<int> in_flight_ = 0;
   std::atomic<bool> overflowed_ = false;  // the peer does not read its answers
   bool any_step_ = false;

@@ -6,14 +6,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
-#include "kernels/cpu/cpu_ops.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/hf_config.h"
 #include "runtime/telemetry/resident_bytes.h"
+#include "services/common/compute.h"
 #include "services/common/ffn_shards.h"
 #include "services/common/model_identity.h"
 #include "services/expert/local_peers.h"
+#include "services/expert/memory.h"
 #include "services/expert/runner_metrics.h"
 
 namespace ccoe::services {
@@ -26,11 +27,22 @@ int64_t WeightBytes(const experts::ExpertRunner& runner, const ExpertRef& expert
   return 0;
 }
 
+// What of `shard` is not in `held`.
+model::FfnShard Missing(const model::FfnShard& shard, const model::FfnShard& held) {
+  model::FfnShard missing;
+  for (const auto& [layer, experts] : shard.layers()) {
+    for (const int32_t expert : experts) {
+      if (!held.Contains(layer, expert)) missing.Add(layer, expert);
+    }
+  }
+  return missing;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ExpertWorker>> ExpertWorker::Create(
     const ExpertWorkerOptions& options, const RoleEnvironment& environment) {
-  CCOE_CHECK(environment.team != nullptr && environment.channels != nullptr &&
+  CCOE_CHECK(environment.compute != nullptr && environment.channels != nullptr &&
              environment.metrics != nullptr);
   std::unique_ptr<ExpertWorker> worker(new ExpertWorker(options, environment));
   CCOE_RETURN_IF_ERROR(worker->LoadExperts());
@@ -49,11 +61,12 @@ absl::Status ExpertWorker::LoadExperts() {
         absl::StrCat(options_.worker_id, ": expected at least one expert bundle, found none, and ",
                      options_.base_folder, " is a model without FFN experts"));
   }
+  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, *environment_.compute));
   if (!options_.bundle_folders.empty()) CCOE_RETURN_IF_ERROR(LoadBundles(spec));
   if (spec.has_moe()) {
+    CCOE_ASSIGN_OR_RETURN(auto ops, environment_.compute->MakeOps());
     CCOE_ASSIGN_OR_RETURN(ffn_runner_,
-                          experts::FfnRunner::Create(spec, kernels::MakeCpuOps(environment_.team),
-                                                     options_.ffn_runner));
+                          experts::FfnRunner::Create(spec, std::move(ops), options_.ffn_runner));
     absl::MutexLock lock(&mutex_);
     assigned_ = absl::UnavailableError("the router has not said yet which FFN experts to hold");
   }
@@ -62,10 +75,18 @@ absl::Status ExpertWorker::LoadExperts() {
 }
 
 absl::Status ExpertWorker::LoadBundles(const model::ModelSpec& spec) {
-  CCOE_ASSIGN_OR_RETURN(
-      runner_,
-      experts::ExpertRunner::Create(spec, kernels::MakeCpuOps(environment_.team), options_.runner));
-  const auto add = [this](const experts::Bundle& bundle) {
+  const Compute& compute = *environment_.compute;
+  experts::ExpertRunnerOptions runner = options_.runner;
+  runner.kv_dtype = compute.kv_dtype();
+  CCOE_ASSIGN_OR_RETURN(auto ops, compute.MakeOps());
+  CCOE_ASSIGN_OR_RETURN(runner_, experts::ExpertRunner::Create(spec, std::move(ops), runner));
+  const auto add = [&](const experts::Bundle& opened) -> absl::Status {
+    experts::Bundle bundle = opened;
+    CCOE_ASSIGN_OR_RETURN(
+        const model::MemoryPlan plan,
+        PlanLayerExpertMemory(spec, bundle, runner, held_.empty(), compute.weights()));
+    CCOE_RETURN_IF_ERROR(Fit(plan));
+    bundle.weights = model::Weights::On(bundle.weights, compute.weights());
     environment_.Progress(
         absl::StrCat(options_.worker_id, ": expert ", bundle.manifest.expert.ToString()));
     CCOE_RETURN_IF_ERROR(runner_->AddExpert(bundle));
@@ -97,12 +118,27 @@ void ExpertWorker::TakeDirective(const v1::Directive& directive) {
 
 absl::Status ExpertWorker::AddAssigned(const v1::FfnShard& assignment) {
   CCOE_ASSIGN_OR_RETURN(const model::FfnShard shard, FfnShardFromProto(assignment));
-  if (ffn_runner_->Load().shard.Contains(shard)) return absl::OkStatus();
+  const model::FfnShard held = ffn_runner_->Load().shard;
+  if (held.Contains(shard)) return absl::OkStatus();
   // Maps the files' headers; tensors are paged in as they are used.
   if (ffn_weights_ == nullptr) {
-    CCOE_ASSIGN_OR_RETURN(ffn_weights_, model::Weights::Open(options_.base_folder));
+    CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(options_.base_folder));
+    ffn_weights_ = model::Weights::On(std::move(mapped), environment_.compute->weights());
   }
+  CCOE_ASSIGN_OR_RETURN(const model::ModelSpec spec, model::LoadModelSpec(options_.base_folder));
+  CCOE_ASSIGN_OR_RETURN(
+      const model::MemoryPlan plan,
+      PlanFfnShardMemory(spec, Missing(shard, held), ffn_weights_,
+                         options_.ffn_runner.max_batch_rows, environment_.compute->weights()));
+  CCOE_RETURN_IF_ERROR(Fit(plan));
   return ffn_runner_->AddShard(shard, ffn_weights_);
+}
+
+absl::Status ExpertWorker::Fit(const model::MemoryPlan& plan) {
+  CCOE_RETURN_IF_ERROR(plan.CheckFits(environment_.compute->device()));
+  absl::MutexLock lock(&mutex_);
+  planned_bytes_ += plan.total_bytes();
+  return absl::OkStatus();
 }
 
 absl::Status ExpertWorker::status() const {
@@ -124,6 +160,7 @@ absl::Status ExpertWorker::Serve() {
   service.worker_id = options_.worker_id;
   service.epoch = static_cast<uint64_t>(absl::ToUnixMicros(absl::Now()));
   service.model_fingerprint = model_identity_;
+  service.carriers = carriers_.get();
   service_ = std::make_unique<ExchangeService>(handler_.get(), service);
   ServerOptions server;
   server.listen = options_.serve.listen;
@@ -164,6 +201,12 @@ v1::WorkerReport ExpertWorker::Report() const {
   {
     absl::MutexLock lock(&mutex_);
     report.set_ready(!draining_.load() && assigned_.ok());
+    if (planned_bytes_ > 0) {
+      kernels::Device& device = environment_.compute->device();
+      report.mutable_load()->set_device(device.Name());
+      report.mutable_load()->set_device_planned_bytes(planned_bytes_);
+      report.mutable_load()->set_device_free_bytes(device.FreeBytes());
+    }
   }
   for (const v1::HeldExpert& held : held_) *report.add_experts() = held;
   v1::WorkerLoad* load = report.mutable_load();

@@ -17,10 +17,12 @@
 #include "runtime/experts/expert_runner.h"
 #include "runtime/experts/ffn_runner.h"
 #include "runtime/experts/swap_router.h"
+#include "runtime/model/memory_plan.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/model/weights.h"
 #include "services/common/registration.h"
 #include "services/common/role_environment.h"
+#include "services/common/row_carriers.h"
 #include "services/common/server_runner.h"
 #include "services/expert/exchange_service.h"
 #include "services/expert/held_bundles.h"
@@ -35,7 +37,8 @@ struct ExpertWorkerOptions {
   std::vector<std::string> bundle_folders;  // at least one, unless the model has FFN experts
   std::string router;                       // address
   ServeOptions serve;
-  experts::ExpertRunnerOptions runner;
+  experts::ExpertRunnerOptions runner;           // its kv_dtype is the device's
+  RowTransport transport = RowTransport::kAuto;  // of rows from backbone workers that ask
   experts::FfnRunnerOptions ffn_runner;
 };
 
@@ -70,6 +73,8 @@ class ExpertWorker {
   // Loads what the directive assigns and is not held yet.
   void TakeDirective(const v1::Directive& directive) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status AddAssigned(const v1::FfnShard& assignment);
+  // Refuses what does not fit into the device's memory beside what is held.
+  absl::Status Fit(const model::MemoryPlan& plan) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Serve();
   absl::Status Register();
   v1::WorkerReport Report() const;
@@ -79,6 +84,7 @@ class ExpertWorker {
   std::string address_;
   std::string model_identity_;
   std::vector<v1::HeldExpert> held_;
+  std::unique_ptr<exchange::RowCarrierFactory> carriers_;  // null: rows in messages
   std::atomic<bool> draining_ = false;
   // In the order in which they need each other.
   std::unique_ptr<experts::ExpertRunner> runner_;   // null without bundles
@@ -88,6 +94,7 @@ class ExpertWorker {
   mutable absl::Mutex mutex_;
   // Of the last assignment of FFN experts; OK for a model without.
   absl::Status assigned_ ABSL_GUARDED_BY(mutex_);
+  int64_t planned_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // of the device's memory
   std::unique_ptr<telemetry::Metrics::Sampler> sampler_;
   std::unique_ptr<ExchangeService> service_;
   std::unique_ptr<ServerRunner> server_;

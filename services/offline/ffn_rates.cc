@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "kernels/cpu/cpu_ops.h"
 #include "runtime/base/status_macros.h"
 
 namespace ccoe::services {
@@ -33,21 +32,19 @@ absl::Status Time(F&& run, double& best_seconds) {
 
 }  // namespace
 
-FfnRateMeter::FfnRateMeter(const model::FfnSpec& ffn, int64_t hidden_size, ThreadTeam* team)
-    : ffn_(ffn),
-      hidden_size_(hidden_size),
-      ops_(kernels::MakeCpuOps(team)),
-      scratch_(&ops_->device()) {}
+FfnRateMeter::FfnRateMeter(const model::FfnSpec& ffn, int64_t hidden_size,
+                           std::unique_ptr<kernels::Ops> ops)
+    : ffn_(ffn), hidden_size_(hidden_size), ops_(std::move(ops)), scratch_(&ops_->device()) {}
 
 absl::StatusOr<std::unique_ptr<FfnRateMeter>> FfnRateMeter::Create(
     const model::ModelSpec& spec, int32_t layer, std::shared_ptr<const model::Weights> weights,
-    ThreadTeam* team) {
+    std::unique_ptr<kernels::Ops> ops) {
   if (layer < 0 || layer >= spec.layer_count() || !spec.layers[layer].ffn.is_moe()) {
     return absl::InvalidArgumentError(
         absl::StrCat("layer ", layer, ": expected a layer with FFN experts"));
   }
   const model::FfnSpec& ffn = spec.layers[layer].ffn;
-  std::unique_ptr<FfnRateMeter> meter(new FfnRateMeter(ffn, spec.hidden_size, team));
+  std::unique_ptr<FfnRateMeter> meter(new FfnRateMeter(ffn, spec.hidden_size, std::move(ops)));
   for (int32_t e = 0; e < ffn.moe.experts; ++e) {
     CCOE_ASSIGN_OR_RETURN(const model::FfnExpertWeights expert,
                           model::BindFfnExpert(spec, layer, e, *weights));
@@ -87,9 +84,13 @@ absl::Status FfnRateMeter::RunDense(kernels::ConstMatrix x, kernels::Matrix out)
 
 absl::StatusOr<FfnRates> FfnRateMeter::Measure(int64_t pairs, int rounds) {
   const std::vector<float> input = RandomRows(pairs * hidden_size_);
-  std::vector<float> output(input.size());
-  const kernels::ConstMatrix x = kernels::F32Matrix(input.data(), pairs, hidden_size_);
-  const kernels::Matrix out = kernels::F32Matrix(output.data(), pairs, hidden_size_);
+  const size_t bytes = input.size() * sizeof(float);
+  kernels::Device& device = ops_->device();
+  CCOE_ASSIGN_OR_RETURN(const kernels::Buffer rows, device.Allocate(bytes));
+  CCOE_ASSIGN_OR_RETURN(const kernels::Buffer output, device.Allocate(bytes));
+  CCOE_RETURN_IF_ERROR(device.CopyFromHost(input.data(), rows.data(), bytes));
+  const kernels::ConstMatrix x = kernels::F32Matrix(rows.f32(), pairs, hidden_size_);
+  const kernels::Matrix out = kernels::F32Matrix(output.f32(), pairs, hidden_size_);
   double grouped = 1e30, dense = 1e30;
   for (int round = -1; round < rounds; ++round) {
     CCOE_RETURN_IF_ERROR(Time([&] { return RunGrouped(pairs, x, out); }, grouped));

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "runtime/base/parallel.h"
+#include "kernels/ops.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/model/moe.h"
 #include "runtime/model/weights.h"
@@ -23,17 +23,17 @@ struct FfnRates {
 // Runs the experts of one MoE layer of a checkpoint over random rows. One thread.
 class FfnRateMeter {
  public:
-  // Binds the experts of `layer`, which must be a MoE layer. `team` outlives the meter.
+  // Binds the experts of `layer`, which must be a MoE layer. `ops` read `weights`.
   static absl::StatusOr<std::unique_ptr<FfnRateMeter>> Create(
       const model::ModelSpec& spec, int32_t layer, std::shared_ptr<const model::Weights> weights,
-      ThreadTeam* team);
+      std::unique_ptr<kernels::Ops> ops);
 
   // `pairs` (row, expert) pairs, dealt evenly over the experts, against as many rows of one; both
   // in turn, `rounds` times; the fastest of each counts.
   absl::StatusOr<FfnRates> Measure(int64_t pairs, int rounds);
 
  private:
-  FfnRateMeter(const model::FfnSpec& ffn, int64_t hidden_size, ThreadTeam* team);
+  FfnRateMeter(const model::FfnSpec& ffn, int64_t hidden_size, std::unique_ptr<kernels::Ops> ops);
   absl::Status RunGrouped(int64_t pairs, kernels::ConstMatrix x, kernels::Matrix out);
   absl::Status RunDense(kernels::ConstMatrix x, kernels::Matrix out);
 

@@ -4,13 +4,13 @@
 #include <cstdint>
 #include <list>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "kernels/cpu/cpu_ops.h"
 #include "runtime/base/parallel.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/grpc/grpc_link.h"
@@ -21,6 +21,7 @@
 #include "runtime/experts/swap_router.h"
 #include "runtime/placement/planner.h"
 #include "services/backbone/load_backbone.h"
+#include "services/backbone/memory.h"
 #include "services/common/channel_factory.h"
 #include "services/common/server_runner.h"
 #include "services/expert/exchange_service.h"
@@ -87,16 +88,26 @@ class OfflineEngineImpl final : public OfflineEngine {
       : options_(options), team_(options.threads) {}
 
   absl::Status Build() {
-    CCOE_ASSIGN_OR_RETURN(loaded_, LoadBackbone(options_.model_folder, options_.backbone_layers));
+    CCOE_ASSIGN_OR_RETURN(compute_, Compute::Create(options_.compute, &team_));
+    engine::EngineOptions engine = options_.engine;
+    engine.kv_dtype = compute_->kv_dtype();
+    CCOE_ASSIGN_OR_RETURN(
+        const model::MemoryPlan plan,
+        PlanBackboneMemory(options_.model_folder, options_.backbone_layers, std::nullopt,
+                           options_.expert_folders, engine, compute_->weights()));
+    CCOE_RETURN_IF_ERROR(plan.CheckFits(compute_->device()));
+    CCOE_ASSIGN_OR_RETURN(loaded_, LoadBackbone(options_.model_folder, options_.backbone_layers,
+                                                std::nullopt, compute_->weights()));
     CCOE_RETURN_IF_ERROR(KeepBundles());
     const bool spread = spec().has_moe() && options_.expert_workers > 0;
     int workers = spread ? options_.expert_workers : 0;
     if (!bundles_.empty()) workers = std::max(options_.expert_workers, 1);
     for (int w = 0; w < workers; ++w) CCOE_RETURN_IF_ERROR(AddWorker());
     if (spread) CCOE_RETURN_IF_ERROR(SpreadFfnExperts());
-    CCOE_ASSIGN_OR_RETURN(
-        engine_, engine::Engine::Create(loaded_.model, kernels::MakeCpuOps(&team_), &directory_,
-                                        spread ? &ffn_directory_ : nullptr, options_.engine));
+    CCOE_ASSIGN_OR_RETURN(auto ops, compute_->MakeOps());
+    CCOE_ASSIGN_OR_RETURN(engine_,
+                          engine::Engine::Create(loaded_.model, std::move(ops), &directory_,
+                                                 spread ? &ffn_directory_ : nullptr, engine));
     return absl::OkStatus();
   }
 
@@ -110,6 +121,8 @@ class OfflineEngineImpl final : public OfflineEngine {
                        [this](const experts::Bundle& bundle) {
                          experts_.push_back(bundle.manifest.expert);
                          bundles_.push_back(bundle);
+                         auto& weights = bundles_.back().weights;
+                         weights = model::Weights::On(std::move(weights), compute_->weights());
                          return absl::OkStatus();
                        });
   }
@@ -118,12 +131,15 @@ class OfflineEngineImpl final : public OfflineEngine {
     ExpertWorkerParts& worker = workers_.emplace_back();
     experts::ExpertRunnerOptions runner_options;
     runner_options.kv_tokens = options_.expert_kv_tokens;
-    CCOE_ASSIGN_OR_RETURN(worker.runner, experts::ExpertRunner::Create(
-                                             spec(), kernels::MakeCpuOps(&team_), runner_options));
+    runner_options.kv_dtype = compute_->kv_dtype();
+    CCOE_ASSIGN_OR_RETURN(auto ops, compute_->MakeOps());
+    CCOE_ASSIGN_OR_RETURN(worker.runner,
+                          experts::ExpertRunner::Create(spec(), std::move(ops), runner_options));
     for (const experts::Bundle& bundle : bundles_)
       CCOE_RETURN_IF_ERROR(worker.runner->AddExpert(bundle));
+    CCOE_ASSIGN_OR_RETURN(auto ffn_ops, compute_->MakeOps());
     CCOE_ASSIGN_OR_RETURN(worker.ffn_runner,
-                          experts::FfnRunner::Create(spec(), kernels::MakeCpuOps(&team_), {}));
+                          experts::FfnRunner::Create(spec(), std::move(ffn_ops), {}));
     CCOE_ASSIGN_OR_RETURN(
         worker.router, experts::SwapRouter::Create(worker.runner.get(), worker.ffn_runner.get()));
     CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<exchange::ActivationLink> link, Link(worker));
@@ -196,6 +212,7 @@ class OfflineEngineImpl final : public OfflineEngine {
 
   const OfflineOptions options_;
   ThreadTeam team_;
+  std::unique_ptr<Compute> compute_;
   LoadedBackbone loaded_;
   std::vector<experts::Bundle> bundles_;
   std::vector<ExpertRef> experts_;

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "runtime/engine/engine.h"
+#include "services/common/compute.h"
 
 namespace ccoe::services {
 
@@ -28,9 +29,10 @@ struct OfflineOptions {
   int expert_workers = 0;
   int ffn_copies = 1;                // of each FFN expert, on different workers
   int threads = 0;                   // of the compute team; 0: all cores
+  ComputeOptions compute;            // one device for the backbone and all expert workers
   int32_t backbone_layers = 0;       // layers the backbone holds; 0: all
   int64_t expert_kv_tokens = 65536;  // KV capacity of each expert on each worker
-  engine::EngineOptions engine;
+  engine::EngineOptions engine;      // its kv_dtype is the device's
 };
 
 // Thread-safe.

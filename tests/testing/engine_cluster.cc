@@ -12,11 +12,24 @@
 
 namespace ccoe::testing {
 
-absl::StatusOr<engine::BackboneModel> GoldenBackbone(const std::string& name, int32_t held_layers) {
+std::shared_ptr<const model::Weights> WeightsOn(TaggedDevice* device,
+                                                std::shared_ptr<const model::Weights> weights) {
+  model::WeightTarget target;
+  target.device = device;
+  return model::Weights::On(std::move(weights), target);
+}
+
+std::unique_ptr<kernels::Ops> OpsOver(TaggedDevice* device, ThreadTeam* team) {
+  return device == nullptr ? kernels::MakeCpuOps(team) : MakeTaggedOps(device, team);
+}
+
+absl::StatusOr<engine::BackboneModel> GoldenBackbone(const std::string& name, int32_t held_layers,
+                                                     TaggedDevice* device) {
   engine::BackboneModel backbone;
   const std::string folder = GoldenFolder(name);
   CCOE_ASSIGN_OR_RETURN(backbone.spec, model::LoadModelSpec(folder));
-  CCOE_ASSIGN_OR_RETURN(auto weights, model::Weights::Open(folder));
+  CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(folder));
+  const auto weights = WeightsOn(device, std::move(mapped));
   CCOE_ASSIGN_OR_RETURN(backbone.embedding, model::TokenEmbedding::Create(backbone.spec, weights));
   const int32_t last = held_layers < 0 ? backbone.spec.layer_count() : held_layers;
   CCOE_ASSIGN_OR_RETURN(backbone.decoder,
@@ -40,20 +53,22 @@ void MapDirectory::Add(std::shared_ptr<const engine::ExpertBinding> binding) {
 absl::StatusOr<std::unique_ptr<EngineCluster>> EngineCluster::Create(
     const EngineClusterOptions& options) {
   std::unique_ptr<EngineCluster> cluster(new EngineCluster());
+  cluster->device_ = options.device;
   cluster->team_ = std::make_unique<ThreadTeam>(1);
-  CCOE_ASSIGN_OR_RETURN(cluster->backbone_, GoldenBackbone("ccoe/backbone", options.held_layers));
+  CCOE_ASSIGN_OR_RETURN(cluster->backbone_,
+                        GoldenBackbone("ccoe/backbone", options.held_layers, options.device));
   for (int i = 0; i < options.expert_workers; ++i) {
     CCOE_ASSIGN_OR_RETURN(
-        auto runner,
-        experts::ExpertRunner::Create(cluster->backbone_.spec,
-                                      kernels::MakeCpuOps(cluster->team_.get()), options.expert));
+        auto runner, experts::ExpertRunner::Create(cluster->backbone_.spec,
+                                                   OpsOver(options.device, cluster->team_.get()),
+                                                   options.expert));
     cluster->runners_.push_back(std::move(runner));
     cluster->links_.push_back(
         std::make_shared<FakeLink>(exchange::MakeLocalLink(cluster->runners_.back().get())));
   }
   CCOE_ASSIGN_OR_RETURN(
       cluster->engine_,
-      engine::Engine::Create(cluster->backbone_, kernels::MakeCpuOps(cluster->team_.get()),
+      engine::Engine::Create(cluster->backbone_, OpsOver(options.device, cluster->team_.get()),
                              &cluster->directory_, nullptr, options.engine));
   return cluster;
 }
@@ -69,7 +84,8 @@ absl::Status EngineCluster::AddExpert(const std::string& name, const std::string
   bundle.folder = GoldenFolder(absl::StrCat("ccoe/", source));
   bundle.manifest.expert = {name, 1};
   bundle.manifest.layers = layers;
-  CCOE_ASSIGN_OR_RETURN(bundle.weights, model::Weights::Open(bundle.folder));
+  CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(bundle.folder));
+  bundle.weights = WeightsOn(device_, std::move(mapped));
   CCOE_RETURN_IF_ERROR(runners_[worker]->AddExpert(bundle));
   auto binding = std::make_shared<engine::ExpertBinding>();
   binding->expert = bundle.manifest.expert;

@@ -16,12 +16,20 @@
 #include "runtime/experts/expert_runner.h"
 #include "tests/testing/fake_link.h"
 #include "tests/testing/recording_sink.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::testing {
 
 // The golden checkpoint `name` as a backbone that holds layers [0, held_layers); all with -1.
+// `device` (may be null: the host's memory) holds the weights.
 absl::StatusOr<engine::BackboneModel> GoldenBackbone(const std::string& name,
-                                                     int32_t held_layers = -1);
+                                                     int32_t held_layers = -1,
+                                                     TaggedDevice* device = nullptr);
+
+// The weights as ops over `device` (may be null) read them, and such ops.
+std::shared_ptr<const model::Weights> WeightsOn(TaggedDevice* device,
+                                                std::shared_ptr<const model::Weights> weights);
+std::unique_ptr<kernels::Ops> OpsOver(TaggedDevice* device, ThreadTeam* team);
 
 // Experts by name, all at version 1.
 class MapDirectory final : public engine::ExpertDirectory {
@@ -38,7 +46,8 @@ struct EngineClusterOptions {
   engine::EngineOptions engine;
   experts::ExpertRunnerOptions expert;
   int expert_workers = 1;
-  int32_t held_layers = -1;  // of the backbone
+  int32_t held_layers = -1;        // of the backbone
+  TaggedDevice* device = nullptr;  // of the backbone and all workers; null: the CPU
 };
 
 class EngineCluster {
@@ -60,6 +69,7 @@ class EngineCluster {
  private:
   EngineCluster() = default;
 
+  TaggedDevice* device_ = nullptr;
   std::unique_ptr<ThreadTeam> team_;
   engine::BackboneModel backbone_;
   std::vector<std::unique_ptr<experts::ExpertRunner>> runners_;

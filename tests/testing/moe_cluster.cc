@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cpu/cpu_ops.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/model/ffn_shard.h"
@@ -16,7 +15,7 @@ namespace ccoe::testing {
 absl::StatusOr<std::unique_ptr<MoeCluster>> MoeCluster::Create(const MoeClusterOptions& options) {
   std::unique_ptr<MoeCluster> cluster(new MoeCluster());
   cluster->team_ = std::make_unique<ThreadTeam>(1);
-  CCOE_ASSIGN_OR_RETURN(cluster->backbone_, GoldenBackbone(options.model));
+  CCOE_ASSIGN_OR_RETURN(cluster->backbone_, GoldenBackbone(options.model, -1, options.device));
   const model::ModelSpec& spec = cluster->backbone_.spec;
   const auto holders_of = [&](int32_t layer, int32_t expert) -> std::vector<int32_t> {
     if (options.workers == 0) return {engine::FfnTable::kHere};
@@ -35,10 +34,11 @@ absl::StatusOr<std::unique_ptr<MoeCluster>> MoeCluster::Create(const MoeClusterO
       }
     }
   }
-  CCOE_ASSIGN_OR_RETURN(const auto weights, model::Weights::Open(GoldenFolder(options.model)));
+  CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(GoldenFolder(options.model)));
+  const auto weights = WeightsOn(options.device, std::move(mapped));
   for (const model::FfnShard& shard : shards) {
     CCOE_ASSIGN_OR_RETURN(
-        auto runner, experts::FfnRunner::Create(spec, kernels::MakeCpuOps(cluster->team_.get()),
+        auto runner, experts::FfnRunner::Create(spec, OpsOver(options.device, cluster->team_.get()),
                                                 experts::FfnRunnerOptions()));
     CCOE_RETURN_IF_ERROR(runner->AddShard(shard, weights));
     cluster->links_.push_back(std::make_shared<FakeLink>(exchange::MakeLocalLink(runner.get())));
@@ -48,8 +48,8 @@ absl::StatusOr<std::unique_ptr<MoeCluster>> MoeCluster::Create(const MoeClusterO
   cluster->directory_.Set(std::move(table));
   CCOE_ASSIGN_OR_RETURN(
       cluster->engine_,
-      engine::Engine::Create(cluster->backbone_, kernels::MakeCpuOps(cluster->team_.get()), nullptr,
-                             &cluster->directory_, options.engine));
+      engine::Engine::Create(cluster->backbone_, OpsOver(options.device, cluster->team_.get()),
+                             nullptr, &cluster->directory_, options.engine));
   return cluster;
 }
 

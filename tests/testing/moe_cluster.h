@@ -16,6 +16,7 @@
 #include "runtime/engine/engine.h"
 #include "runtime/experts/ffn_runner.h"
 #include "tests/testing/fake_link.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::testing {
 
@@ -40,7 +41,8 @@ class MutableFfnDirectory final : public engine::FfnDirectory {
 struct MoeClusterOptions {
   std::string model = "mixtral-8x2";
   engine::EngineOptions engine;
-  int workers = 0;  // 0: all experts are with the backbone
+  TaggedDevice* device = nullptr;  // of the backbone and all workers; null: the CPU
+  int workers = 0;                 // 0: all experts are with the backbone
   // The workers that hold an expert (FfnTable::kHere: the backbone). Unset: expert % workers.
   std::function<std::vector<int32_t>(int32_t layer, int32_t expert)> holders;
 };

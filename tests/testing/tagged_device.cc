@@ -156,6 +156,9 @@ absl::StatusOr<kernels::Buffer> TaggedDevice::Allocate(size_t size_bytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat("tagged:0: cannot allocate ", size_bytes, " bytes"));
   }
+  for (int64_t free = free_bytes_.load(), lowest = lowest_free_.load();
+       free < lowest && !lowest_free_.compare_exchange_weak(lowest, free);) {
+  }
   // The host's own device gives zeroed memory that becomes resident as it is used.
   auto* host = new absl::StatusOr<kernels::Buffer>(kernels::CpuDevice().Allocate(size_bytes + 64));
   if (!host->ok()) {

@@ -30,6 +30,10 @@ class TaggedDevice final : public kernels::Device {
   absl::Status CopyFromHost(const void* host, void* device, size_t size_bytes) override;
   absl::Status CopyToHost(const void* device, void* host, size_t size_bytes) override;
 
+  // The least that was free since WatchLowestFree.
+  void WatchLowestFree() { lowest_free_.store(free_bytes_.load()); }
+  int64_t lowest_free() const { return lowest_free_.load(); }
+
   // Bytes that CopyFromHost was asked to copy.
   int64_t uploaded_bytes() const { return uploaded_bytes_.load(); }
 
@@ -37,6 +41,7 @@ class TaggedDevice final : public kernels::Device {
   void Free(void* data, size_t size_bytes) override;
 
   std::atomic<int64_t> free_bytes_;
+  std::atomic<int64_t> lowest_free_ = int64_t{1} << 62;
   std::atomic<int64_t> uploaded_bytes_ = 0;
 };
 

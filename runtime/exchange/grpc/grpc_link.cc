@@ -25,6 +25,8 @@ namespace {
 // Releases that may wait beside the swaps. They are a few bytes each; more mean that the peer takes
 // nothing.
 constexpr size_t kMaxQueuedReleases = 4096;
+// A peer's reason, for people; it cannot make it long.
+constexpr size_t kMaxRefusalBytes = 512;
 
 // One stream. The reader thread opens it, starts the writer thread, reads until the stream ends and
 // then ends everything.
@@ -37,6 +39,7 @@ class GrpcLink final : public ActivationLink {
 
   ~GrpcLink() override {
     if (swaps_ != nullptr) swaps_->Stop();
+    if (carrier_ != nullptr) carrier_->Abort();
     context_.TryCancel();
     if (reader_.joinable()) reader_.join();
   }
@@ -116,11 +119,13 @@ class GrpcLink final : public ActivationLink {
   void Read();
   absl::Status Handshake(Stream& stream);
   absl::Status ReadAnswers(Stream& stream);
-  absl::Status Take(const v1::LinkReply& reply);
-  absl::Status TakeAnswer(const v1::SwapReply& reply);
+  absl::Status Take(v1::LinkReply& reply);
+  absl::Status TakeAnswer(v1::SwapReply& reply);
   absl::Status TakeHeartbeat(const v1::Heartbeat& answer);
   void Write(Stream& stream);
   absl::Status CheckAccepted(const v1::LinkReply& reply);
+  absl::Status ConnectCarrier(const v1::Carrier& offered);
+  absl::Status ReceiveRows(const StepHeader& header, v1::SwapReply& reply);
   void Start(const v1::OpenAccepted& accepted);
 
   const GrpcLinkOptions options_;
@@ -131,6 +136,7 @@ class GrpcLink final : public ActivationLink {
   absl::Notification opened_;
   absl::Status open_status_;              // written before opened_
   StepLimits limits_;                     // likewise
+  std::unique_ptr<RowCarrier> carrier_;   // likewise; null: rows in messages
   std::unique_ptr<SwapsInFlight> swaps_;  // likewise; null where the handshake failed
   absl::Mutex send_mutex_;                // a swap enters swaps_ and the queue in the same order
   std::atomic<uint64_t> heartbeats_sent_ = 0, heartbeats_answered_ = 0;  // their numbers
@@ -170,6 +176,7 @@ void GrpcLink::Start(const v1::OpenAccepted& accepted) {
   swaps.send_heartbeat = [this] { SendHeartbeat(); };
   swaps.on_closed = [this] {
     queue_.Close();
+    if (carrier_ != nullptr) carrier_->Abort();
     context_.TryCancel();
   };
   swaps_ = std::make_unique<SwapsInFlight>(std::move(swaps));
@@ -183,7 +190,11 @@ absl::Status GrpcLink::Handshake(Stream& stream) {
   open.set_model_fingerprint(options_.model_fingerprint);
   open.set_hidden_size(options_.hidden_size);
   open.set_wire_dtype(ToWire(options_.wire_dtype));
-  open.mutable_rows_in_messages();
+  if (options_.carriers == nullptr) {
+    open.mutable_rows_in_messages();
+  } else {
+    open.mutable_rows_beside_stream()->set_version(options_.carriers->Version());
+  }
   v1::LinkReply reply;
   if (!stream.Write(hello) || !stream.Read(&reply)) {
     const grpc::Status end = stream.Finish();
@@ -191,12 +202,33 @@ absl::Status GrpcLink::Handshake(Stream& stream) {
     return StatusFromWire(end.error_code(), end.error_message());
   }
   absl::Status good = CheckAccepted(reply);
+  if (good.ok() && options_.carriers != nullptr) good = ConnectCarrier(reply.accepted().carrier());
   if (!good.ok()) {
     context_.TryCancel();
     stream.Finish();
     return good;
   }
   Start(reply.accepted());
+  return absl::OkStatus();
+}
+
+// Both ends connect at the same time.
+absl::Status GrpcLink::ConnectCarrier(const v1::Carrier& offered) {
+  const std::string version = options_.carriers->Version();
+  if (offered.id().empty()) {
+    if (!options_.require_carrier) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat("rows over ", version, ": the peer refuses: ",
+                     offered.refusal().empty() ? "it knows no way beside the stream"
+                                               : offered.refusal().substr(0, kMaxRefusalBytes)));
+  }
+  auto carrier = options_.carriers->Connect(offered.id(), /*opener=*/true,
+                                            absl::Now() + options_.open_timeout);
+  if (!carrier.ok()) {
+    return absl::Status(carrier.status().code(),
+                        absl::StrCat("rows over ", version, ": ", carrier.status().message()));
+  }
+  carrier_ = *std::move(carrier);
   return absl::OkStatus();
 }
 
@@ -232,10 +264,10 @@ absl::Status GrpcLink::ReadAnswers(Stream& stream) {
   return absl::OkStatus();
 }
 
-absl::Status GrpcLink::Take(const v1::LinkReply& reply) {
+absl::Status GrpcLink::Take(v1::LinkReply& reply) {
   switch (reply.message_case()) {
     case v1::LinkReply::kSwap:
-      return TakeAnswer(reply.swap());
+      return TakeAnswer(*reply.mutable_swap());
     case v1::LinkReply::kHeartbeat:
       return TakeHeartbeat(reply.heartbeat());
     default:
@@ -254,12 +286,29 @@ absl::Status GrpcLink::TakeHeartbeat(const v1::Heartbeat& answer) {
       absl::StrCat("an answer to heartbeat ", answer.number(), ", which was not asked"));
 }
 
-absl::Status GrpcLink::TakeAnswer(const v1::SwapReply& reply) {
+absl::Status GrpcLink::ReceiveRows(const StepHeader& header, v1::SwapReply& reply) {
+  if (!reply.rows().empty()) {
+    return absl::InternalError(absl::StrCat("the answer to step ", header.step_id,
+                                            " has rows, which travel beside the stream"));
+  }
+  reply.mutable_rows()->resize(ReturnedRowBytes(header));
+  return reply.rows().empty() ? absl::OkStatus() : carrier_->Receive(*reply.mutable_rows());
+}
+
+absl::Status GrpcLink::TakeAnswer(v1::SwapReply& reply) {
   const uint64_t step_id = reply.step_id();
   const std::optional<StepHeader> header = Recall(step_id);
   if (!header.has_value()) {
     return absl::InternalError(
         absl::StrCat("an answer to step ", step_id, ", which is not in flight (answered twice?)"));
+  }
+  if (carrier_ != nullptr && reply.code() == 0) {
+    const absl::Status received = ReceiveRows(*header, reply);
+    if (!received.ok()) {
+      swaps_->Answer(step_id, absl::UnavailableError(received.message())).IgnoreError();
+      return received;
+    }
+    swaps_->Heard();
   }
   absl::StatusOr<SwapResult> result = FromWire(reply, *header);
   const absl::Status decoded = reply.code() == 0 ? result.status() : absl::OkStatus();
@@ -269,7 +318,14 @@ absl::Status GrpcLink::TakeAnswer(const v1::SwapReply& reply) {
 
 void GrpcLink::Write(Stream& stream) {
   while (std::optional<v1::LinkMessage> message = queue_.Pop()) {
+    std::string rows;
+    if (carrier_ != nullptr && message->has_swap())
+      rows.swap(*message->mutable_swap()->mutable_rows());
     if (!stream.Write(*message)) return;  // the reader learns why
+    if (rows.empty()) continue;
+    if (const absl::Status sent = carrier_->Send(rows); !sent.ok()) {
+      return swaps_->Close(sent.message());
+    }
   }
 }
 

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "kernels/dtype.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/row_carrier.h"
 
 namespace grpc {
 class Channel;
@@ -33,12 +34,17 @@ struct GrpcLinkOptions {
   // closed. Heartbeats ask for one, answered whatever the peer computes. At least 1 ms;
   // InfiniteDuration: never.
   absl::Duration silence_timeout = absl::Seconds(1);
+  // Rows beside the stream, where the peer can do it too. Null: rows in messages. Outlives the
+  // link.
+  RowCarrierFactory* carriers = nullptr;
+  // FAILED_PRECONDITION where the peer refuses `carriers`; else rows travel in messages then.
+  bool require_carrier = false;
 };
 
 // Opens a link and waits for the peer's OpenAccepted, at most open_timeout. The channel must take
 // messages of kMaxLinkMessageBytes (wire_messages.h) and should probe silent connections
 // (keepalive), so that a peer that vanished without a word is noticed while no swap is in flight.
-//   FAILED_PRECONDITION  another protocol version, hidden size or model; names both
+//   FAILED_PRECONDITION  another protocol version, hidden size or model; names both; no carrier
 //   UNAVAILABLE          nobody there
 //   DEADLINE_EXCEEDED    no answer within open_timeout
 //

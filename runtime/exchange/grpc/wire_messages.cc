@@ -87,6 +87,16 @@ absl::Status CheckFitsMessage(const StepHeader& header) {
       bytes.returned, ": expected at most ", kMaxSwapBytes, " each way; send fewer rows a step"));
 }
 
+size_t SentRowBytes(const StepHeader& header) {
+  return static_cast<size_t>(header.rows() * header.hidden_size) *
+         kernels::DTypeBytes(header.wire_dtype);
+}
+
+size_t ReturnedRowBytes(const StepHeader& header) {
+  return static_cast<size_t>(header.returned_rows() * header.hidden_size) *
+         kernels::DTypeBytes(header.wire_dtype);
+}
+
 v1::WireDtype ToWire(kernels::DType dtype) {
   return dtype == kernels::DType::kBF16 ? v1::WIRE_DTYPE_BF16 : v1::WIRE_DTYPE_F32;
 }

@@ -3,6 +3,7 @@
 #ifndef CCOE_RUNTIME_EXCHANGE_GRPC_WIRE_MESSAGES_H_
 #define CCOE_RUNTIME_EXCHANGE_GRPC_WIRE_MESSAGES_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -26,6 +27,11 @@ inline constexpr int64_t kMaxSwapBytes = kMaxLinkMessageBytes - (int64_t{1} << 2
 // INVALID_ARGUMENT where the swap's rows and experts, or the rows of its answer, do not fit into
 // one message. The header has passed Validate.
 absl::Status CheckFitsMessage(const StepHeader& header);
+
+// Bytes of the rows alone: what travels beside the stream where a RowCarrier takes them. The header
+// has passed Validate and CheckFitsMessage.
+size_t SentRowBytes(const StepHeader& header);
+size_t ReturnedRowBytes(const StepHeader& header);
 
 v1::WireDtype ToWire(kernels::DType dtype);  // kF32 or kBF16
 absl::StatusOr<kernels::DType> FromWire(v1::WireDtype dtype);

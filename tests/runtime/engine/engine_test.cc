@@ -149,6 +149,19 @@ TEST_F(EngineTest, ManyWorkersAndOneStepInFlightGiveTheSame) {
   ExpectGoldenContinuations();
 }
 
+TEST_F(EngineTest, ADeviceWithMemoryOfItsOwnGivesTheSame) {
+  testing::TaggedDevice device;
+  EngineClusterOptions options = SmallOptions();
+  options.device = &device;
+  options.expert_workers = 2;
+  ASSERT_NO_FATAL_FAILURE(StartWithExperts(options));
+  ExpectGoldenContinuations();
+  QueryOptions query = GreedyQuery(Prompt("math", goldens_->at("math").prompts[0].id).ids, "math");
+  query.prompt_logits = query.prompt_hidden = true;
+  EXPECT_OK(Ask(std::move(query)).status);
+  cluster_.reset();
+}
+
 TEST_F(EngineTest, PreemptionsGiveTheSame) {
   EngineClusterOptions options = SmallOptions();
   options.engine.kv_tokens = 160;
@@ -525,7 +538,8 @@ TEST(EngineCreateTest, RefusesOptionsAndModelsThatMakeNoSense) {
   BackboneModel headless = model;
   headless.head = nullptr;
   EXPECT_THAT(
-      Engine::Create(headless, kernels::MakeCpuOps(&team), nullptr, nullptr, EngineOptions()).status(),
+      Engine::Create(headless, kernels::MakeCpuOps(&team), nullptr, nullptr, EngineOptions())
+          .status(),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("head")));
 }
 
@@ -534,8 +548,8 @@ TEST(EngineCreateTest, WithoutADirectoryThereAreNoExperts) {
   ASSERT_OK_AND_ASSIGN(const BackboneModel model, ccoe::testing::GoldenBackbone("ccoe/backbone"));
   EngineOptions options;
   options.kv_tokens = 256;
-  ASSERT_OK_AND_ASSIGN(const auto engine,
-                       Engine::Create(model, kernels::MakeCpuOps(&team), nullptr, nullptr, options));
+  ASSERT_OK_AND_ASSIGN(const auto engine, Engine::Create(model, kernels::MakeCpuOps(&team), nullptr,
+                                                         nullptr, options));
   AnswerRecorder unused;
   EXPECT_THAT(engine->Submit(GreedyQuery({1, 2}, "math"), unused.Sink()),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("no experts")));

@@ -105,6 +105,20 @@ TEST_F(MoeStageTest, AnyNumberOfWorkersGivesTheBitsOfNone) {
   }
 }
 
+TEST_F(MoeStageTest, DevicesWithMemoryOfTheirOwnGiveTheSameBits) {
+  for (const int workers : {0, 3}) {
+    SCOPED_TRACE(workers);
+    testing::TaggedDevice device;
+    MoeClusterOptions options;
+    options.device = &device;
+    options.workers = workers;
+    ExpectReferenceWith(options);
+    options.engine.combine_on_workers = true;
+    ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+    EXPECT_OK(Ask(*cluster, GreedyQuery(golden_->prompts[0].ids, "")).status);
+  }
+}
+
 TEST_F(MoeStageTest, ReplicasUnevenSplitsAndExpertsWithTheBackboneGiveTheSameBits) {
   MoeClusterOptions options;
   options.workers = 3;

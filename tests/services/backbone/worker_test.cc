@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "services/common/compute.h"
 #include "services/common/status_to_grpc.h"
 #include "services/router/router.h"
 #include "tests/testing/golden_model.h"
@@ -19,7 +20,7 @@ using ::testing::HasSubstr;
 class BackboneWorkerTest : public ::testing::Test {
  protected:
   BackboneWorkerTest() {
-    environment_.team = &team_;
+    environment_.compute = &compute_;
     environment_.channels = &channels_;
     environment_.metrics = &metrics_;
     environment_.in_process = &registry_;
@@ -37,6 +38,7 @@ class BackboneWorkerTest : public ::testing::Test {
   }
 
   ThreadTeam team_{1};
+  const Compute compute_{&team_};
   InProcessRegistry registry_;
   const ChannelFactory channels_{&registry_};
   telemetry::Metrics metrics_;

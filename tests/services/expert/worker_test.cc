@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 #include "runtime/model/hf_config.h"
+#include "services/common/compute.h"
 #include "services/common/stubs.h"
 #include "services/expert/held_bundles.h"
 #include "services/expert/local_peers.h"
@@ -26,7 +27,7 @@ using ::testing::HasSubstr;
 class ExpertWorkerTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    environment_.team = &team_;
+    environment_.compute = &compute_;
     environment_.channels = &channels_;
     environment_.metrics = &metrics_;
     environment_.in_process = &registry_;
@@ -59,6 +60,7 @@ class ExpertWorkerTest : public ::testing::Test {
   }
 
   ThreadTeam team_{1};
+  const Compute compute_{&team_};
   InProcessRegistry registry_;
   const ChannelFactory channels_{&registry_};
   LocalPeers peers_;

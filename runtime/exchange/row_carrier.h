@@ -1,0 +1,52 @@
+// Carries the rows of a grpc link's swaps beside its stream: headers, answers and signs of life
+// stay messages, rows go from device to device. Implemented by runtime/exchange/nccl.
+#ifndef CCOE_RUNTIME_EXCHANGE_ROW_CARRIER_H_
+#define CCOE_RUNTIME_EXCHANGE_ROW_CARRIER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace ccoe::exchange {
+
+// One end of one link. What one end sends the other receives, in order and in pieces of the same
+// sizes: the link's messages say what comes. One thread may send while another receives.
+class RowCarrier {
+ public:
+  virtual ~RowCarrier() = default;  // aborts first
+
+  // UNAVAILABLE once the peer is gone, the carrier is aborted or a transfer has made no progress
+  // for the carrier's patience; nothing can be sent or received from then on.
+  virtual absl::Status Send(absl::string_view bytes) = 0;
+  // Fills `bytes`, whose size says how much comes.
+  virtual absl::Status Receive(std::string& bytes) = 0;
+
+  // Ends what runs and refuses what comes, soon, whatever the peer does. From any thread, several
+  // times.
+  virtual void Abort() = 0;
+};
+
+// Makes carriers; one for each device and process. Thread-safe; outlives its carriers.
+class RowCarrierFactory {
+ public:
+  virtual ~RowCarrierFactory() = default;
+
+  // Both ends must have the same: "nccl 2.28.9".
+  virtual std::string Version() const = 0;
+
+  // What the accepting end makes and the other gets to know, of this one carrier: opaque bytes.
+  virtual absl::StatusOr<std::string> MakeId() = 0;
+
+  // Both ends call it with one id, one of them as the opener; returns when rows have gone both
+  // ways. DEADLINE_EXCEEDED without the peer.
+  virtual absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
+                                                              absl::Time deadline) = 0;
+};
+
+}  // namespace ccoe::exchange
+
+#endif  // CCOE_RUNTIME_EXCHANGE_ROW_CARRIER_H_

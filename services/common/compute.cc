@@ -1,0 +1,71 @@
+#include "services/common/compute.h"
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+
+namespace ccoe::services {
+namespace {
+
+constexpr int kMaxDevices = 1024;
+
+// nullopt: the CPU.
+absl::StatusOr<std::optional<int>> ParseDevice(absl::string_view name) {
+  if (name == "cpu") return std::optional<int>();
+  if (name == "cuda") return std::optional<int>(0);
+  int index = -1;
+  absl::string_view number = name;
+  if (absl::ConsumePrefix(&number, "cuda:") && absl::SimpleAtoi(number, &index) && index >= 0 &&
+      index < kMaxDevices) {
+    return std::optional<int>(index);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("device: expected cpu, cuda or cuda:N, found \"", name, "\""));
+}
+
+}  // namespace
+
+Compute::Compute(ThreadTeam* team) : team_(team), device_(&kernels::CpuDevice()) {
+  CCOE_CHECK(team != nullptr);
+}
+
+absl::StatusOr<std::unique_ptr<Compute>> Compute::Create(const ComputeOptions& options,
+                                                         ThreadTeam* team) {
+  auto compute = std::make_unique<Compute>(team);
+  CCOE_ASSIGN_OR_RETURN(compute->cuda_, ParseDevice(options.device));
+  if (!compute->cuda_.has_value()) return compute;
+  if (options.math != kernels::DType::kF32 && options.math != kernels::DType::kBF16) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("math: expected f32 or bf16, found ", kernels::DTypeName(options.math)));
+  }
+  auto device = kernels::OpenCudaDevice(*compute->cuda_);
+  if (!device.ok()) {
+    return Annotate(device.status(), absl::StrCat("device ", options.device));
+  }
+  compute->math_ = options.math;
+  compute->owned_ = *std::move(device);
+  compute->device_ = compute->owned_.get();
+  return compute;
+}
+
+absl::StatusOr<std::unique_ptr<kernels::Ops>> Compute::MakeOps() const {
+  if (!cuda_.has_value()) return kernels::MakeCpuOps(team_);
+  kernels::CudaOptions options;
+  options.device = *cuda_;
+  options.math = math_;
+  return kernels::MakeCudaOps(device_, options);
+}
+
+model::WeightTarget Compute::weights() const {
+  model::WeightTarget target;
+  if (!cuda_.has_value()) return target;
+  target.device = device_;
+  target.matrices = math_;
+  return target;
+}
+
+}  // namespace ccoe::services

@@ -1,0 +1,57 @@
+// What a process computes with: the host's cores or one GPU.
+#ifndef CCOE_SERVICES_COMMON_COMPUTE_H_
+#define CCOE_SERVICES_COMMON_COMPUTE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/device.h"
+#include "kernels/dtype.h"
+#include "kernels/ops.h"
+#include "runtime/base/parallel.h"
+#include "runtime/model/device_tensors.h"
+
+namespace ccoe::services {
+
+struct ComputeOptions {
+  std::string device = "cpu";  // "cpu", "cuda" (the first GPU), "cuda:N"
+  // On a GPU: what matrix products multiply, weights are kept as and KV caches hold: f32, or bf16.
+  // The CPU reads weights as they are stored and computes in f32.
+  kernels::DType math = kernels::DType::kF32;
+};
+
+// Thread-safe. Outlives all Ops and weights that it made or placed.
+class Compute {
+ public:
+  // `team` cuts the CPU's loops and must outlive this. Errors say what was expected of the device:
+  // INVALID_ARGUMENT for another name, UNIMPLEMENTED in a build without CUDA, NOT_FOUND without
+  // such a GPU.
+  static absl::StatusOr<std::unique_ptr<Compute>> Create(const ComputeOptions& options,
+                                                         ThreadTeam* team);
+  // The CPU.
+  explicit Compute(ThreadTeam* team);
+
+  // A new stream of execution.
+  absl::StatusOr<std::unique_ptr<kernels::Ops>> MakeOps() const;
+
+  kernels::Device& device() const { return *device_; }
+  // Where weights go and as what, for model::Weights::On.
+  model::WeightTarget weights() const;
+  kernels::DType kv_dtype() const { return cuda_.has_value() ? math_ : kernels::DType::kF32; }
+  // CUDA's number of the GPU; nullopt: the CPU.
+  std::optional<int> cuda_device() const { return cuda_; }
+
+ private:
+  ThreadTeam* const team_;
+  kernels::DType math_ = kernels::DType::kF32;
+  std::optional<int> cuda_;
+  std::unique_ptr<kernels::Device> owned_;
+  kernels::Device* device_;
+};
+
+}  // namespace ccoe::services
+
+#endif  // CCOE_SERVICES_COMMON_COMPUTE_H_

@@ -1,0 +1,47 @@
+#include "services/common/row_carriers.h"
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+#include "runtime/exchange/nccl/nccl_carriers.h"
+
+namespace ccoe::services {
+
+absl::StatusOr<RowTransport> ParseRowTransport(absl::string_view text) {
+  for (const RowTransport transport :
+       {RowTransport::kAuto, RowTransport::kGrpc, RowTransport::kNccl}) {
+    if (text == RowTransportName(transport)) return transport;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("exchange: expected auto, grpc or nccl, found \"", text, "\""));
+}
+
+absl::string_view RowTransportName(RowTransport transport) {
+  switch (transport) {
+    case RowTransport::kAuto:
+      return "auto";
+    case RowTransport::kGrpc:
+      return "grpc";
+    case RowTransport::kNccl:
+      return "nccl";
+  }
+  return "";
+}
+
+absl::StatusOr<std::unique_ptr<exchange::RowCarrierFactory>> MakeRowCarriers(
+    RowTransport transport, const Compute& compute) {
+  if (transport == RowTransport::kGrpc) return nullptr;
+  if (!compute.cuda_device().has_value()) {
+    if (transport == RowTransport::kAuto) return nullptr;
+    return absl::FailedPreconditionError(
+        "exchange over NCCL: rows go from GPU to GPU: expected --device cuda, found cpu");
+  }
+  exchange::NcclOptions options;
+  options.device = *compute.cuda_device();
+  auto carriers = exchange::MakeNcclCarriers(options);
+  if (carriers.ok() || transport == RowTransport::kNccl) return carriers;
+  LOG(WARNING) << "rows travel in messages: " << carriers.status().message();
+  return nullptr;
+}
+
+}  // namespace ccoe::services

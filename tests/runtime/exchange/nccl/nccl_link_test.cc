@@ -1,0 +1,174 @@
+// NCCL between two processes on one GPU: the conformance suite of links, and the sudden end of one
+// process. Skips where there is no GPU.
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/exchange/grpc/grpc_link.h"
+#include "runtime/exchange/nccl/nccl_carriers.h"
+#include "services/expert/exchange_service.h"
+#include "tests/runtime/exchange/grpc/exchange_server.h"
+#include "tests/runtime/exchange/link_conformance.h"
+#include "tests/runtime/exchange/nccl/rank_process.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::exchange {
+namespace {
+
+using ::ccoe::testing::StatusIs;
+
+constexpr absl::Duration kConnectTime = absl::Seconds(30);
+
+// The opening end's, of this process.
+RowCarrierFactory* Carriers() {
+  static RowCarrierFactory* const carriers = [] {
+    auto made = MakeNcclCarriers({});
+    EXPECT_OK(made.status());
+    return made.ok() ? made->release() : nullptr;
+  }();
+  return carriers;
+}
+
+class NcclWorker final : public LinkWorker {
+ public:
+  NcclWorker(SwapHandler* handler, const LinkSetup& setup)
+      : service_(handler, Options(setup)), server_(&service_) {}
+
+  std::unique_ptr<ActivationLink> Connect(const LinkSetup& setup) override {
+    GrpcLinkOptions options;
+    options.hidden_size = setup.hidden_size;
+    options.max_swaps_in_flight = setup.max_swaps_in_flight;
+    options.limits = setup.limits;
+    options.carriers = Carriers();
+    options.require_carrier = true;
+    options.open_timeout = kConnectTime;
+    auto link = OpenGrpcLink(server_.TcpChannel(), options);
+    EXPECT_OK(link.status());
+    return link.ok() ? *std::move(link) : nullptr;
+  }
+
+ private:
+  services::ExchangeServiceOptions Options(const LinkSetup& setup) {
+    services::ExchangeServiceOptions options;
+    options.max_swaps_in_flight = setup.max_swaps_in_flight;
+    options.limits = setup.limits;
+    options.carriers = &ranks_;
+    return options;
+  }
+
+  RankProcesses ranks_{Carriers()->Version()};
+  services::ExchangeService service_;
+  ExchangeServer server_;
+};
+
+LinkTransport Nccl() {
+  return {"TwoProcesses", [](SwapHandler* handler, const LinkSetup& setup) {
+            return std::make_unique<NcclWorker>(handler, setup);
+          }};
+}
+
+INSTANTIATE_TEST_SUITE_P(Nccl, LinkConformanceTest, ::testing::Values(Nccl()),
+                         [](const auto& info) { return info.param.name; });
+
+// Both ends, connected.
+struct Ends {
+  std::unique_ptr<RankProcess> process;
+  std::unique_ptr<RowCarrier> here, there;
+};
+
+absl::StatusOr<Ends> Connect() {
+  Ends ends;
+  CCOE_ASSIGN_OR_RETURN(ends.process, RankProcess::Start());
+  absl::StatusOr<std::unique_ptr<RowCarrier>> there = absl::UnknownError("");
+  std::thread accepting([&] { there = ends.process->Connect(); });
+  auto here = Carriers()->Connect(ends.process->id(), /*opener=*/true, absl::Now() + kConnectTime);
+  accepting.join();
+  CCOE_ASSIGN_OR_RETURN(ends.here, std::move(here));
+  CCOE_ASSIGN_OR_RETURN(ends.there, std::move(there));
+  return ends;
+}
+
+std::string Bytes(size_t size, int seed) {
+  std::string bytes(size, '\0');
+  for (size_t i = 0; i < size; ++i)
+    bytes[i] = static_cast<char>(i * 31 + static_cast<size_t>(seed));
+  return bytes;
+}
+
+TEST(NcclCarrierTest, BothDirectionsCarryAtOnceWhateverTheSize) {
+  ASSERT_OK_AND_ASSIGN(const Ends ends, Connect());
+  for (const size_t size : {size_t{1}, size_t{8192}, size_t{4} << 20, (size_t{9} << 20) + 3}) {
+    const std::string out = Bytes(size, 1), back = Bytes(size, 2);
+    absl::Status sent, returned;
+    std::thread sender([&] { sent = ends.here->Send(out); });
+    std::thread returner([&] { returned = ends.there->Send(back); });
+    std::string at_there(size, '\0'), at_here(size, '\0');
+    std::thread receiver([&] { EXPECT_OK(ends.there->Receive(at_there)); });
+    EXPECT_OK(ends.here->Receive(at_here));
+    sender.join();
+    returner.join();
+    receiver.join();
+    EXPECT_OK(sent);
+    EXPECT_OK(returned);
+    EXPECT_TRUE(at_there == out) << size;
+    EXPECT_TRUE(at_here == back) << size;
+  }
+}
+
+TEST(NcclCarrierTest, AKilledRankIsNoticedAndAFreshOneServes) {
+  ASSERT_OK_AND_ASSIGN(Ends ends, Connect());
+  ends.process->Kill();
+  const absl::Time killed = absl::Now();
+  std::string bytes(1 << 20, '\0');
+  EXPECT_THAT(ends.here->Receive(bytes), StatusIs(absl::StatusCode::kUnavailable));
+  const absl::Duration noticed = absl::Now() - killed;
+  EXPECT_THAT(ends.here->Send(bytes), StatusIs(absl::StatusCode::kUnavailable));
+  ends.here.reset();
+  RecordProperty("noticed_ms", static_cast<int>(absl::ToInt64Milliseconds(noticed)));
+  RecordProperty("aborted_ms", static_cast<int>(absl::ToInt64Milliseconds(absl::Now() - killed)));
+  std::printf("a killed rank: noticed after %.0f ms, communicators gone after %.0f ms\n",
+              absl::ToDoubleMilliseconds(noticed),
+              absl::ToDoubleMilliseconds(absl::Now() - killed));
+  ASSERT_OK_AND_ASSIGN(const Ends fresh, Connect());
+  std::thread sender([&] { EXPECT_OK(fresh.here->Send(bytes)); });
+  std::string arrived(bytes.size(), 'x');
+  EXPECT_OK(fresh.there->Receive(arrived));
+  sender.join();
+  EXPECT_TRUE(arrived == bytes);
+}
+
+TEST(NcclCarrierTest, AnAbortEndsATransferThatWaits) {
+  ASSERT_OK_AND_ASSIGN(const Ends ends, Connect());
+  std::thread aborting([&] { ends.here->Abort(); });
+  std::string bytes(64, '\0');
+  EXPECT_THAT(ends.here->Receive(bytes), StatusIs(absl::StatusCode::kUnavailable));
+  aborting.join();
+}
+
+TEST(NcclCarrierTest, AnIdThatIsNoneIsRefused) {
+  EXPECT_THAT(Carriers()->Connect("x", true, absl::Now() + absl::Seconds(1)).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+}  // namespace
+}  // namespace ccoe::exchange
+
+int main(int argc, char** argv) {
+  if (argc > 1 && std::strcmp(argv[1], ccoe::exchange::kRankArgument) == 0) {
+    return ccoe::exchange::RunRank();
+  }
+  ::testing::InitGoogleTest(&argc, argv);
+  if (ccoe::kernels::CudaDeviceCount() == 0) {
+    std::printf("SKIPPED: no CUDA device\n");
+    return 0;
+  }
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,46 @@
+#include "services/backbone/memory.h"
+
+#include "gmock/gmock.h"
+#include "runtime/model/hf_config.h"
+#include "services/backbone/load_backbone.h"
+#include "tests/testing/golden_model.h"
+#include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
+
+namespace ccoe::services {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(BackboneMemoryTest, TheCpuIsNotPlanned) {
+  const std::string folder = testing::GoldenFolder("mixtral-8x2");
+  ASSERT_OK_AND_ASSIGN(const auto spec, model::LoadModelSpec(folder));
+  ASSERT_OK_AND_ASSIGN(const model::MemoryPlan plan,
+                       PlanBackboneMemory(folder, 0, model::FfnShard::All(spec), {}, {}, {}));
+  EXPECT_EQ(plan.total_bytes(), 0);
+}
+
+TEST(BackboneMemoryTest, WeightsKvAndBuffersAreAddedUp) {
+  const std::string folder = testing::GoldenFolder("mixtral-8x2");
+  ASSERT_OK_AND_ASSIGN(const auto spec, model::LoadModelSpec(folder));
+  testing::TaggedDevice device;
+  model::WeightTarget target;
+  target.device = &device;
+  engine::EngineOptions engine;
+  engine.kv_tokens = 4096;
+  ASSERT_OK_AND_ASSIGN(
+      const model::MemoryPlan all,
+      PlanBackboneMemory(folder, 0, model::FfnShard::All(spec), {}, engine, target));
+  EXPECT_EQ(device.uploaded_bytes(), 0);
+  EXPECT_THAT(all.ToString(), HasSubstr("weights "));
+  EXPECT_THAT(all.ToString(), HasSubstr("KV cache of 4096 tokens"));
+  ASSERT_OK_AND_ASSIGN(const model::MemoryPlan without,
+                       PlanBackboneMemory(folder, 0, model::FfnShard(), {}, engine, target));
+  EXPECT_LT(without.total_bytes(), all.total_bytes());
+  ASSERT_OK_AND_ASSIGN(const LoadedBackbone loaded,
+                       LoadBackbone(folder, 0, model::FfnShard::All(spec), target));
+  EXPECT_LT(loaded.weights->device_bytes(), all.total_bytes());
+}
+
+}  // namespace
+}  // namespace ccoe::services

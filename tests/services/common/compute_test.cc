@@ -1,0 +1,41 @@
+#include "services/common/compute.h"
+
+#include "gmock/gmock.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::services {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+TEST(ComputeTest, TheCpuReadsWeightsInPlace) {
+  ThreadTeam team(1);
+  ASSERT_OK_AND_ASSIGN(const auto compute, Compute::Create({}, &team));
+  EXPECT_EQ(compute->device().Name(), "cpu");
+  EXPECT_FALSE(compute->weights().uploads());
+  EXPECT_EQ(compute->kv_dtype(), kernels::DType::kF32);
+  ASSERT_OK_AND_ASSIGN(const auto ops, compute->MakeOps());
+  EXPECT_EQ(&ops->device(), &compute->device());
+}
+
+TEST(ComputeTest, AnUnknownDeviceSaysWhatThereIs) {
+  ThreadTeam team(1);
+  for (const char* name : {"", "gpu", "cuda:", "cuda:-1", "cuda:1x", "cuda:99999999999", "CPU"}) {
+    EXPECT_THAT(Compute::Create({name}, &team).status(),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected cpu, cuda")))
+        << name;
+  }
+}
+
+TEST(ComputeTest, AGpuThatIsNotThereIsAnErrorThatNamesIt) {
+  if (kernels::CudaDeviceCount() > 0) GTEST_SKIP() << "there is one";
+  ThreadTeam team(1);
+  const absl::Status status = Compute::Create({"cuda:0"}, &team).status();
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(std::string(status.message()), HasSubstr("device cuda:0"));
+}
+
+}  // namespace
+}  // namespace ccoe::services

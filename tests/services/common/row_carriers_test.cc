@@ -1,0 +1,34 @@
+#include "services/common/row_carriers.h"
+
+#include "gmock/gmock.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::services {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::StatusIs;
+
+TEST(RowCarriersTest, NamesAreReadAsTheyAreWritten) {
+  for (const RowTransport transport :
+       {RowTransport::kAuto, RowTransport::kGrpc, RowTransport::kNccl}) {
+    ASSERT_OK_AND_ASSIGN(const RowTransport read, ParseRowTransport(RowTransportName(transport)));
+    EXPECT_EQ(read, transport);
+  }
+  EXPECT_THAT(ParseRowTransport("rdma"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("rdma")));
+}
+
+TEST(RowCarriersTest, WithoutAGpuRowsTravelInMessages) {
+  ThreadTeam team(1);
+  const Compute compute(&team);
+  for (const RowTransport transport : {RowTransport::kAuto, RowTransport::kGrpc}) {
+    ASSERT_OK_AND_ASSIGN(const auto carriers, MakeRowCarriers(transport, compute));
+    EXPECT_EQ(carriers, nullptr);
+  }
+  EXPECT_THAT(MakeRowCarriers(RowTransport::kNccl, compute).status(),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("--device cuda")));
+}
+
+}  // namespace
+}  // namespace ccoe::services
