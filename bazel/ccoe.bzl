@@ -42,19 +42,22 @@ def ccoe_cuda_library(name, srcs, hdrs = [], deps = [], copts = [], archs = ["80
     """
     cuda_sources = [s for s in srcs if s.endswith(".cu")]
     all_deps = deps + ["@local_cuda//:cudart"]
-    nvcc_objects(
-        name = name + "_objects",
-        srcs = cuda_sources,
-        hdrs = hdrs + [s for s in srcs if s.endswith(".h") or s.endswith(".cuh")],
-        deps = all_deps,
-        archs = archs,
-        copts = copts,
-        target_compatible_with = NEEDS_CUDA,
-        visibility = ["//visibility:private"],
-    )
+    objects = []
+    if cuda_sources:
+        objects = [name + "_objects"]
+        nvcc_objects(
+            name = name + "_objects",
+            srcs = cuda_sources,
+            hdrs = hdrs + [s for s in srcs if s.endswith(".h") or s.endswith(".cuh")],
+            deps = all_deps,
+            archs = archs,
+            copts = copts,
+            target_compatible_with = NEEDS_CUDA,
+            visibility = ["//visibility:private"],
+        )
     native.cc_library(
         name = name,
-        srcs = [name + "_objects"] + [s for s in srcs if not s.endswith(".cu") and not s.endswith(".cuh")],
+        srcs = objects + [s for s in srcs if not s.endswith(".cu") and not s.endswith(".cuh")],
         hdrs = [h for h in hdrs if not h.endswith(".cuh")],
         deps = all_deps,
         copts = WARNINGS,
