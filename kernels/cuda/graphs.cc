@@ -21,8 +21,12 @@ void Stream::FreeGraph(Graph* graph) {
 }
 
 absl::Status Stream::Capture(absl::FunctionRef<void()> body, Graph* graph) {
-  if (graph->exec != nullptr) cudaGraphExecDestroy(graph->exec);
-  graph->exec = nullptr;
+  if (graph->exec != nullptr) {
+    // It may still be running.
+    CCOE_RETURN_IF_ERROR(CudaStatus(cudaStreamSynchronize(stream_), "cuda: leaving a graph"));
+    cudaGraphExecDestroy(graph->exec);
+    graph->exec = nullptr;
+  }
   graph->used = 0;
   // Thread-local: what other threads do to the device meanwhile is not their business here.
   CCOE_RETURN_IF_ERROR(CudaStatus(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),

@@ -24,6 +24,8 @@ void CheckShapes(const PagedAttentionArgs& args) {
   }
 }
 
+bool Aligned16(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+
 // Sizes that depend on contexts grow in powers of two, so that captured steps rarely change.
 int64_t Bucket(int64_t size) {
   int64_t bucket = 1;
@@ -37,7 +39,8 @@ class AttentionCall {
       : stream_(stream),
         args_(args),
         group_(args.heads / args.cache.kv_heads),
-        mma_(tensor_cores && AttentionMmaTakes(args.cache.dtype, args.cache.head_dim)) {
+        mma_(tensor_cores && AttentionMmaTakes(args.cache.dtype, args.cache.head_dim) &&
+             Aligned16(args.cache.k) && Aligned16(args.cache.v)) {
     int64_t most_queries = 0;
     for (const SequenceRows& sequence : args.sequences) {
       most_queries = std::max(most_queries, sequence.row_count * group_);
