@@ -1,8 +1,10 @@
 #include "runtime/model/decoder.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder_layer.h"
@@ -19,6 +21,16 @@ std::string RangeText(LayerRange range) {
 int64_t RotaryDim(const ModelSpec& spec) {
   const AttentionSpec& attention = spec.layers[0].attention;
   return attention.is_latent() ? attention.latent.rope_dim : attention.head_dim;
+}
+
+// A row a sequence, through layers that need nothing from the host on their way: what a device may
+// capture once and replay.
+bool IsPlainDecode(const ModelSpec& spec, LayerRange range, const RowBatch& batch) {
+  for (int32_t i = range.first; i < range.last; ++i) {
+    if (spec.layers[static_cast<size_t>(i)].ffn.is_moe()) return false;
+  }
+  return std::all_of(batch.sequences.begin(), batch.sequences.end(),
+                     [](const kernels::SequenceRows& rows) { return rows.row_count == 1; });
 }
 
 absl::StatusOr<std::vector<FfnExpertWeights>> BindExperts(const ModelSpec& spec, int32_t layer,
@@ -105,7 +117,23 @@ absl::Status Decoder::CheckPass(LayerRange range, const KvStorage& kv, int64_t r
 absl::Status Decoder::Run(LayerRange range, const RowBatch& batch, const KvStorage& kv,
                           kernels::Ops& ops, DecoderScratch& scratch,
                           kernels::Matrix hidden) const {
-  return Run(range, batch, kv, ops, scratch, hidden, [](int32_t, kernels::ConstMatrix) {});
+  if (!IsPlainDecode(spec_, range, batch)) {
+    return Run(range, batch, kv, ops, scratch, hidden, [](int32_t, kernels::ConstMatrix) {});
+  }
+  CCOE_RETURN_IF_ERROR(CheckPass(range, kv, batch.rows(), hidden));
+  if (batch.rows() == 0) return absl::OkStatus();
+  CCOE_ASSIGN_OR_RETURN(scratch.ended_, BeginPass(batch, kv, ops, std::move(scratch.ended_)));
+  const DecoderPass& pass = scratch.ended_;
+  absl::Status status;
+  const auto layers = [&] {
+    status = absl::OkStatus();
+    for (int32_t i = range.first; i < range.last && status.ok(); ++i) {
+      status = RunAttention(i, pass, ops, scratch, hidden);
+      if (status.ok()) status = RunFfn(i, pass, ops, scratch, hidden);
+    }
+  };
+  ops.RunCaptured(absl::HashOf(this, range.first, range.last, batch.rows()), layers);
+  return status;
 }
 
 absl::Status Decoder::Run(LayerRange range, const RowBatch& batch, const KvStorage& kv,
