@@ -38,7 +38,7 @@ def ccoe_cuda_library(name, srcs, hdrs = [], deps = [], copts = [], archs = ["80
     """A library of .cu files (nvcc; device code for archs and PTX) and .cc files (the C++ compiler) of one folder.
 
     It exists with --config=cuda alone: whoever depends on it says so in a select() on //bazel:cuda. Headers that others include
-    have no CUDA includes. .cuh files go into hdrs.
+    have no CUDA includes. .cuh files go into hdrs; copts are nvcc's.
     """
     cuda_sources = [s for s in srcs if s.endswith(".cu")]
     all_deps = deps + ["@local_cuda//:cudart"]
