@@ -14,6 +14,7 @@ absl::Status Stream::MakeGraph(Graph* graph) {
 }
 
 void Stream::FreeGraph(Graph* graph) {
+  cudaStreamSynchronize(stream_);  // it may still be running
   if (graph->exec != nullptr) cudaGraphExecDestroy(graph->exec);
   if (graph->sent != nullptr) cudaEventDestroy(graph->sent);
   FreeBlock(&graph->host);
@@ -73,7 +74,11 @@ bool Stream::Replay(absl::FunctionRef<void()> body, Graph* graph) {
   mode_ = Mode::kPlain;
   current_ = nullptr;
   if (!status_.ok()) return true;
-  if (hash_ != graph->hash || graph->used != captured_bytes) return false;
+  if (hash_ != graph->hash || graph->used != captured_bytes) {
+    ++graph->misses;
+    return false;
+  }
+  graph->misses = 0;
   Fail(LaunchGraph(graph));
   return true;
 }
@@ -88,11 +93,13 @@ void Stream::RunCaptured(uint64_t key, absl::FunctionRef<void()> body) {
   if (found == graphs_.end()) {
     if (graphs_.size() >= kMaxGraphs) return body();
     found = graphs_.emplace(key, Graph{}).first;
-    if (absl::Status made = MakeGraph(&found->second); !made.ok()) return Fail(made);
+    if (!MakeGraph(&found->second).ok()) found->second.misses = kMaxMisses;
   } else if (Replay(body, &found->second)) {
     return;
   }
-  if (Capture(body, &found->second).ok()) return Fail(LaunchGraph(&found->second));
+  if (found->second.misses < kMaxMisses && Capture(body, &found->second).ok()) {
+    return Fail(LaunchGraph(&found->second));
+  }
   // Whatever cannot be captured can be run.
   refused_.insert(key);
   FreeGraph(&found->second);

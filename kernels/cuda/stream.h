@@ -75,6 +75,7 @@ class Stream final : public Launcher {
     HostBlock host;
     size_t used = 0;             // bytes of `host` that the step writes
     cudaEvent_t sent = nullptr;  // the last copy of `host` has left
+    int misses = 0;              // steps in a row that were not the captured one
   };
 
   Stream() = default;
@@ -96,6 +97,7 @@ class Stream final : public Launcher {
   static constexpr int kRingParts = 4;
   static constexpr size_t kGraphHostBytes = size_t{1} << 20;
   static constexpr size_t kMaxGraphs = 256;
+  static constexpr int kMaxMisses = 8;
   static constexpr size_t kMaxKeys = 4096;  // seen at all
 
   int device_ = 0;
@@ -116,7 +118,7 @@ class Stream final : public Launcher {
   uint64_t hash_ = 0;
   std::unordered_map<const void*, size_t> shared_;  // by kernel: what it was allowed
   std::unordered_set<uint64_t> warm_;               // keys that ran plainly
-  std::unordered_set<uint64_t> refused_;  // keys whose capture failed: run plainly for good
+  std::unordered_set<uint64_t> refused_;            // keys that run plainly for good
   std::unordered_map<uint64_t, Graph> graphs_;
 };
 

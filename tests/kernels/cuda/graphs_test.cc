@@ -71,6 +71,20 @@ TEST_F(GraphsTest, AStepThatCallsSomethingElseUnderTheKeyIsRunAsItIs) {
   }
 }
 
+TEST_F(GraphsTest, AKeyWhoseStepsKeepChangingStillGivesWhatWasAsked) {
+  const std::unique_ptr<Ops> ops = MakeOps();
+  const reference::Dense x = RandomDense(1, 8, DType::kF32, 1);
+  DeviceMatrix dx(ops.get(), x, DType::kF32), out(ops.get(), 1, 8);
+  for (int step = 0; step < 20; ++step) {
+    const float scale = static_cast<float>(step);
+    ops->RunCaptured(3, [&] {
+      ops->GatherRows(dx.view(), std::vector<int32_t>{0}, out.view());
+      ops->ScaleRows(scale, 0.0f, out.view());
+    });
+    EXPECT_EQ(out.Download().at(0, 3), scale * static_cast<float>(x.at(0, 3))) << step;
+  }
+}
+
 // A growing context changes how attention is cut up: its bits stay those of plain calls.
 TEST_F(GraphsTest, AttentionOverAGrowingContextHasTheBitsOfPlainCalls) {
   const std::unique_ptr<Ops> ops = MakeOps();

