@@ -124,6 +124,7 @@ absl::Status Decoder::Run(LayerRange range, const RowBatch& batch, const KvStora
   if (batch.rows() == 0) return absl::OkStatus();
   CCOE_ASSIGN_OR_RETURN(scratch.ended_, BeginPass(batch, kv, ops, std::move(scratch.ended_)));
   const DecoderPass& pass = scratch.ended_;
+  CCOE_RETURN_IF_ERROR(scratch.Reserve(spec_, batch.rows()));  // nothing is allocated in between
   absl::Status status;
   const auto layers = [&] {
     status = absl::OkStatus();
