@@ -133,7 +133,7 @@ absl::Status Decoder::Run(LayerRange range, const RowBatch& batch, const KvStora
       if (status.ok()) status = RunFfn(i, pass, ops, scratch, hidden);
     }
   };
-  ops.RunCaptured(absl::HashOf(this, range.first, range.last, batch.rows()), layers);
+  ops.RunCaptured(absl::HashOf(this, hidden.data, range.first, range.last, batch.rows()), layers);
   return status;
 }
 
