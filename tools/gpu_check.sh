@@ -34,12 +34,12 @@ cannot() {
   return $NOT_RUN
 }
 
-gtest() {  # gtest NAME BINARY FLAG...: runs a GoogleTest from the root, where it finds its files
+gtest() {  # gtest NAME BINARY [PROPERTY=MOST]: runs a GoogleTest from the root, where it finds its files, and reads its report
   local report=$WORK/$1.json
-  (cd "$root" && "$2" "${@:3}" "--gtest_output=json:$report")
+  (cd "$root" && "$2" "--gtest_output=json:$report")
   local code=$?
   [ -s "$report" ] || { result "$2 ended with $code and wrote no report"; return 1; }
-  python3 "$tools/gpu_check/gtest_result.py" "$report"
+  python3 "$tools/gpu_check/gtest_result.py" "$report" "${@:3}"
 }
 
 needs_device() {  # the device that was asked for is there
@@ -62,7 +62,7 @@ part_b() { needs_device && python3 "$tools/gpu_check/fixtures.py"; }
 part_c() {
   needs_gpu "$nccl_test" || return
   # Two processes share the GPU here: what that asks for is docs/gpu.md's.
-  NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-lo} NCCL_DEBUG=${NCCL_DEBUG:-WARN} gtest nccl "$nccl_test"
+  NCCL_SOCKET_IFNAME=${NCCL_SOCKET_IFNAME:-lo} NCCL_DEBUG=${NCCL_DEBUG:-WARN} gtest nccl "$nccl_test" aborted_ms=1000
 }
 
 part_d() { needs_device && python3 "$tools/gpu_check/cluster.py"; }

@@ -145,6 +145,13 @@ class ScriptTest(unittest.TestCase):
         self.assertEqual((code, parts["a"][0]), (1, "FAILED"))
         self.assertIn("Norms", parts["a"][1])
 
+    def test_an_abort_that_takes_too_long_or_was_not_measured_fails(self):
+        quick = {"name": "KilledRank", "status": "RUN", "result": "COMPLETED", "aborted_ms": "400"}
+        self.assertEqual(self.check(["c"], PATH=self.gpu(), NCCL_TEST=self.report(quick))[0], 0)
+        self.assertEqual(self.check(["c"], PATH=self.gpu(), NCCL_TEST=self.report({**quick, "aborted_ms": "1400"}))[0], 1)
+        unmeasured = {"name": "KilledRank", "status": "RUN", "result": "COMPLETED"}
+        self.assertEqual(self.check(["c"], PATH=self.gpu(), NCCL_TEST=self.report(unmeasured))[0], 1)
+
     def test_a_test_that_dies_fails(self):
         code, parts = self.check(["a"], PATH=self.gpu(), OPS_TEST=self.stand_in("test", "kill -SEGV $$\n"))
         self.assertEqual((code, parts["a"][0]), (1, "FAILED"))
