@@ -14,6 +14,9 @@ namespace {
 // No address of a process has this bit, nor would the processor follow one that had.
 constexpr uintptr_t kTag = uintptr_t{1} << 58;
 
+// This thread is within RunCaptured, whose body may neither wait nor copy.
+thread_local bool capturing = false;
+
 template <typename T>
 T* Tagged(T* host) {
   return host == nullptr ? nullptr : reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(host) | kTag);
@@ -139,7 +142,16 @@ class TaggedOps final : public kernels::Ops {
                    kernels::Matrix out) override {
     ops_->ScatterRows(On(x), OfHost(rows), On(out));
   }
-  absl::Status Synchronize() override { return ops_->Synchronize(); }
+  void RunCaptured(uint64_t key, absl::FunctionRef<void()> body) override {
+    CCOE_CHECK(!capturing);
+    capturing = true;
+    ops_->RunCaptured(key, body);
+    capturing = false;
+  }
+  absl::Status Synchronize() override {
+    CCOE_CHECK(!capturing);
+    return ops_->Synchronize();
+  }
 
  private:
   TaggedDevice* const device_;
@@ -150,6 +162,7 @@ class TaggedOps final : public kernels::Ops {
 
 absl::StatusOr<kernels::Buffer> TaggedDevice::Allocate(size_t size_bytes) {
   if (size_bytes == 0) return kernels::Buffer();
+  CCOE_CHECK(!capturing);
   const auto bytes = static_cast<int64_t>(size_bytes);
   if (free_bytes_.fetch_sub(bytes) < bytes) {
     free_bytes_.fetch_add(bytes);
@@ -181,6 +194,7 @@ void TaggedDevice::Free(void* data, size_t size_bytes) {
 }
 
 absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t size_bytes) {
+  CCOE_CHECK(!capturing);
   OfHost(absl::MakeConstSpan(static_cast<const char*>(host), size_bytes));
   uploaded_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
   if (size_bytes > 0) std::memcpy(Untagged(device), host, size_bytes);
@@ -188,6 +202,7 @@ absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t s
 }
 
 absl::Status TaggedDevice::CopyToHost(const void* device, void* host, size_t size_bytes) {
+  CCOE_CHECK(!capturing);
   OfHost(absl::MakeConstSpan(static_cast<const char*>(host), size_bytes));
   if (size_bytes > 0) std::memcpy(host, Untagged(device), size_bytes);
   return absl::OkStatus();

@@ -1,6 +1,7 @@
 // A device whose memory the host cannot read, made of host memory: its addresses are tagged so that
 // whoever follows one without the device's ops or copies crashes, and its ops abort on an operand
-// that is host memory. What runs over it mixes the two up nowhere.
+// that is host memory. What runs over it mixes the two up nowhere. Waits, copies and allocations
+// within Ops::RunCaptured abort too.
 #ifndef CCOE_TESTS_TESTING_TAGGED_DEVICE_H_
 #define CCOE_TESTS_TESTING_TAGGED_DEVICE_H_
 
