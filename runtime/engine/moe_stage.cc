@@ -61,6 +61,15 @@ std::string LastHolder(const model::RoutedRows& routed, absl::Span<const int32_t
   return gone == table.gone.end() ? "" : absl::StrCat("; the last was ", gone->second);
 }
 
+std::shared_ptr<const FfnTable> AllHere(const model::ModelSpec& spec) {
+  auto table = std::make_shared<FfnTable>();
+  for (const model::LayerSpec& layer : spec.layers) {
+    const int64_t experts = layer.ffn.is_moe() ? layer.ffn.moe.experts : 0;
+    table->holders.emplace_back(experts, std::vector<int32_t>{FfnTable::kHere});
+  }
+  return table;
+}
+
 }  // namespace
 
 MoeStage::MoeStage(const EngineOptions& options, const Parts& parts)
@@ -68,34 +77,25 @@ MoeStage::MoeStage(const EngineOptions& options, const Parts& parts)
       parts_(parts),
       hidden_size_(parts.runner->hidden_size()),
       max_part_pairs_(std::max<int64_t>(
-          1, kMaxPartBytes / (hidden_size_ * static_cast<int64_t>(sizeof(float))))) {}
+          1, kMaxPartBytes / (hidden_size_ * static_cast<int64_t>(sizeof(float))))),
+      all_here_(parts.directory == nullptr ? AllHere(parts.runner->model().spec) : nullptr) {}
 
 absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
   const int32_t layer = branch.cursor;
   CCOE_RETURN_IF_ERROR(parts_.runner->Attend(layer, BatchOf(branch)));
   const std::shared_ptr<const FfnTable> table =
-      parts_.directory == nullptr ? nullptr : parts_.directory->Table();
+      parts_.directory == nullptr ? all_here_ : parts_.directory->Table();
   std::vector<float> rows;
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
-                        Route(branch, table == nullptr || table->peers.empty() ? nullptr : &rows));
-  SortedParts sorted;
-  if (table != nullptr) {
-    FfnDispatchPlan plan = Plan(routed, AllPairs(routed), *table, nullptr);
-    if (!plan.lost.empty()) {
-      FailRows(absl::MakeSpan(branch.entries), routed, plan.lost,
-               absl::UnavailableError(absl::StrCat("step ", branch.step->id, ": no worker holds ",
-                                                   ExpertNames(routed, plan.lost), " now",
-                                                   LastHolder(routed, plan.lost, *table))));
-    }
-    sorted = Sort(std::move(plan.parts), *table);
-  } else {
-    FfnTable here;
-    here.holders.resize(static_cast<size_t>(layer) + 1);
-    const auto experts = static_cast<size_t>(
-        parts_.runner->model().spec.layers[static_cast<size_t>(layer)].ffn.moe.experts);
-    here.holders.back().assign(experts, {FfnTable::kHere});
-    sorted = Sort(Plan(routed, AllPairs(routed), here, nullptr).parts, here);
+                        Route(branch, table->peers.empty() ? nullptr : &rows));
+  FfnDispatchPlan plan = Plan(routed, AllPairs(routed), *table, nullptr);
+  if (!plan.lost.empty()) {
+    FailRows(absl::MakeSpan(branch.entries), routed, plan.lost,
+             absl::UnavailableError(absl::StrCat("step ", branch.step->id, ": no worker holds ",
+                                                 ExpertNames(routed, plan.lost), " now",
+                                                 LastHolder(routed, plan.lost, *table))));
   }
+  SortedParts sorted = Sort(std::move(plan.parts), *table);
   if (!sorted.away.empty()) {
     CCOE_RETURN_IF_ERROR(Suspend(branch, std::move(routed), std::move(rows), std::move(sorted.own),
                                  std::move(sorted.away)));

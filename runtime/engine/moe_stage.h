@@ -26,7 +26,7 @@ namespace ccoe::engine {
 class MoeStage {
  public:
   // What it works with; all but `directory` (null: all experts are with the backbone) and those of
-  // `options` must not be null and must outlive it.
+  // `options` must not be null, and must outlive it.
   struct Parts {
     BranchRunner* runner = nullptr;
     Delivery* delivery = nullptr;
@@ -72,6 +72,7 @@ class MoeStage {
   const Parts parts_;
   const int64_t hidden_size_;
   const int64_t max_part_pairs_;
+  const std::shared_ptr<const FfnTable> all_here_;  // without a directory
   uint64_t turn_ = 0;
 };
 
