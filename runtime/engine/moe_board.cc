@@ -8,13 +8,6 @@
 #include "runtime/base/check.h"
 
 namespace ccoe::engine {
-namespace {
-
-// Links answer by the deadline; this much later the engine stops believing it.
-constexpr absl::Duration kGrace = absl::Seconds(1);
-
-}  // namespace
-
 std::string AwayPart::Describe(uint64_t step_id) const {
   return absl::StrCat("expert worker ", peer.worker_id, " over ", peer.link->Name(), ", step ",
                       step_id, ", layer ", part.dispatch.layer);
@@ -26,7 +19,10 @@ bool MoeFlight::complete() const {
 
 MoeBoard::MoeBoard(const MoeBoardOptions& options, std::shared_ptr<Inbox> inbox,
                    std::function<uint64_t()> next_id)
-    : options_(options), inbox_(std::move(inbox)), next_id_(std::move(next_id)) {}
+    : options_(options),
+      inbox_(std::move(inbox)),
+      next_id_(std::move(next_id)),
+      patience_(options.step_patience) {}
 
 void MoeBoard::Hold(std::unique_ptr<MoeFlight> flight) {
   MoeFlight& held = *flight;
@@ -64,7 +60,7 @@ std::optional<MoeBoard::Landing> MoeBoard::Land(uint64_t swap_id, absl::Time now
   const auto part = std::find_if(flight->away.begin(), flight->away.end(),
                                  [&](const AwayPart& p) { return p.swap_id == swap_id; });
   CCOE_CHECK(part != flight->away.end());
-  usual_round_trip_ = usual_round_trip_ * 0.8 + (now - part->sent) * 0.2;
+  patience_.Observe(now - part->sent);
   return Landing{flight, part};
 }
 
@@ -85,21 +81,17 @@ std::vector<uint64_t> MoeBoard::Overdue(absl::Time now) const {
   std::vector<uint64_t> overdue;
   for (const auto& [key, flight] : flights_) {
     for (const AwayPart& part : flight->away) {
-      if (!part.arrived && part.deadline + kGrace <= now) overdue.push_back(part.swap_id);
+      if (!part.arrived && part.deadline + kLinkGrace <= now) overdue.push_back(part.swap_id);
     }
   }
   return overdue;
-}
-
-absl::Duration MoeBoard::Patience() const {
-  return std::max(options_.step_patience, 3 * usual_round_trip_);
 }
 
 void MoeBoard::Count(absl::Time now, Occupancy& occupancy) const {
   absl::flat_hash_set<const Step*> steps;
   for (const auto& [key, flight] : flights_) {
     const bool fresh = std::any_of(flight->away.begin(), flight->away.end(), [&](const auto& p) {
-      return !p.arrived && p.sent + Patience() > now;
+      return !p.arrived && p.sent + patience_.now() > now;
     });
     if (!fresh) continue;
     steps.insert(flight->branch.step.get());
@@ -113,8 +105,8 @@ absl::Time MoeBoard::NextEvent(absl::Time now) const {
   for (const auto& [key, flight] : flights_) {
     for (const AwayPart& part : flight->away) {
       if (part.arrived) continue;
-      const absl::Time impatient = part.sent + Patience();
-      next = std::min(next, impatient > now ? impatient : part.deadline + kGrace);
+      const absl::Time impatient = part.sent + patience_.now();
+      next = std::min(next, impatient > now ? impatient : part.deadline + kLinkGrace);
     }
   }
   return next;

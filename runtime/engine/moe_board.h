@@ -18,6 +18,7 @@
 #include "runtime/engine/ffn_directory.h"
 #include "runtime/engine/ffn_dispatch.h"
 #include "runtime/engine/inbox.h"
+#include "runtime/engine/patience.h"
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/step.h"
 
@@ -90,14 +91,12 @@ class MoeBoard {
   bool empty() const { return flights_.empty(); }
 
  private:
-  absl::Duration Patience() const;
-
   const MoeBoardOptions options_;
   const std::shared_ptr<Inbox> inbox_;
   const std::function<uint64_t()> next_id_;
   std::map<const MoeFlight*, std::unique_ptr<MoeFlight>> flights_;
-  std::map<uint64_t, MoeFlight*> by_swap_;                  // parts that are away
-  absl::Duration usual_round_trip_ = absl::ZeroDuration();  // moving average
+  std::map<uint64_t, MoeFlight*> by_swap_;  // parts that are away
+  Patience patience_;
 };
 
 }  // namespace ccoe::engine

@@ -7,13 +7,6 @@
 #include "absl/strings/str_cat.h"
 
 namespace ccoe::engine {
-namespace {
-
-// Links answer by the deadline; this much later the engine stops believing it.
-constexpr absl::Duration kGrace = absl::Seconds(1);
-
-}  // namespace
-
 std::string SwapFlight::Describe() const {
   return absl::StrCat("expert ", binding->expert.ToString(), " over ", binding->link->Name(),
                       ", swap ", id, ", layers [", binding->layers.first, ", ",
@@ -21,7 +14,7 @@ std::string SwapFlight::Describe() const {
 }
 
 SwapBoard::SwapBoard(const SwapBoardOptions& options, std::shared_ptr<Inbox> inbox)
-    : options_(options), inbox_(std::move(inbox)) {}
+    : options_(options), inbox_(std::move(inbox)), patience_(options.step_patience) {}
 
 void SwapBoard::Send(std::shared_ptr<Step> step, std::shared_ptr<const ExpertBinding> binding,
                      std::vector<StepEntry> entries, absl::Span<const float> rows) {
@@ -53,26 +46,22 @@ std::optional<SwapFlight> SwapBoard::Land(uint64_t swap_id, absl::Time now) {
   if (node.empty()) return std::nullopt;
   SwapFlight flight = std::move(node.mapped());
   --flight.step->swaps_in_flight;
-  usual_round_trip_ = usual_round_trip_ * 0.8 + (now - flight.sent) * 0.2;
+  patience_.Observe(now - flight.sent);
   return flight;
 }
 
 std::vector<uint64_t> SwapBoard::Overdue(absl::Time now) const {
   std::vector<uint64_t> overdue;
   for (const auto& [id, flight] : flights_) {
-    if (flight.deadline + kGrace <= now) overdue.push_back(id);
+    if (flight.deadline + kLinkGrace <= now) overdue.push_back(id);
   }
   return overdue;
-}
-
-absl::Duration SwapBoard::Patience() const {
-  return std::max(options_.step_patience, 3 * usual_round_trip_);
 }
 
 void SwapBoard::Count(absl::Time now, Occupancy& occupancy) const {
   absl::flat_hash_set<const Step*> steps;
   for (const auto& [id, flight] : flights_) {
-    if (flight.sent + Patience() <= now) continue;
+    if (flight.sent + patience_.now() <= now) continue;
     steps.insert(flight.step.get());
     occupancy.in_step += static_cast<int64_t>(flight.entries.size());
   }
@@ -82,8 +71,8 @@ void SwapBoard::Count(absl::Time now, Occupancy& occupancy) const {
 absl::Time SwapBoard::NextEvent(absl::Time now) const {
   absl::Time next = absl::InfiniteFuture();
   for (const auto& [id, flight] : flights_) {
-    const absl::Time impatient = flight.sent + Patience();
-    next = std::min(next, impatient > now ? impatient : flight.deadline + kGrace);
+    const absl::Time impatient = flight.sent + patience_.now();
+    next = std::min(next, impatient > now ? impatient : flight.deadline + kLinkGrace);
   }
   return next;
 }

@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "kernels/dtype.h"
 #include "runtime/engine/inbox.h"
+#include "runtime/engine/patience.h"
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/step.h"
 
@@ -67,13 +68,11 @@ class SwapBoard {
   int64_t WireBytes(int64_t rows) const;
 
  private:
-  absl::Duration Patience() const;
-
   const SwapBoardOptions options_;
   const std::shared_ptr<Inbox> inbox_;
   std::map<uint64_t, SwapFlight> flights_;
   uint64_t last_id_ = 0;
-  absl::Duration usual_round_trip_ = absl::ZeroDuration();  // moving average
+  Patience patience_;
 };
 
 }  // namespace ccoe::engine

@@ -1,6 +1,5 @@
 #include "services/cli/bench.h"
 
-#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -15,6 +14,7 @@
 #include "services/cli/bench_memory.h"
 #include "services/cli/bench_model.h"
 #include "services/cli/bench_moe.h"
+#include "services/cli/bench_samples.h"
 #include "services/cli/progress.h"
 #include "services/common/compute.h"
 #include "services/offline/model_cost.h"
@@ -43,26 +43,13 @@ struct Samples {
   std::vector<double> decode_1, decode_16, prefill;  // tokens a second
 };
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values.empty() ? 0.0 : values[values.size() / 2];
-}
-
-absl::StatusOr<services::Throughput> Run(services::OfflineEngine& offline, int64_t queries,
-                                         int64_t prompt, int64_t tokens) {
-  services::LoadShape load;
-  load.queries = queries;
-  load.prompt_tokens = prompt;
-  load.new_tokens = tokens;
-  return services::MeasureThroughput(offline.engine(), offline.spec(), load);
-}
-
 absl::Status Round(services::OfflineEngine& offline, const BenchFlags& flags, ThreadTeam& team,
                    Samples& samples) {
   samples.bandwidth.push_back(kernels::MeasureReadBandwidth(&team));
-  CCOE_ASSIGN_OR_RETURN(const auto one, Run(offline, 1, kPromptTokens, flags.new_tokens));
+  CCOE_ASSIGN_OR_RETURN(const auto one, MeasureBase(offline, 1, kPromptTokens, flags.new_tokens));
   samples.decode_1.push_back(one.decode_tokens_per_second);
-  CCOE_ASSIGN_OR_RETURN(const auto many, Run(offline, kBatch, kPromptTokens, flags.new_tokens));
+  CCOE_ASSIGN_OR_RETURN(const auto many,
+                        MeasureBase(offline, kBatch, kPromptTokens, flags.new_tokens));
   samples.decode_16.push_back(many.decode_tokens_per_second);
   kernels::SgemmOptions sgemm;
   sgemm.rows = kPrefillTokens;
@@ -70,7 +57,7 @@ absl::Status Round(services::OfflineEngine& offline, const BenchFlags& flags, Th
   sgemm.out_features = offline.spec().layers.front().ffn.intermediate;
   CCOE_ASSIGN_OR_RETURN(const double sgemm_rate, kernels::MeasureSgemm(team.size(), sgemm));
   samples.sgemm.push_back(sgemm_rate);
-  CCOE_ASSIGN_OR_RETURN(const auto prefill, Run(offline, 1, kPrefillTokens, 2));
+  CCOE_ASSIGN_OR_RETURN(const auto prefill, MeasureBase(offline, 1, kPrefillTokens, 2));
   samples.prefill.push_back(prefill.prefill_tokens_per_second);
   return absl::OkStatus();
 }
@@ -144,7 +131,8 @@ absl::Status Bench(const BenchFlags& flags) {
   options.threads = flags.model.threads;
   options.engine.kv_tokens = 8192;
   CCOE_ASSIGN_OR_RETURN(const auto offline, services::OfflineEngine::Create(options));
-  CCOE_RETURN_IF_ERROR(Run(*offline, 1, kPrefillTokens, 2).status());  // pages the weights in
+  CCOE_RETURN_IF_ERROR(
+      MeasureBase(*offline, 1, kPrefillTokens, 2).status());  // pages the weights in
   Samples samples;
   Progress progress("bench", flags.rounds);
   for (int round = 0; round < flags.rounds; ++round) {

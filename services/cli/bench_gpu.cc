@@ -10,6 +10,7 @@
 #include "nlohmann/json.hpp"
 #include "runtime/base/parallel.h"
 #include "runtime/base/status_macros.h"
+#include "services/cli/bench_samples.h"
 #include "services/cli/progress.h"
 #include "services/common/compute.h"
 #include "services/offline/kernel_rates.h"
@@ -32,20 +33,6 @@ struct Samples {
   std::vector<double> decode_1, decode_16, decode_64, prefill;  // tokens a second
 };
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values.empty() ? 0.0 : values[values.size() / 2];
-}
-
-absl::StatusOr<services::Throughput> Run(services::OfflineEngine& offline, int64_t queries,
-                                         int64_t prompt, int64_t tokens) {
-  services::LoadShape load;
-  load.queries = queries;
-  load.prompt_tokens = prompt;
-  load.new_tokens = tokens;
-  return services::MeasureThroughput(offline.engine(), offline.spec(), load);
-}
-
 absl::Status Round(services::OfflineEngine& offline, int device, int64_t new_tokens,
                    Samples& samples) {
   CCOE_ASSIGN_OR_RETURN(const double bandwidth, kernels::MeasureCudaReadBandwidth(device));
@@ -56,12 +43,13 @@ absl::Status Round(services::OfflineEngine& offline, int device, int64_t new_tok
   };
   for (const Batch& batch : {Batch{1, samples.decode_1}, Batch{16, samples.decode_16},
                              Batch{kLargestBatch, samples.decode_64}}) {
-    CCOE_ASSIGN_OR_RETURN(const auto rate, Run(offline, batch.queries, kPromptTokens, new_tokens));
+    CCOE_ASSIGN_OR_RETURN(const auto rate,
+                          MeasureBase(offline, batch.queries, kPromptTokens, new_tokens));
     batch.rates.push_back(rate.decode_tokens_per_second);
   }
   CCOE_ASSIGN_OR_RETURN(const double gemm, kernels::MeasureCudaGemm(device));
   samples.gemm.push_back(gemm);
-  CCOE_ASSIGN_OR_RETURN(const auto prefill, Run(offline, 1, kPrefillTokens, 2));
+  CCOE_ASSIGN_OR_RETURN(const auto prefill, MeasureBase(offline, 1, kPrefillTokens, 2));
   samples.prefill.push_back(prefill.prefill_tokens_per_second);
   return absl::OkStatus();
 }
@@ -150,8 +138,8 @@ absl::Status BenchGpu(const BenchGpuOptions& options) {
   {
     CCOE_ASSIGN_OR_RETURN(const auto offline, Engine(options));
     // Brings everything to its size.
-    CCOE_RETURN_IF_ERROR(Run(*offline, 1, kPrefillTokens, 2).status());
-    CCOE_RETURN_IF_ERROR(Run(*offline, kLargestBatch, kPromptTokens, 2).status());
+    CCOE_RETURN_IF_ERROR(MeasureBase(*offline, 1, kPrefillTokens, 2).status());
+    CCOE_RETURN_IF_ERROR(MeasureBase(*offline, kLargestBatch, kPromptTokens, 2).status());
     Progress progress("bench", options.rounds);
     for (int round = 0; round < options.rounds; ++round) {
       progress.Update(round);

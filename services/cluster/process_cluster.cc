@@ -205,14 +205,15 @@ absl::Status ProcessCluster::AwaitReady() {
   httplib::Client client("http://" + http_address_);
   std::string found = "no answer";
   while (absl::Now() < start_deadline_) {
+    // First: clients may use a gateway that is ready, and from then on a death is Watch's to judge.
+    if (const httplib::Result result = client.Get("/healthz")) {
+      if (result->status == 200) return absl::OkStatus();
+      found = result->body;
+    }
     for (Child& child : children_) {
       if (child.process->Poll().has_value()) {
         return absl::UnavailableError(DeathMessage(*child.process));
       }
-    }
-    if (const httplib::Result result = client.Get("/healthz")) {
-      if (result->status == 200) return absl::OkStatus();
-      found = result->body;
     }
     absl::SleepFor(kPollPause);
   }

@@ -59,7 +59,8 @@ class Cluster:
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 raise RuntimeError(f"ccoe up ended with {self.process.returncode}:\n{self.output()}")
-            if self.get("/healthz")[0] == 200:
+            # /healthz alone is the gateway's word: `ccoe up` itself may still count a death as a failed start.
+            if "ccoe is ready" in self.output() and self.get("/healthz")[0] == 200:
                 return
             time.sleep(0.1)
         raise RuntimeError(f"not ready after {seconds} s: {self.get('/healthz')}\n{self.output()}")

@@ -78,13 +78,14 @@ class FaultsTest(unittest.TestCase):
         victim = sorted(w.worker_id for w in status.workers if [e.name for e in w.experts] == ["sql"])[0]
         os.kill(worker_pid(cluster, victim), signal.SIGKILL)
         until = time.monotonic() + 30
-        ids = None
+        ids, refusals = None, []
         while ids is None and time.monotonic() < until:
             try:
                 ids = answer(client, "sql", prompt)
             except grpc.RpcError as error:
                 self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
-        self.assertEqual(ids, prompt["greedy_ids"])
+                refusals.append(error.details())
+        self.assertEqual(ids, prompt["greedy_ids"], (refusals[-3:], cluster.output()))
 
 
 if __name__ == "__main__":
