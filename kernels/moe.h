@@ -86,6 +86,29 @@ struct CombineRowsArgs {
   Matrix out;                         // [rows, hidden] f32
 };
 
+// The matrices of one FFN expert, as in ExpertGroup.
+struct ExpertMatrices {
+  ConstMatrix gate, up;  // [intermediate, hidden] f32, f16 or bf16, read in place
+  ConstMatrix down;      // [hidden, intermediate]
+};
+
+// out.Row(r) = the sum over the experts e of chosen[r], in rising order, of weight_e *
+// FFN_e(x.Row(r)): each contribution as GroupedFfn makes it, added as CombineRows adds. Nothing of
+// the choice is known on the host, so that the op can be part of a captured step.
+struct MoeFfnArgs {
+  ConstMatrix x;                             // [rows, hidden] f32
+  absl::Span<const ExpertMatrices> experts;  // all experts of the layer, of one shape
+  Activation activation = Activation::kSilu;
+  // Device memory, [rows, top_k], as TopKGate leaves them: rising, -1 behind the last.
+  const int32_t* chosen = nullptr;
+  const float* weights = nullptr;
+  int64_t top_k = 0;
+  // Scratch, f32, which an implementation may leave alone: contributions and inputs
+  // [rows * top_k, hidden], gate and up [rows * top_k, intermediate].
+  Matrix contributions, inputs, gate, up;
+  Matrix out;  // [rows, hidden] f32; not x
+};
+
 }  // namespace ccoe::kernels
 
 #endif  // CCOE_KERNELS_MOE_H_

@@ -23,6 +23,7 @@
 #include "kernels/device.h"
 #include "kernels/linear.h"
 #include "kernels/moe.h"
+#include "kernels/sample.h"
 #include "kernels/view.h"
 
 namespace ccoe::kernels {
@@ -59,6 +60,9 @@ class Ops {
   // sum += x, element by element.
   virtual void AddRows(ConstMatrix x, Matrix sum) = 0;
 
+  // sum += RmsNorm(x, weight, eps) in one pass over the rows: the bits of RmsNorm and then AddRows.
+  virtual void AddRmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix sum) = 0;
+
   // x *= scale, then (soft_cap > 0) x = soft_cap * tanh(x / soft_cap): logit multipliers and caps.
   virtual void ScaleRows(float scale, float soft_cap, Matrix x) = 0;
 
@@ -77,6 +81,14 @@ class Ops {
   // Sums what the experts of each row gave. See CombineRowsArgs.
   virtual void CombineRows(const CombineRowsArgs& args) = 0;
 
+  // A MoE layer's experts whose choice stays on the device: GroupedFfn and CombineRows without a
+  // look of the host's in between, and the same bits. See MoeFfnArgs.
+  virtual void MoeFfn(const MoeFfnArgs& args) = 0;
+
+  // Chooses a token for each row of logits. Waits for the device, as Synchronize. See
+  // SampleRowsArgs.
+  virtual absl::Status SampleRows(const SampleRowsArgs& args, absl::Span<SampledRow> out) = 0;
+
   // out[i, :] = x[rows[i], :]; converts between f32, f16 and bf16 (round to nearest even) where
   // dtypes differ.
   virtual void GatherRows(ConstMatrix x, absl::Span<const int32_t> rows, Matrix out) = 0;
@@ -85,11 +97,11 @@ class Ops {
   virtual void ScatterRows(ConstMatrix x, absl::Span<const int32_t> rows, Matrix out) = 0;
 
   // Runs `body`, a piece of a step that makes calls of this Ops and does not wait for them (no
-  // Synchronize, no copies of results). A device may record what a key's body calls and replay it, so
-  // that a step costs one launch: give the same key to bodies that make the same calls on the same
-  // memory, whatever their host arrays (row ids, slots, block tables) hold; another call under the key
-  // is seen and recorded anew, at a price. `body` may be called twice, so it must have no other effect.
-  // Keys are few: buckets of batch sizes, not single steps.
+  // Synchronize, no copies of results). A device may record what a key's body calls and replay it,
+  // so that a step costs one launch: give the same key to bodies that make the same calls on the
+  // same memory, whatever their host arrays (row ids, slots, block tables) hold; another call under
+  // the key is seen and recorded anew, at a price. `body` may be called twice, so it must have no
+  // other effect. Keys are few: buckets of batch sizes, not single steps.
   virtual void RunCaptured(uint64_t key, absl::FunctionRef<void()> body) { body(); }
 
   // Waits for all calls so far; the first error since the last Synchronize.

@@ -49,6 +49,12 @@ class CpuOps final : public Ops {
     CpuScaleRowsBySigmoid(team_, gate, x);
   }
   void ClampRows(float limit, Matrix x) override { CpuClampRows(team_, limit, x); }
+  void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
+  void MoeFfn(const MoeFfnArgs&) override { CCOE_CHECK(false); }
+  absl::Status SampleRows(const SampleRowsArgs&, absl::Span<SampledRow>) override {
+    return absl::UnimplementedError("");
+  }
+
   void TopKGate(const TopKGateArgs& args) override { CpuTopKGate(team_, args); }
   void GroupedFfn(const GroupedFfnArgs& args) override { CpuGroupedFfn(team_, &scratch_, args); }
   void CombineRows(const CombineRowsArgs& args) override { CpuCombineRows(team_, args); }

@@ -107,6 +107,12 @@ class CudaOps final : public Ops {
     Run(params);
   }
 
+  void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
+  void MoeFfn(const MoeFfnArgs&) override { CCOE_CHECK(false); }
+  absl::Status SampleRows(const SampleRowsArgs&, absl::Span<SampledRow>) override {
+    return absl::UnimplementedError("");
+  }
+
   void TopKGate(const TopKGateArgs& args) override;
 
   void GroupedFfn(const GroupedFfnArgs& args) override {

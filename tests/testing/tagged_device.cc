@@ -102,6 +102,15 @@ class TaggedOps final : public kernels::Ops {
     ops_->ScaleRowsBySigmoid(On(gate), On(x));
   }
   void ClampRows(float limit, kernels::Matrix x) override { ops_->ClampRows(limit, On(x)); }
+  void AddRmsNorm(kernels::ConstMatrix, kernels::ConstMatrix, float, kernels::Matrix) override {
+    CCOE_CHECK(false);
+  }
+  void MoeFfn(const kernels::MoeFfnArgs&) override { CCOE_CHECK(false); }
+  absl::Status SampleRows(const kernels::SampleRowsArgs&,
+                          absl::Span<kernels::SampledRow>) override {
+    return absl::UnimplementedError("");
+  }
+
   void TopKGate(const kernels::TopKGateArgs& args) override {
     kernels::TopKGateArgs on = args;
     on.logits = On(args.logits);
