@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(kThreads, 1) TileKernel(const __grid_constant_
   bool first = true;
   for (int step = 0; step < steps; ++step) {
     WaitForCopies<kStages - 2>();  // this thread's copies of `step` have landed,
-    __syncthreads();               // and everybody's; and all have read the stage that is filled next
+    __syncthreads();  // and everybody's; and all have read the stage that is filled next
     const int next = step + kStages - 1;
     if (next < steps) loader.Load(begin + next * kFeatures, &stages[next % kStages]);
     CommitCopies();  // an empty group keeps the count

@@ -1,5 +1,6 @@
 // What C++ does not say about a GPU: instructions by their PTX, and dynamic shared memory. The C++
-// compiler, in nvcc's place, finds the same functions in the emulation of tests/kernels/cuda/emulation.
+// compiler, in nvcc's place, finds the same functions in the emulation of
+// tests/kernels/cuda/emulation.
 #ifndef CCOE_KERNELS_CUDA_PTX_CUH_
 #define CCOE_KERNELS_CUDA_PTX_CUH_
 
@@ -14,10 +15,10 @@
 
 namespace ccoe::kernels {
 
-// c += a * b over 16 features (mma.m16n8k16): a [16, 16], b [16, 8], c [16, 8]. Lane l of a warp has
-// of a: rows l / 4 and l / 4 + 8 at features 2 (l % 4) and the next (a0, a1), and the same rows at
-// features 8 on (a2, a3); of b: column l / 4 at the same features (b0, and 8 on b1); of c: row l / 4
-// at columns 2 (l % 4) and the next, then row l / 4 + 8.
+// c += a * b over 16 features (mma.m16n8k16): a [16, 16], b [16, 8], c [16, 8]. Lane l of a warp
+// has of a: rows l / 4 and l / 4 + 8 at features 2 (l % 4) and the next (a0, a1), and the same rows
+// at features 8 on (a2, a3); of b: column l / 4 at the same features (b0, and 8 on b1); of c: row l
+// / 4 at columns 2 (l % 4) and the next, then row l / 4 + 8.
 __device__ __forceinline__ void MmaBf16(uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                         uint32_t b0, uint32_t b1, float (&c)[4]) {
   asm volatile(

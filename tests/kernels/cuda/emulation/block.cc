@@ -47,8 +47,9 @@ void RunGrid(const KernelLaunch& launch) {
 }
 
 Block::Block() : threads_(kMostThreads), warps_(kMostThreads / kLanes) {
-  shared_pages_ = static_cast<char*>(mmap(nullptr, kSharedPages + kGuardBytes, PROT_READ | PROT_WRITE,
-                                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  shared_pages_ =
+      static_cast<char*>(mmap(nullptr, kSharedPages + kGuardBytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   CCOE_CHECK(shared_pages_ != MAP_FAILED);
   CCOE_CHECK(mprotect(shared_pages_ + kSharedPages, kGuardBytes, PROT_NONE) == 0);
 }

@@ -1,5 +1,5 @@
-// Runs the blocks of a launch one after another, each thread of a block a fiber. A thread runs until
-// it has to wait for others; who goes on then is CurrentOrder's choice.
+// Runs the blocks of a launch one after another, each thread of a block a fiber. A thread runs
+// until it has to wait for others; who goes on then is CurrentOrder's choice.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_BLOCK_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_BLOCK_H_
 
@@ -56,7 +56,8 @@ class Block {
   // All lanes of call.mask have to come, to the same line.
   void Collect(const WarpCall& call, void* lane);
 
-  // cp.async of 16 bytes: they are copied when they must have been, until then the place is poisoned.
+  // cp.async of 16 bytes: they are copied when they must have been, until then the place is
+  // poisoned.
   void CopyLater(void* to, const void* from, bool valid);
   void CommitCopies();
   void WaitForCopies(int groups_left);

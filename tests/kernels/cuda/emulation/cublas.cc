@@ -1,5 +1,5 @@
-// cuBLASLt as one plain product. Matrices are column-major; the first is transposed (CUBLAS_OP_T), as
-// kernels/cuda/blas.cc asks for: d [m, n] = alpha * a^T * b + beta * c with a [k, m], b [k, n].
+// cuBLASLt as one plain product. Matrices are column-major; the first is transposed (CUBLAS_OP_T),
+// as kernels/cuda/blas.cc asks for: d [m, n] = alpha * a^T * b + beta * c with a [k, m], b [k, n].
 #include <cublasLt.h>
 
 #include <cstring>
@@ -105,19 +105,20 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
   if (!Fits(operation, *a_layout, *b_layout, *d_layout)) return CUBLAS_STATUS_NOT_SUPPORTED;
   const float alpha_value = *static_cast<const float*>(alpha);
   const float beta_value = *static_cast<const float*>(beta);
-  ccoe::emulation::PutOnStream(stream, [=, al = *a_layout, bl = *b_layout, cl = *c_layout,
-                                        dl = *d_layout] {
-    for (uint64_t col = 0; col < dl.cols; ++col) {
-      for (uint64_t row = 0; row < dl.rows; ++row) {
-        float sum = 0;
-        for (uint64_t k = 0; k < al.rows; ++k) {
-          sum += Element(a, al, k, row) * Element(b, bl, k, col);
-        }
-        sum *= alpha_value;
-        if (beta_value != 0) sum += beta_value * Element(c, cl, row, col);
-        static_cast<float*>(d)[col * dl.stride + row] = sum;
-      }
-    }
-  });
+  ccoe::emulation::PutOnStream(stream,
+                               [=, al = *a_layout, bl = *b_layout, cl = *c_layout, dl = *d_layout] {
+                                 for (uint64_t col = 0; col < dl.cols; ++col) {
+                                   for (uint64_t row = 0; row < dl.rows; ++row) {
+                                     float sum = 0;
+                                     for (uint64_t k = 0; k < al.rows; ++k) {
+                                       sum += Element(a, al, k, row) * Element(b, bl, k, col);
+                                     }
+                                     sum *= alpha_value;
+                                     if (beta_value != 0)
+                                       sum += beta_value * Element(c, cl, row, col);
+                                     static_cast<float*>(d)[col * dl.stride + row] = sum;
+                                   }
+                                 }
+                               });
   return CUBLAS_STATUS_SUCCESS;
 }

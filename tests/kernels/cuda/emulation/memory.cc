@@ -15,10 +15,9 @@ constexpr size_t kAlignment = 16;
 }  // namespace
 
 GuardedMemory::GuardedMemory(uintptr_t base, size_t range_bytes, size_t capacity_bytes)
-    : base_(static_cast<char*>(mmap(reinterpret_cast<void*>(base), range_bytes, PROT_NONE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-                                        MAP_FIXED_NOREPLACE,
-                                    -1, 0))),
+    : base_(static_cast<char*>(
+          mmap(reinterpret_cast<void*>(base), range_bytes, PROT_NONE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0))),
       range_(range_bytes),
       capacity_(capacity_bytes),
       page_(sysconf(_SC_PAGESIZE)) {

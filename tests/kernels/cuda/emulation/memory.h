@@ -9,16 +9,18 @@
 namespace ccoe::emulation {
 
 // Blocks of memory in one range of addresses, none of which is used twice: what is read or written
-// before a block's page, behind its end (to 16 bytes) or after Free crashes. New memory is poisoned.
-// Not thread-safe.
+// before a block's page, behind its end (to 16 bytes) or after Free crashes. New memory is
+// poisoned. Not thread-safe.
 class GuardedMemory {
  public:
   // Reserves `range_bytes` of addresses at `base`.
   GuardedMemory(uintptr_t base, size_t range_bytes, size_t capacity_bytes);
 
-  // Aligned to 16 bytes, less than any real allocator's promise. Null where the capacity is used up.
+  // Aligned to 16 bytes, less than any real allocator's promise. Null where the capacity is used
+  // up.
   void* Allocate(size_t bytes);
-  // False where no block begins at `data`. Ends the process where bytes about the block were written.
+  // False where no block begins at `data`. Ends the process where bytes about the block were
+  // written.
   bool Free(void* data);
 
   // Whether [data, data + bytes) lies in one living block.

@@ -17,8 +17,8 @@ struct Order {
   uint32_t seed = 1;  // of kRandom
 };
 
-// From $CCOE_EMULATION_ORDER ("forward", "backward" or "random"; forward where unset) until SetOrder.
-// Another value ends the process.
+// From $CCOE_EMULATION_ORDER ("forward", "backward" or "random"; forward where unset) until
+// SetOrder. Another value ends the process.
 Order CurrentOrder();
 // For the launches that run from now on. Not while one runs.
 void SetOrder(const Order& order);

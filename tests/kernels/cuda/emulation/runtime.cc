@@ -1,6 +1,6 @@
-// The CUDA runtime over an emulated device. Work put on a stream is done as late as CUDA allows, when
-// somebody waits for it (or much of it has gathered), so that whoever forgets to wait, or writes over
-// memory that is still to be read, gets wrong results here too.
+// The CUDA runtime over an emulated device. Work put on a stream is done as late as CUDA allows,
+// when somebody waits for it (or much of it has gathered), so that whoever forgets to wait, or
+// writes over memory that is still to be read, gets wrong results here too.
 #include <cuda_runtime_api.h>
 
 #include <cstring>
@@ -149,7 +149,7 @@ cudaError_t cudaSetDevice(int device) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   if (device != 0) return Result(cudaErrorInvalidDevice);
-  *value = attribute == cudaDevAttrMultiProcessorCount        ? kMultiprocessors
+  *value = attribute == cudaDevAttrMultiProcessorCount      ? kMultiprocessors
            : attribute == cudaDevAttrComputeCapabilityMajor ? 9
                                                             : 0;
   return cudaSuccess;
@@ -304,8 +304,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
-  *exec = new CUgraphExec_st{
-      std::make_shared<const std::vector<std::function<void()>>>(graph->work)};
+  *exec =
+      new CUgraphExec_st{std::make_shared<const std::vector<std::function<void()>>>(graph->work)};
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {

@@ -13,7 +13,9 @@ struct alignas(4) __nv_bfloat162 {
   __nv_bfloat16 x, y;  // x in the low half
 };
 
-inline float __bfloat162float(__nv_bfloat16 value) { return ccoe::kernels::ToF32(ccoe::kernels::BF16{value.bits}); }
+inline float __bfloat162float(__nv_bfloat16 value) {
+  return ccoe::kernels::ToF32(ccoe::kernels::BF16{value.bits});
+}
 inline __nv_bfloat16 __float2bfloat16_rn(float value) {
   ccoe::kernels::BF16 rounded;
   ccoe::kernels::FromF32(value, &rounded);

@@ -13,7 +13,9 @@ struct alignas(4) __half2 {
   __half x, y;  // x in the low half
 };
 
-inline float __half2float(__half value) { return ccoe::kernels::ToF32(ccoe::kernels::F16{value.bits}); }
+inline float __half2float(__half value) {
+  return ccoe::kernels::ToF32(ccoe::kernels::F16{value.bits});
+}
 inline __half __float2half_rn(float value) {
   ccoe::kernels::F16 rounded;
   ccoe::kernels::FromF32(value, &rounded);

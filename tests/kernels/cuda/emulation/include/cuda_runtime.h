@@ -19,7 +19,8 @@
 #define __grid_constant__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
-// One block runs at a time. symbols.h finds these variables, so that each block finds them poisoned.
+// One block runs at a time. symbols.h finds these variables, so that each block finds them
+// poisoned.
 #define __shared__ static
 
 // Of the thread that runs.
@@ -177,12 +178,12 @@ inline int LaneOfThread() { return static_cast<int>(CurrentBlock().thread() % wa
 inline void __syncthreads(const std::source_location& site = std::source_location::current()) {
   ccoe::emulation::CurrentBlock().Barrier(0, site);
 }
-inline int __syncthreads_count(int predicate, const std::source_location& site =
-                                                  std::source_location::current()) {
+inline int __syncthreads_count(int predicate,
+                               const std::source_location& site = std::source_location::current()) {
   return ccoe::emulation::CurrentBlock().Barrier(predicate != 0, site);
 }
-inline int __syncthreads_or(int predicate, const std::source_location& site =
-                                               std::source_location::current()) {
+inline int __syncthreads_or(int predicate,
+                            const std::source_location& site = std::source_location::current()) {
   return ccoe::emulation::CurrentBlock().Barrier(predicate != 0, site) > 0;
 }
 

@@ -1,5 +1,5 @@
-// Stands in for CUDA's header of this name: what kernels/cuda uses of the runtime, over the emulated
-// device (../README.md). Names and meanings are CUDA's.
+// Stands in for CUDA's header of this name: what kernels/cuda uses of the runtime, over the
+// emulated device (../README.md). Names and meanings are CUDA's.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_CUDA_RUNTIME_API_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_CUDA_RUNTIME_API_H_
 
@@ -81,7 +81,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event);
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph,
+                                 unsigned long long flags);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
