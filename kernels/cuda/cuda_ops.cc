@@ -6,9 +6,11 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/expert_tables.h"
 #include "kernels/cuda/gate.h"
 #include "kernels/cuda/grouped_ffn.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/moe_ffn.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/paged_attention.h"
 #include "kernels/cuda/rope_kv.h"
@@ -32,6 +34,7 @@ class CudaOps final : public Ops {
       : device_(device),
         matmul_{options.math, options.deterministic},
         stream_(std::move(stream)),
+        experts_(stream_.get()),
         blas_(std::move(blas)) {}
 
   Device& device() override { return *device_; }
@@ -108,7 +111,6 @@ class CudaOps final : public Ops {
   }
 
   void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
-  void MoeFfn(const MoeFfnArgs&) override { CCOE_CHECK(false); }
   absl::Status SampleRows(const SampleRowsArgs&, absl::Span<SampledRow>) override {
     return absl::UnimplementedError("");
   }
@@ -135,6 +137,11 @@ class CudaOps final : public Ops {
     Begin();
     params.offsets = Send(args.offsets);
     if (stream_->ok()) CudaCombine(stream_.get(), params);
+  }
+
+  void MoeFfn(const MoeFfnArgs& args) override {
+    Begin();
+    CudaMoeFfn(stream_.get(), &experts_, matmul_, args);
   }
 
   void GatherRows(ConstMatrix x, absl::Span<const int32_t> rows, Matrix out) override {
@@ -206,6 +213,7 @@ class CudaOps final : public Ops {
   CudaDevice* const device_;
   const MatmulOptions matmul_;
   const std::unique_ptr<Stream> stream_;
+  ExpertTables experts_;
   const std::unique_ptr<Blas> blas_;  // null where results must not depend on the batch
 };
 

@@ -47,6 +47,10 @@ class Stream final : public Launcher {
   // The first error sticks until Synchronize returns it.
   void Fail(const absl::Status& status);
   bool ok() const { return status_.ok(); }
+  // Calls take effect as they are made; or a step is captured, when nothing may be allocated or
+  // waited for. Neither: a step is replayed.
+  bool plain() const { return mode_ == Mode::kPlain; }
+  bool capturing() const { return mode_ == Mode::kCapture; }
 
   // Device memory for one call, 256-byte aligned, uninitialised; the next call reuses it (calls are
   // ordered by the stream). Ask once a call. Null after an error, which sticks.
