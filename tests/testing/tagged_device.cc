@@ -169,6 +169,7 @@ class TaggedOps final : public kernels::Ops {
   }
   void RunCaptured(uint64_t key, absl::FunctionRef<void()> body) override {
     CCOE_CHECK(!capturing);
+    device_->CountCapturedStep();
     capturing = true;
     ops_->RunCaptured(key, body);
     capturing = false;
