@@ -47,9 +47,7 @@ class Stream final : public Launcher {
   // The first error sticks until Synchronize returns it.
   void Fail(const absl::Status& status);
   bool ok() const { return status_.ok(); }
-  // Calls take effect as they are made; or a step is captured, when nothing may be allocated or
-  // waited for. Neither: a step is replayed.
-  bool plain() const { return mode_ == Mode::kPlain; }
+  // A step is being captured: nothing may be allocated, copied or waited for.
   bool capturing() const { return mode_ == Mode::kCapture; }
 
   // Device memory for one call, 256-byte aligned, uninitialised; the next call reuses it (calls are

@@ -96,8 +96,8 @@ std::shared_ptr<const FfnTable> MoeStage::Table() {
 }
 
 const std::vector<bool>& MoeStage::AllHere() {
-  std::shared_ptr<const FfnTable> table = Table();
-  if (table == judged_) return judged_here_;
+  const std::shared_ptr<const FfnTable> table = Table();
+  if (table == judged_.lock()) return judged_here_;
   const BackboneModel& model = parts_.runner->model();
   judged_here_.assign(model.spec.layers.size(), false);
   for (size_t layer = 0; layer < judged_here_.size() && layer < table->holders.size(); ++layer) {
@@ -107,7 +107,7 @@ const std::vector<bool>& MoeStage::AllHere() {
         std::all_of(holders.begin(), holders.end(), IsHere) &&
         model.decoder->HoldsAll(static_cast<int32_t>(layer));
   }
-  judged_ = std::move(table);
+  judged_ = table;
   return judged_here_;
 }
 

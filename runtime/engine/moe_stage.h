@@ -82,7 +82,7 @@ class MoeStage {
   const int64_t hidden_size_;
   const int64_t max_part_pairs_;
   const std::shared_ptr<const FfnTable> all_here_;  // without a directory
-  std::shared_ptr<const FfnTable> judged_;          // what judged_here_ is of
+  std::weak_ptr<const FfnTable> judged_;            // what judged_here_ is of; keeps no link alive
   std::vector<bool> judged_here_;
   uint64_t turn_ = 0;
 };

@@ -10,6 +10,8 @@
 namespace ccoe::kernels {
 namespace {
 
+using ::ccoe::testing::StatusIs;
+
 // Matrices that nothing reads: a table holds addresses.
 std::vector<ExpertMatrices> Experts(int64_t count, uintptr_t address, DType dtype) {
   std::vector<ExpertMatrices> experts;
@@ -29,7 +31,7 @@ class ExpertTablesTest : public CudaTest {
     CudaTest::SetUp();
     if (IsSkipped()) return;
     ASSERT_OK_AND_ASSIGN(stream_, Stream::Create(CudaOptions()));
-    tables_ = std::make_unique<ExpertTables>(stream_.get());
+    ASSERT_OK_AND_ASSIGN(tables_, ExpertTables::Create(stream_.get()));
   }
 
   void ExpectHolds(const ExpertTable* table, const std::vector<ExpertMatrices>& experts) {
@@ -78,12 +80,15 @@ TEST_F(ExpertTablesTest, OtherWeightsInTheMemoryOfFreedOnesGetATableOfTheirOwn) 
 }
 
 TEST_F(ExpertTablesTest, MoreLayersThanThereIsRoomForAreMadeAgain) {
-  for (int round = 0; round < 2; ++round) {
-    for (uintptr_t layer = 0; layer < ExpertTables::kMaxTables + 3; ++layer) {
-      ASSERT_NE(tables_->Find(Experts(1, 0x100000 * (layer + 1), DType::kBF16)), nullptr);
-    }
+  const auto bytes = static_cast<int64_t>(10 * 3 * sizeof(MatmulPart));
+  ASSERT_OK_AND_ASSIGN(const auto small, ExpertTables::Create(stream_.get(), bytes));
+  for (uintptr_t layer = 0; layer < 25; ++layer) {
+    const auto experts = Experts(3, 0x100000 * (layer % 7 + 1), DType::kBF16);
+    ExpectHolds(small->Find(experts), experts);
   }
-  EXPECT_OK(stream_->Synchronize());
+  EXPECT_EQ(small->Find(Experts(11, 0x10000, DType::kBF16)), nullptr);
+  EXPECT_THAT(stream_->Synchronize(), StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_NE(small->Find(Experts(10, 0x10000, DType::kBF16)), nullptr);
 }
 
 TEST_F(ExpertTablesTest, ANewLayerWithinACaptureIsRefusedAndTheStepRunsPlainly) {
