@@ -6,6 +6,7 @@
 #include "kernels/cpu/gate.h"
 #include "kernels/cpu/grouped_ffn.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/moe_ffn.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/rope_kv.h"
 #include "kernels/cpu/rows.h"
@@ -50,7 +51,6 @@ class CpuOps final : public Ops {
   }
   void ClampRows(float limit, Matrix x) override { CpuClampRows(team_, limit, x); }
   void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
-  void MoeFfn(const MoeFfnArgs&) override { CCOE_CHECK(false); }
   absl::Status SampleRows(const SampleRowsArgs&, absl::Span<SampledRow>) override {
     return absl::UnimplementedError("");
   }
@@ -58,6 +58,7 @@ class CpuOps final : public Ops {
   void TopKGate(const TopKGateArgs& args) override { CpuTopKGate(team_, args); }
   void GroupedFfn(const GroupedFfnArgs& args) override { CpuGroupedFfn(team_, &scratch_, args); }
   void CombineRows(const CombineRowsArgs& args) override { CpuCombineRows(team_, args); }
+  void MoeFfn(const MoeFfnArgs& args) override { CpuMoeFfn(team_, &scratch_, args); }
   void GatherRows(ConstMatrix x, absl::Span<const int32_t> rows, Matrix out) override {
     CpuGatherRows(team_, x, rows, out);
   }

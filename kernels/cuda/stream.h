@@ -47,6 +47,8 @@ class Stream final : public Launcher {
   // The first error sticks until Synchronize returns it.
   void Fail(const absl::Status& status);
   bool ok() const { return status_.ok(); }
+  // A step is being captured: nothing may be allocated, copied or waited for.
+  bool capturing() const { return mode_ == Mode::kCapture; }
 
   // Device memory for one call, 256-byte aligned, uninitialised; the next call reuses it (calls are
   // ordered by the stream). Ask once a call. Null after an error, which sticks.

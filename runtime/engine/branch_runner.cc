@@ -6,6 +6,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/engine/moe_statistics.h"
 
 namespace ccoe::engine {
 
@@ -43,6 +44,23 @@ absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
   return runner;
 }
 
+absl::Status BranchRunner::Wait() {
+  model::MoeChoices& choices = scratch_.choices();
+  const absl::Status status = ops_->Synchronize();
+  if (!status.ok() || statistics_ == nullptr) {
+    choices.Drop();
+    return status;
+  }
+  return choices.Take(
+      [this](int32_t layer, absl::Span<const int32_t> offsets, absl::Span<const int32_t> experts) {
+        statistics_->Add(layer, offsets, experts);
+      });
+}
+
+absl::Status BranchRunner::CountChoices() {
+  return statistics_ == nullptr || scratch_.choices().empty() ? absl::OkStatus() : Wait();
+}
+
 absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
   now_.EndPass();
   CCOE_ASSIGN_OR_RETURN(now_.hidden,
@@ -55,7 +73,7 @@ absl::Status BranchRunner::Load(absl::Span<const float> rows) {
   CCOE_ASSIGN_OR_RETURN(
       now_.hidden,
       now_.hidden_buffer.Take(static_cast<int64_t>(rows.size()) / hidden_size(), hidden_size()));
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // the buffer may still be read by what ran before
+  CCOE_RETURN_IF_ERROR(Wait());  // the buffer may still be read by what ran before
   return ops_->device().CopyFromHost(rows.data(), now_.hidden.data, rows.size() * sizeof(float));
 }
 
@@ -92,9 +110,10 @@ absl::StatusOr<model::RoutedRows> BranchRunner::Route(int32_t layer,
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
                         model_.decoder->Route(layer, *now_.pass, *ops_, scratch_, now_.hidden));
   now_.pass->steering = nullptr;
+  CCOE_RETURN_IF_ERROR(CountChoices());  // the branch may be parked now
   if (rows != nullptr) {
     rows->resize(static_cast<size_t>(routed.rows.rows * hidden_size()));
-    CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+    CCOE_RETURN_IF_ERROR(Wait());
     CCOE_RETURN_IF_ERROR(
         ops_->device().CopyToHost(routed.rows.data, rows->data(), rows->size() * sizeof(float)));
   }
@@ -136,7 +155,7 @@ absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(absl::Span<const flo
   if (ops_->device().ReadsHostMemory()) {
     return kernels::F32Matrix(rows.data(), count, hidden_size());
   }
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // the buffer may still be read
+  CCOE_RETURN_IF_ERROR(Wait());  // the buffer may still be read
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device, buffer.Take(count, hidden_size()));
   CCOE_RETURN_IF_ERROR(
       ops_->device().CopyFromHost(rows.data(), device.data, rows.size() * sizeof(float)));
@@ -194,7 +213,7 @@ absl::Status BranchRunner::Keep(absl::Span<const int32_t> rows) {
 
 absl::Status BranchRunner::Read(int64_t begin, int64_t count, float* out) {
   CCOE_CHECK(begin >= 0 && begin + count <= now_.hidden.rows);
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  CCOE_RETURN_IF_ERROR(Wait());
   return ops_->device().CopyToHost(now_.hidden.Row(begin), out,
                                    count * hidden_size() * sizeof(float));
 }
@@ -202,7 +221,7 @@ absl::Status BranchRunner::Read(int64_t begin, int64_t count, float* out) {
 absl::Status BranchRunner::Read(absl::Span<const int32_t> rows, std::vector<float>& out) {
   out.resize(rows.size() * hidden_size());
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(rows));
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  CCOE_RETURN_IF_ERROR(Wait());
   return ops_->device().CopyToHost(gathered.data, out.data(), out.size() * sizeof(float));
 }
 
@@ -212,7 +231,7 @@ absl::Status BranchRunner::Logits(const model::LmHead& head, absl::Span<const in
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device_logits,
                         logits_buffer_.Take(static_cast<int64_t>(rows.size()), vocab_size()));
   CCOE_RETURN_IF_ERROR(head.Logits(gathered, *ops_, gathered, device_logits));
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  CCOE_RETURN_IF_ERROR(Wait());
   logits.resize(rows.size() * vocab_size());
   return ops_->device().CopyToHost(device_logits.data, logits.data(),
                                    logits.size() * sizeof(float));

@@ -20,6 +20,8 @@
 
 namespace ccoe::engine {
 
+class MoeStatistics;
+
 // Device memory for rows of f32, grown by doubling and used again.
 class RowBuffer {
  public:
@@ -76,12 +78,20 @@ class BranchRunner {
       BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens,
       kernels::DType kv_dtype = kernels::DType::kF32);
 
+  // From now on what rows choose at MoE layers that Run runs is counted there (null: nowhere), at
+  // the next wait for the device: before anything that came of it is known on the host.
+  void CountIn(MoeStatistics* statistics) { statistics_ = statistics; }
+  // Waits for what was not counted yet, if there is any: to be called when the branch is done.
+  absl::Status CountChoices();
+  // After an error: what is not counted may never have been computed.
+  void DropChoices() { scratch_.choices().Drop(); }
+
   // The rows become the embeddings of `ids`, or `rows` [n, hidden_size] f32 from host memory.
   absl::Status Embed(absl::Span<const int32_t> ids);
   absl::Status Load(absl::Span<const float> rows);
 
   // Runs layers `range` over the rows. `after_layer` (may be null) is called after each with its
-  // number; it may Read.
+  // number; it may Read. All FFN experts of MoE layers among them must be with the decoder.
   using AfterLayer = absl::FunctionRef<absl::Status(int32_t layer)>;
   absl::Status Run(model::LayerRange range, const model::RowBatch& batch);
   absl::Status Run(model::LayerRange range, const model::RowBatch& batch, AfterLayer after_layer);
@@ -123,11 +133,13 @@ class BranchRunner {
   absl::StatusOr<kernels::Matrix> Gather(absl::Span<const int32_t> rows);
   absl::StatusOr<kernels::ConstMatrix> OnDevice(absl::Span<const float> rows, RowBuffer& buffer);
   absl::Status CombineOwn(const FfnPart& part);
+  absl::Status Wait();
 
   const BackboneModel model_;
   const std::unique_ptr<kernels::Ops> ops_;
   std::unique_ptr<model::KvStorage> kv_;
   model::DecoderScratch scratch_;
+  MoeStatistics* statistics_ = nullptr;
   RowBuffer gathered_buffer_, logits_buffer_, contributions_buffer_, upload_buffer_;
   ParkedRows now_;  // the branch that runs
   std::vector<ParkedRows> idle_;

@@ -89,7 +89,9 @@ EngineLoop::EngineLoop(std::unique_ptr<BranchRunner> runner, std::shared_ptr<Inb
       moe_swaps_(MoeOptionsOf(options, runner_->model().spec), inbox_,
                  [this] { return swaps_.TakeId(); }),
       delivery_(runner_.get(), &roster_, options.observer),
-      moe_(options, {runner_.get(), &delivery_, ffn, &moe_swaps_}) {}
+      moe_(options, {runner_.get(), &delivery_, ffn, &moe_swaps_}) {
+  runner_->CountIn(options.moe_statistics);
+}
 
 void EngineLoop::Run() {
   absl::Time wake = absl::InfiniteFuture();
@@ -227,6 +229,7 @@ void EngineLoop::RunToEnd(Branch branch) {
   const absl::StatusOr<bool> done = Advance(branch);
   const absl::Span<StepEntry> entries = absl::MakeSpan(branch.entries);
   if (!done.ok()) {
+    runner_->DropChoices();
     return delivery_.Fail(entries, Annotate(done.status(), absl::StrCat("step ", branch.step->id)));
   }
   if (!*done) return;
@@ -237,6 +240,11 @@ void EngineLoop::RunToEnd(Branch branch) {
     begin += entry.row_count;
   }
   delivery_.Deliver(entries, held, *branch.head);
+  // Rows that needed no logits have not been waited for.
+  const absl::Status counted = runner_->CountChoices();
+  if (!counted.ok()) {
+    delivery_.Fail(entries, Annotate(counted, absl::StrCat("step ", branch.step->id)));
+  }
 }
 
 absl::StatusOr<bool> EngineLoop::Advance(Branch& branch) {
@@ -253,7 +261,7 @@ absl::StatusOr<bool> EngineLoop::Advance(Branch& branch) {
 
 absl::StatusOr<bool> EngineLoop::RunLayers(Branch& branch, int32_t last) {
   while (branch.cursor < last && !branch.entries.empty()) {
-    CCOE_RETURN_IF_ERROR(RunDenseLayers(branch, std::min(last, NextMoeLayer(branch.cursor))));
+    CCOE_RETURN_IF_ERROR(RunPlainLayers(branch, moe_.NextStop(branch, last)));
     if (branch.cursor == last) break;
     CCOE_ASSIGN_OR_RETURN(const bool here, moe_.Run(branch));
     if (!here) return false;
@@ -262,14 +270,7 @@ absl::StatusOr<bool> EngineLoop::RunLayers(Branch& branch, int32_t last) {
   return true;
 }
 
-int32_t EngineLoop::NextMoeLayer(int32_t from) const {
-  while (from < spec().layer_count() && !spec().layers[static_cast<size_t>(from)].ffn.is_moe()) {
-    ++from;
-  }
-  return from;
-}
-
-absl::Status EngineLoop::RunDenseLayers(Branch& branch, int32_t last) {
+absl::Status EngineLoop::RunPlainLayers(Branch& branch, int32_t last) {
   const model::LayerRange range{branch.cursor, last};
   const bool capture = std::any_of(branch.entries.begin(), branch.entries.end(),
                                    [](const StepEntry& e) { return !e.hidden.empty(); });

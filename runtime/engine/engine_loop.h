@@ -49,8 +49,8 @@ class EngineLoop {
   // False: the branch has gone into a flight.
   absl::StatusOr<bool> Advance(Branch& branch);
   absl::StatusOr<bool> RunLayers(Branch& branch, int32_t last);
-  absl::Status RunDenseLayers(Branch& branch, int32_t last);
-  int32_t NextMoeLayer(int32_t from) const;
+  // Layers that need nothing from the host on their way.
+  absl::Status RunPlainLayers(Branch& branch, int32_t last);
   absl::Status SendAway(Branch& branch, const std::vector<LeavingGroup>& groups);
   absl::Status ReadHidden(Branch& branch, int32_t plane);
 

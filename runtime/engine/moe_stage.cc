@@ -61,7 +61,17 @@ std::string LastHolder(const model::RoutedRows& routed, absl::Span<const int32_t
   return gone == table.gone.end() ? "" : absl::StrCat("; the last was ", gone->second);
 }
 
-std::shared_ptr<const FfnTable> AllHere(const model::ModelSpec& spec) {
+bool AnyWantsRouting(const Branch& branch) {
+  return std::any_of(branch.entries.begin(), branch.entries.end(), [](const StepEntry& entry) {
+    return entry.sequence->query().routing && entry.alive();
+  });
+}
+
+bool IsHere(const std::vector<int32_t>& holders) {
+  return std::find(holders.begin(), holders.end(), FfnTable::kHere) != holders.end();
+}
+
+std::shared_ptr<const FfnTable> TableOfAllHere(const model::ModelSpec& spec) {
   auto table = std::make_shared<FfnTable>();
   for (const model::LayerSpec& layer : spec.layers) {
     const int64_t experts = layer.ffn.is_moe() ? layer.ffn.moe.experts : 0;
@@ -78,13 +88,45 @@ MoeStage::MoeStage(const EngineOptions& options, const Parts& parts)
       hidden_size_(parts.runner->hidden_size()),
       max_part_pairs_(std::max<int64_t>(
           1, kMaxPartBytes / (hidden_size_ * static_cast<int64_t>(sizeof(float))))),
-      all_here_(parts.directory == nullptr ? AllHere(parts.runner->model().spec) : nullptr) {}
+      all_here_(parts.directory == nullptr ? TableOfAllHere(parts.runner->model().spec) : nullptr) {
+}
+
+std::shared_ptr<const FfnTable> MoeStage::Table() {
+  return parts_.directory == nullptr ? all_here_ : parts_.directory->Table();
+}
+
+const std::vector<bool>& MoeStage::AllHere() {
+  const std::shared_ptr<const FfnTable> table = Table();
+  if (table == judged_.lock()) return judged_here_;
+  const BackboneModel& model = parts_.runner->model();
+  judged_here_.assign(model.spec.layers.size(), false);
+  for (size_t layer = 0; layer < judged_here_.size() && layer < table->holders.size(); ++layer) {
+    const auto& holders = table->holders[layer];
+    judged_here_[layer] =
+        static_cast<int64_t>(holders.size()) == model.spec.layers[layer].ffn.moe.experts &&
+        std::all_of(holders.begin(), holders.end(), IsHere) &&
+        model.decoder->HoldsAll(static_cast<int32_t>(layer));
+  }
+  judged_ = table;
+  return judged_here_;
+}
+
+int32_t MoeStage::NextStop(const Branch& branch, int32_t last) {
+  const model::ModelSpec& spec = parts_.runner->model().spec;
+  const bool routing = AnyWantsRouting(branch);
+  for (int32_t layer = branch.cursor; layer < last; ++layer) {
+    if (!spec.layers[static_cast<size_t>(layer)].ffn.is_moe()) continue;
+    if (routing || !AllHere()[static_cast<size_t>(layer)] || Steering(branch, layer).has_value()) {
+      return layer;
+    }
+  }
+  return last;
+}
 
 absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
   const int32_t layer = branch.cursor;
   CCOE_RETURN_IF_ERROR(parts_.runner->Attend(layer, BatchOf(branch)));
-  const std::shared_ptr<const FfnTable> table =
-      parts_.directory == nullptr ? all_here_ : parts_.directory->Table();
+  const std::shared_ptr<const FfnTable> table = Table();
   std::vector<float> rows;
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
                         Route(branch, table->peers.empty() ? nullptr : &rows));
@@ -108,14 +150,18 @@ absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
   return true;
 }
 
-absl::StatusOr<model::RoutedRows> MoeStage::Route(const Branch& branch, std::vector<float>* rows) {
-  const int32_t layer = branch.cursor;
+std::optional<model::GateSteering> MoeStage::Steering(const Branch& branch, int32_t layer) const {
   std::vector<RowsOfQuery> queries;
   for (const StepEntry& entry : branch.entries) {
     queries.push_back({entry.sequence->query().moe.get(), entry.row_count});
   }
   const model::FfnSpec& ffn = parts_.runner->model().spec.layers[static_cast<size_t>(layer)].ffn;
-  const std::optional<model::GateSteering> steering = SteeringFor(layer, queries, ffn.moe);
+  return SteeringFor(layer, queries, ffn.moe);
+}
+
+absl::StatusOr<model::RoutedRows> MoeStage::Route(const Branch& branch, std::vector<float>* rows) {
+  const int32_t layer = branch.cursor;
+  const std::optional<model::GateSteering> steering = Steering(branch, layer);
   CCOE_ASSIGN_OR_RETURN(
       model::RoutedRows routed,
       parts_.runner->Route(layer, steering.has_value() ? &*steering : nullptr, rows));

@@ -105,7 +105,6 @@ class TaggedOps final : public kernels::Ops {
   void AddRmsNorm(kernels::ConstMatrix, kernels::ConstMatrix, float, kernels::Matrix) override {
     CCOE_CHECK(false);
   }
-  void MoeFfn(const kernels::MoeFfnArgs&) override { CCOE_CHECK(false); }
   absl::Status SampleRows(const kernels::SampleRowsArgs&,
                           absl::Span<kernels::SampledRow>) override {
     return absl::UnimplementedError("");
@@ -143,6 +142,23 @@ class TaggedOps final : public kernels::Ops {
   void CombineRows(const kernels::CombineRowsArgs& args) override {
     ops_->CombineRows({On(args.contributions), OfHost(args.offsets), On(args.out)});
   }
+  void MoeFfn(const kernels::MoeFfnArgs& args) override {
+    std::vector<kernels::ExpertMatrices> experts;
+    for (const kernels::ExpertMatrices& expert : OfHost(args.experts)) {
+      experts.push_back({On(expert.gate), On(expert.up), On(expert.down)});
+    }
+    kernels::MoeFfnArgs on = args;
+    on.x = On(args.x);
+    on.experts = experts;
+    on.chosen = Untagged(args.chosen);
+    on.weights = Untagged(args.weights);
+    on.contributions = On(args.contributions);
+    on.inputs = On(args.inputs);
+    on.gate = On(args.gate);
+    on.up = On(args.up);
+    on.out = On(args.out);
+    ops_->MoeFfn(on);
+  }
   void GatherRows(kernels::ConstMatrix x, absl::Span<const int32_t> rows,
                   kernels::Matrix out) override {
     ops_->GatherRows(On(x), OfHost(rows), On(out));
@@ -153,6 +169,7 @@ class TaggedOps final : public kernels::Ops {
   }
   void RunCaptured(uint64_t key, absl::FunctionRef<void()> body) override {
     CCOE_CHECK(!capturing);
+    device_->CountCapturedStep();
     capturing = true;
     ops_->RunCaptured(key, body);
     capturing = false;

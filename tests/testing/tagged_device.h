@@ -35,6 +35,10 @@ class TaggedDevice final : public kernels::Device {
   void WatchLowestFree() { lowest_free_.store(free_bytes_.load()); }
   int64_t lowest_free() const { return lowest_free_.load(); }
 
+  // Calls of RunCaptured of its ops.
+  int64_t captured_steps() const { return captured_steps_.load(); }
+  void CountCapturedStep() { ++captured_steps_; }
+
   // Bytes that CopyFromHost was asked to copy.
   int64_t uploaded_bytes() const { return uploaded_bytes_.load(); }
 
@@ -44,6 +48,7 @@ class TaggedDevice final : public kernels::Device {
   std::atomic<int64_t> free_bytes_;
   std::atomic<int64_t> lowest_free_ = int64_t{1} << 62;
   std::atomic<int64_t> uploaded_bytes_ = 0;
+  std::atomic<int64_t> captured_steps_ = 0;
 };
 
 // The CPU's ops over a TaggedDevice: the same bits. Both must outlive them.

@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "runtime/engine/moe_statistics.h"
 #include "tests/testing/engine_cluster.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/model_run.h"
@@ -92,6 +93,39 @@ TEST_F(BranchRunnerTest, KeepAndReadPickRows) {
   ASSERT_OK(runner_->Read(std::vector<int32_t>{0, 1}, picked));
   EXPECT_EQ(picked[0], 2.0f);
   EXPECT_EQ(picked[width], 3.0f);
+}
+
+TEST(MoeBranchRunnerTest, WhatRowsChoseIsCountedAtTheNextWaitOnce) {
+  ThreadTeam team(1);
+  ASSERT_OK_AND_ASSIGN(BackboneModel model, GoldenBackbone("mixtral-8x2"));
+  MoeStatistics statistics(model.spec);
+  const model::LayerRange all = model.decoder->layers();
+  ASSERT_OK_AND_ASSIGN(const auto runner,
+                       BranchRunner::Create(std::move(model), kernels::MakeCpuOps(&team), 4, 4));
+  runner->CountIn(&statistics);
+  const std::vector<int32_t> table = {2, 0};
+  model::RowBatch batch;
+  batch.sequences.push_back({0, static_cast<int64_t>(kIds.size()), 0, table});
+  const auto run = [&] {
+    ASSERT_OK(runner->Embed(kIds));
+    ASSERT_OK(runner->Run(all, batch));
+  };
+  const uint64_t pairs = kIds.size() * 2 * static_cast<uint64_t>(all.size());
+  run();
+  EXPECT_EQ(statistics.routed_pairs(), 0u);
+  std::vector<float> logits;
+  ASSERT_OK(runner->Logits(*runner->model().head, std::vector<int32_t>{4}, logits));
+  EXPECT_EQ(statistics.routed_pairs(), pairs);
+  ASSERT_OK(runner->CountChoices());
+  EXPECT_EQ(statistics.routed_pairs(), pairs);
+
+  run();
+  ASSERT_OK(runner->CountChoices());
+  EXPECT_EQ(statistics.routed_pairs(), 2 * pairs);
+  run();
+  runner->DropChoices();
+  ASSERT_OK(runner->CountChoices());
+  EXPECT_EQ(statistics.routed_pairs(), 2 * pairs);
 }
 
 }  // namespace
