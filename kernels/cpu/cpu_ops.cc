@@ -10,6 +10,7 @@
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/rope_kv.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/sample.h"
 #include "kernels/cpu/scratch.h"
 #include "runtime/base/check.h"
 
@@ -51,8 +52,9 @@ class CpuOps final : public Ops {
   }
   void ClampRows(float limit, Matrix x) override { CpuClampRows(team_, limit, x); }
   void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
-  absl::Status SampleRows(const SampleRowsArgs&, absl::Span<SampledRow>) override {
-    return absl::UnimplementedError("");
+  absl::Status SampleRows(const SampleRowsArgs& args, absl::Span<SampledRow> out) override {
+    CpuSampleRows(team_, args, out);
+    return absl::OkStatus();
   }
 
   void TopKGate(const TopKGateArgs& args) override { CpuTopKGate(team_, args); }

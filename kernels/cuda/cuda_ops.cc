@@ -15,6 +15,7 @@
 #include "kernels/cuda/paged_attention.h"
 #include "kernels/cuda/rope_kv.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/cuda/sample_rows.h"
 #include "kernels/cuda/stream.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
@@ -111,8 +112,9 @@ class CudaOps final : public Ops {
   }
 
   void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
-  absl::Status SampleRows(const SampleRowsArgs&, absl::Span<SampledRow>) override {
-    return absl::UnimplementedError("");
+  absl::Status SampleRows(const SampleRowsArgs& args, absl::Span<SampledRow> out) override {
+    Begin();
+    return CudaSampleRows(stream_.get(), args, out);
   }
 
   void TopKGate(const TopKGateArgs& args) override;

@@ -193,6 +193,15 @@ void Stream::LaunchRaw(const void* kernel, const LaunchShape& shape, const void*
       "cuda: launching a kernel"));
 }
 
+absl::Status Stream::Fetch(const HostBlock& block) {
+  if (status_.ok() && block.bytes > 0) {
+    Fail(CudaStatus(
+        cudaMemcpyAsync(block.host, block.device, block.bytes, cudaMemcpyDeviceToHost, stream_),
+        "cuda: fetching results"));
+  }
+  return Synchronize();
+}
+
 absl::Status Stream::Synchronize() {
   CCOE_CHECK(mode_ == Mode::kPlain);  // nothing has run yet while a step is captured
   Fail(CudaStatus(cudaStreamSynchronize(stream_), absl::StrCat("cuda:", device_, ": ops")));

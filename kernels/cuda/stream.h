@@ -59,6 +59,13 @@ class Stream final : public Launcher {
   HostBlock ReserveHost(size_t bytes);
   void Send(const HostBlock& block);
 
+  // The most that one ReserveHost gives outside of captured steps.
+  size_t host_block_bytes() const { return ring_.bytes / kRingParts; }
+
+  // Copies what kernels wrote to block.device to block.host, and Synchronize. `block` is the last
+  // that was reserved: the ring does not use it again before the next ReserveHost.
+  absl::Status Fetch(const HostBlock& block);
+
   // For what is not a kernel of ours (cuBLASLt): true where the work must be put on the stream now;
   // false in a replay, or after an error. `identity` is hashed as a launch is.
   bool Enqueues(const void* identity, size_t bytes);

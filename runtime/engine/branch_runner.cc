@@ -225,16 +225,29 @@ absl::Status BranchRunner::Read(absl::Span<const int32_t> rows, std::vector<floa
   return ops_->device().CopyToHost(gathered.data, out.data(), out.size() * sizeof(float));
 }
 
-absl::Status BranchRunner::Logits(const model::LmHead& head, absl::Span<const int32_t> rows,
-                                  std::vector<float>& logits) {
+absl::Status BranchRunner::Logits(const model::LmHead& head, absl::Span<const int32_t> rows) {
+  logits_ = kernels::Matrix();
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(rows));
-  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device_logits,
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix logits,
                         logits_buffer_.Take(static_cast<int64_t>(rows.size()), vocab_size()));
-  CCOE_RETURN_IF_ERROR(head.Logits(gathered, *ops_, gathered, device_logits));
+  CCOE_RETURN_IF_ERROR(head.Logits(gathered, *ops_, gathered, logits));
+  logits_ = logits;
+  return absl::OkStatus();
+}
+
+absl::Status BranchRunner::ReadLogits(int64_t begin, int64_t count, std::vector<float>& out) {
+  CCOE_CHECK(begin >= 0 && begin + count <= logits_.rows);
   CCOE_RETURN_IF_ERROR(Wait());
-  logits.resize(rows.size() * vocab_size());
-  return ops_->device().CopyToHost(device_logits.data, logits.data(),
-                                   logits.size() * sizeof(float));
+  out.resize(static_cast<size_t>(count * vocab_size()));
+  return ops_->device().CopyToHost(logits_.Row(begin), out.data(), out.size() * sizeof(float));
+}
+
+absl::Status BranchRunner::Sample(int64_t begin, absl::Span<const kernels::SampleRow> rows,
+                                  absl::Span<kernels::SampledRow> out) {
+  const auto count = static_cast<int64_t>(rows.size());
+  CCOE_CHECK(begin >= 0 && begin + count <= logits_.rows);
+  CCOE_RETURN_IF_ERROR(ops_->SampleRows({logits_.Slice(begin, count), rows}, out));
+  return CountChoices();
 }
 
 }  // namespace ccoe::engine

@@ -120,9 +120,15 @@ class BranchRunner {
   absl::Status Read(int64_t begin, int64_t count, float* out);
   absl::Status Read(absl::Span<const int32_t> rows, std::vector<float>& out);
 
-  // logits [rows.size(), vocab_size] of the given rows, in host memory.
-  absl::Status Logits(const model::LmHead& head, absl::Span<const int32_t> rows,
-                      std::vector<float>& logits);
+  // Makes the logits [rows.size(), vocab_size] of the given rows, on the device, until the next
+  // call.
+  absl::Status Logits(const model::LmHead& head, absl::Span<const int32_t> rows);
+  // Copies rows [begin, begin + count) of the logits to host memory.
+  absl::Status ReadLogits(int64_t begin, int64_t count, std::vector<float>& out);
+  // Chooses a token for each of the rows.size() rows of the logits from `begin` on. Waits for the
+  // device.
+  absl::Status Sample(int64_t begin, absl::Span<const kernels::SampleRow> rows,
+                      absl::Span<kernels::SampledRow> out);
 
   int64_t hidden_size() const { return model_.spec.hidden_size; }
   int64_t vocab_size() const { return model_.spec.vocab_size; }
@@ -141,7 +147,8 @@ class BranchRunner {
   model::DecoderScratch scratch_;
   MoeStatistics* statistics_ = nullptr;
   RowBuffer gathered_buffer_, logits_buffer_, contributions_buffer_, upload_buffer_;
-  ParkedRows now_;  // the branch that runs
+  kernels::Matrix logits_;  // in logits_buffer_
+  ParkedRows now_;          // the branch that runs
   std::vector<ParkedRows> idle_;
 };
 

@@ -105,9 +105,15 @@ class TaggedOps final : public kernels::Ops {
   void AddRmsNorm(kernels::ConstMatrix, kernels::ConstMatrix, float, kernels::Matrix) override {
     CCOE_CHECK(false);
   }
-  absl::Status SampleRows(const kernels::SampleRowsArgs&,
-                          absl::Span<kernels::SampledRow>) override {
-    return absl::UnimplementedError("");
+  absl::Status SampleRows(const kernels::SampleRowsArgs& args,
+                          absl::Span<kernels::SampledRow> out) override {
+    CCOE_CHECK(!capturing);
+    for (const kernels::SampleRow& row : OfHost(args.rows)) {
+      OfHost(row.counts);
+      OfHost(row.held_back);
+    }
+    OfHost(absl::Span<const kernels::SampledRow>(out));
+    return ops_->SampleRows({On(args.logits), args.rows}, out);
   }
 
   void TopKGate(const kernels::TopKGateArgs& args) override {
@@ -230,6 +236,7 @@ absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t s
 absl::Status TaggedDevice::CopyToHost(const void* device, void* host, size_t size_bytes) {
   CCOE_CHECK(!capturing);
   OfHost(absl::MakeConstSpan(static_cast<const char*>(host), size_bytes));
+  downloaded_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
   if (size_bytes > 0) std::memcpy(host, Untagged(device), size_bytes);
   return absl::OkStatus();
 }

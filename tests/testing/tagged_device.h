@@ -39,8 +39,9 @@ class TaggedDevice final : public kernels::Device {
   int64_t captured_steps() const { return captured_steps_.load(); }
   void CountCapturedStep() { ++captured_steps_; }
 
-  // Bytes that CopyFromHost was asked to copy.
+  // Bytes that CopyFromHost and CopyToHost were asked to copy.
   int64_t uploaded_bytes() const { return uploaded_bytes_.load(); }
+  int64_t downloaded_bytes() const { return downloaded_bytes_.load(); }
 
  private:
   void Free(void* data, size_t size_bytes) override;
@@ -49,6 +50,7 @@ class TaggedDevice final : public kernels::Device {
   std::atomic<int64_t> lowest_free_ = int64_t{1} << 62;
   std::atomic<int64_t> uploaded_bytes_ = 0;
   std::atomic<int64_t> captured_steps_ = 0;
+  std::atomic<int64_t> downloaded_bytes_ = 0;
 };
 
 // The CPU's ops over a TaggedDevice: the same bits. Both must outlive them.

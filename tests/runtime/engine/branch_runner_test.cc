@@ -1,5 +1,6 @@
 #include "runtime/engine/branch_runner.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <memory>
@@ -54,11 +55,29 @@ TEST_F(BranchRunnerTest, LayersInPartsAndTheHeadGiveTheModelsLogits) {
   ASSERT_OK(runner_->Run({3, 3}, Batch()));  // nothing to do
   ASSERT_OK(runner_->Run({3, 8}, Batch()));
   std::vector<float> logits;
-  ASSERT_OK(runner_->Logits(*runner_->model().head, std::vector<int32_t>{0, 1, 2, 3, 4}, logits));
+  ASSERT_OK(runner_->Logits(*runner_->model().head, std::vector<int32_t>{0, 1, 2, 3, 4}));
+  ASSERT_OK(runner_->ReadLogits(0, 5, logits));
   EXPECT_EQ(logits, expected_.logits);
   std::vector<float> last;
-  ASSERT_OK(runner_->Logits(*runner_->model().head, std::vector<int32_t>{4}, last));
+  ASSERT_OK(runner_->ReadLogits(4, 1, last));
   EXPECT_EQ(last, std::vector<float>(logits.end() - runner_->vocab_size(), logits.end()));
+  ASSERT_OK(runner_->Logits(*runner_->model().head, std::vector<int32_t>{4}));
+  ASSERT_OK(runner_->ReadLogits(0, 1, last));
+  EXPECT_EQ(last, std::vector<float>(logits.end() - runner_->vocab_size(), logits.end()));
+}
+
+TEST_F(BranchRunnerTest, TokensAreChosenFromAnyRowsOfTheLogits) {
+  ASSERT_OK(runner_->Embed(kIds));
+  ASSERT_OK(runner_->Run({0, 8}, Batch()));
+  ASSERT_OK(runner_->Logits(*runner_->model().head, std::vector<int32_t>{0, 1, 2, 3, 4}));
+  std::vector<kernels::SampledRow> sampled(2);
+  ASSERT_OK(
+      runner_->Sample(3, std::vector<kernels::SampleRow>(2), absl::MakeSpan(sampled)));  // greedy
+  for (int row : {3, 4}) {
+    const auto begin = expected_.logits.begin() + row * runner_->vocab_size();
+    EXPECT_EQ(sampled[row - 3].token_id,
+              std::max_element(begin, begin + runner_->vocab_size()) - begin);
+  }
 }
 
 TEST_F(BranchRunnerTest, LayerOutputsCanBeReadOnTheWay) {

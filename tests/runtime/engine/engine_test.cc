@@ -162,6 +162,24 @@ TEST_F(EngineTest, ADeviceWithMemoryOfItsOwnGivesTheSame) {
   cluster_.reset();
 }
 
+TEST_F(EngineTest, LogitsOfTheAnswerStayOnTheDevice) {
+  testing::TaggedDevice device;
+  EngineClusterOptions options = SmallOptions();
+  options.device = &device;
+  ASSERT_NO_FATAL_FAILURE(StartWithExperts(options));
+  QueryOptions query = GreedyQuery(Prompt("", "sql").ids, "", 20);
+  query.sampling.logprobs = 3;
+  query.sampling.frequency_penalty = 0.5f;
+  const int64_t before = device.downloaded_bytes();
+  EXPECT_THAT(Ask(query).tokens, SizeIs(20));
+  EXPECT_EQ(device.downloaded_bytes(), before);  // a query of the backbone alone copies no rows
+  query.prompt_logits = true;
+  EXPECT_THAT(Ask(query).tokens, SizeIs(20));
+  const int64_t logits_bytes = static_cast<int64_t>(query.prompt.size() * 512 * sizeof(float));
+  EXPECT_EQ(device.downloaded_bytes(), before + logits_bytes);  // those of the prompt
+  cluster_.reset();
+}
+
 TEST_F(EngineTest, PreemptionsGiveTheSame) {
   EngineClusterOptions options = SmallOptions();
   options.engine.kv_tokens = 160;
