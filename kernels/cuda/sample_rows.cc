@@ -84,6 +84,36 @@ SampledRow RowOf(const SampleRow& row, const SampleRowResult& result,
   return out;
 }
 
+// Host memory of a launch's arrays.
+struct Arrays {
+  SampleRowParams* rows;
+  TokenCount* counts;
+  int32_t* held_back;
+};
+
+void Fill(const SampleRowsArgs& args, float* copies, const Arrays& to) {
+  const int64_t vocab = args.logits.cols;
+  Needs done;
+  for (const SampleRow& row : args.rows) {
+    const auto* logits = static_cast<const float*>(args.logits.Row(done.rows));
+    to.rows[done.rows] = ParamsOf(row, logits, vocab, done, copies);
+    std::copy(row.counts.begin(), row.counts.end(), to.counts + done.counts);
+    std::copy(row.held_back.begin(), row.held_back.end(), to.held_back + done.held_back);
+    done.Add(row, vocab);
+  }
+}
+
+void ReadResults(const SampleRowsArgs& args, const Needs& needs, const HostBlock& results,
+                 absl::Span<SampledRow> out) {
+  const auto* result = reinterpret_cast<const SampleRowResult*>(results.host);
+  auto* best = reinterpret_cast<SampledLogit*>(results.host + needs.result_bytes());
+  for (size_t i = 0; i < out.size(); ++i) {
+    const auto count = static_cast<size_t>(BestCount(args.rows[i], args.logits.cols));
+    out[i] = RowOf(args.rows[i], result[i], absl::MakeSpan(best, count));
+    best += count;
+  }
+}
+
 // Rows that fit together.
 absl::Status SampleGroup(Stream* stream, const SampleRowsArgs& args, const Needs& needs,
                          absl::Span<SampledRow> out) {
@@ -97,17 +127,11 @@ absl::Status SampleGroup(Stream* stream, const SampleRowsArgs& args, const Needs
   if (!arrays.Make()) return stream->Synchronize();
   SampleParams params;
   ClearParams(&params);
-  SampleRowParams* rows = arrays.Place<SampleRowParams>(needs.rows, &params.rows);
-  TokenCount* counts = arrays.Place<TokenCount>(needs.counts, &params.counts);
-  int32_t* held_back = arrays.Place<int32_t>(needs.held_back, &params.held_back);
-  Needs done;
-  for (const SampleRow& row : args.rows) {
-    const auto* logits = static_cast<const float*>(args.logits.Row(done.rows));
-    rows[done.rows] = ParamsOf(row, logits, vocab, done, copies);
-    std::copy(row.counts.begin(), row.counts.end(), counts + done.counts);
-    std::copy(row.held_back.begin(), row.held_back.end(), held_back + done.held_back);
-    done.Add(row, vocab);
-  }
+  Arrays host;
+  host.rows = arrays.Place<SampleRowParams>(needs.rows, &params.rows);
+  host.counts = arrays.Place<TokenCount>(needs.counts, &params.counts);
+  host.held_back = arrays.Place<int32_t>(needs.held_back, &params.held_back);
+  Fill(args, copies, host);
   arrays.Send();
   const HostBlock results = stream->ReserveHost(needs.bytes_out());
   if (results.host == nullptr) return stream->Synchronize();
@@ -117,13 +141,7 @@ absl::Status SampleGroup(Stream* stream, const SampleRowsArgs& args, const Needs
   params.vocab = static_cast<int32_t>(vocab);
   CudaSample(stream, params);
   CCOE_RETURN_IF_ERROR(stream->Fetch(results));
-  const auto* result = reinterpret_cast<const SampleRowResult*>(results.host);
-  auto* best = reinterpret_cast<SampledLogit*>(results.host + needs.result_bytes());
-  for (size_t i = 0; i < out.size(); ++i) {
-    const auto count = static_cast<size_t>(BestCount(args.rows[i], vocab));
-    out[i] = RowOf(args.rows[i], result[i], absl::MakeSpan(best, count));
-    best += count;
-  }
+  ReadResults(args, needs, results, out);
   return absl::OkStatus();
 }
 
