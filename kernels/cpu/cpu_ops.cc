@@ -49,7 +49,9 @@ class CpuOps final : public Ops {
     CpuScaleRowsBySigmoid(team_, gate, x);
   }
   void ClampRows(float limit, Matrix x) override { CpuClampRows(team_, limit, x); }
-  void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
+  void AddRmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix sum) override {
+    CpuAddRmsNorm(team_, x, weight, eps, sum);
+  }
   void MoeFfn(const MoeFfnArgs&) override { CCOE_CHECK(false); }
   absl::Status SampleRows(const SampleRowsArgs&, absl::Span<SampledRow>) override {
     return absl::UnimplementedError("");

@@ -44,16 +44,7 @@ class CudaOps final : public Ops {
   }
 
   void RmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix out) override {
-    CCOE_CHECK(IsF32(x) && IsF32(out) && SameSize(x, out));
-    CCOE_CHECK(IsFloat(weight.dtype) && weight.cols == x.cols);
-    RmsNormParams params;
-    ClearParams(&params);
-    SetView(x, &params.x);
-    SetView(weight, &params.weight);
-    SetView(out, &params.out);
-    params.eps = eps;
-    Begin();
-    CudaRmsNorm(stream_.get(), params);
+    Norm(x, weight, eps, /*add=*/false, out);
   }
 
   void Linear(ConstMatrix x, absl::Span<const LinearPart> parts) override {
@@ -107,7 +98,9 @@ class CudaOps final : public Ops {
     Run(params);
   }
 
-  void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
+  void AddRmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix sum) override {
+    Norm(x, weight, eps, /*add=*/true, sum);
+  }
   void MoeFfn(const MoeFfnArgs&) override { CCOE_CHECK(false); }
   absl::Status SampleRows(const SampleRowsArgs&, absl::Span<SampledRow>) override {
     return absl::UnimplementedError("");
@@ -187,6 +180,21 @@ class CudaOps final : public Ops {
     Begin();
     (scatter ? params.to_rows : params.from_rows) = Send(rows);
     if (stream_->ok()) CudaCopyRows(stream_.get(), params);
+  }
+
+  void Norm(const ConstMatrix& x, const ConstMatrix& weight, float eps, bool add,
+            const Matrix& out) {
+    CCOE_CHECK(IsF32(x) && IsF32(out) && SameSize(x, out));
+    CCOE_CHECK(IsFloat(weight.dtype) && weight.cols == x.cols);
+    RmsNormParams params;
+    ClearParams(&params);
+    SetView(x, &params.x);
+    SetView(weight, &params.weight);
+    SetView(out, &params.out);
+    params.eps = eps;
+    params.add = add;
+    Begin();
+    CudaRmsNorm(stream_.get(), params);
   }
 
   static RowOpParams RowOpOn(RowOp op, const Matrix& out) {

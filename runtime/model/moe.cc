@@ -249,9 +249,10 @@ absl::Status FinishMoe(const ModelSpec& spec, int32_t layer, const MoeWeights& w
   ops.CombineRows({contributions, offsets, sum});
   if (!shared.empty()) ops.AddRows(shared, sum);
   if (LayerOf(spec, layer).post_norms) {
-    ops.RmsNorm(sum, weights.post_norm, spec.norm_eps, sum);
+    ops.AddRmsNorm(sum, weights.post_norm, spec.norm_eps, hidden);
+  } else {
+    ops.AddRows(sum, hidden);
   }
-  ops.AddRows(sum, hidden);
   return absl::OkStatus();
 }
 

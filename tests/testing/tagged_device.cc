@@ -102,8 +102,9 @@ class TaggedOps final : public kernels::Ops {
     ops_->ScaleRowsBySigmoid(On(gate), On(x));
   }
   void ClampRows(float limit, kernels::Matrix x) override { ops_->ClampRows(limit, On(x)); }
-  void AddRmsNorm(kernels::ConstMatrix, kernels::ConstMatrix, float, kernels::Matrix) override {
-    CCOE_CHECK(false);
+  void AddRmsNorm(kernels::ConstMatrix x, kernels::ConstMatrix weight, float eps,
+                  kernels::Matrix sum) override {
+    ops_->AddRmsNorm(On(x), On(weight), eps, On(sum));
   }
   void MoeFfn(const kernels::MoeFfnArgs&) override { CCOE_CHECK(false); }
   absl::Status SampleRows(const kernels::SampleRowsArgs&,
