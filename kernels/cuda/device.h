@@ -2,22 +2,24 @@
 #ifndef CCOE_KERNELS_CUDA_DEVICE_H_
 #define CCOE_KERNELS_CUDA_DEVICE_H_
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "kernels/cuda/copy_lane.h"
 #include "kernels/device.h"
 
 namespace ccoe::kernels {
 
-// One GPU's memory. Copies go through two pinned halves of a staging buffer, one being filled by
-// the host while the other travels; callers of copies take turns. Thread-safe.
+// One GPU's memory. Thread-safe: so many copies are under way side by side as there are lanes, so
+// that files are read while others travel; more callers take turns.
 class CudaDevice final : public Device {
  public:
   static absl::StatusOr<std::unique_ptr<CudaDevice>> Open(int index);
@@ -33,17 +35,17 @@ class CudaDevice final : public Device {
   int index() const { return index_; }
 
  private:
-  static constexpr size_t kStagingBytes = size_t{4} << 20;  // of one half
+  static constexpr int kLanes = 4;
 
   explicit CudaDevice(int index) : index_(index) {}
   void Free(void* data, size_t size_bytes) override;
-  absl::Status MakeStaging();
+  // Runs `copy` with a lane of its own, on this device.
+  absl::Status WithLane(absl::string_view what, absl::FunctionRef<absl::Status(CopyLane&)> copy)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   const int index_;
-  absl::Mutex copying_;
-  cudaStream_t stream_ = nullptr;  // of copies and zeroing
-  char* staging_[2] ABSL_GUARDED_BY(copying_) = {nullptr, nullptr};
-  cudaEvent_t sent_[2] ABSL_GUARDED_BY(copying_) = {nullptr, nullptr};
+  absl::Mutex mutex_;
+  std::vector<std::unique_ptr<CopyLane>> idle_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ccoe::kernels

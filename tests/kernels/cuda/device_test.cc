@@ -1,5 +1,6 @@
 #include <cstdint>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "tests/kernels/cuda/cuda_under_test.h"
@@ -49,6 +50,27 @@ TEST_F(CudaDeviceTest, CopiesOfAllSizesComeBackAsTheyWent) {
     ASSERT_OK(device.CopyToHost(buffer.data(), back.data(), count * 4));
     EXPECT_TRUE(sent == back) << count;
   }
+}
+
+TEST_F(CudaDeviceTest, MoreThreadsThanLanesCopyAtOnce) {
+  constexpr int kThreads = 9;
+  constexpr size_t kCount = (size_t{2} << 20) + 5;
+  Device& device = *CudaDeviceUnderTest();
+  ASSERT_OK_AND_ASSIGN(Buffer buffer, device.Allocate(kThreads * kCount * 4));
+  std::vector<char> as_sent(kThreads, 0);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      std::vector<uint32_t> sent(kCount), back(kCount);
+      std::iota(sent.begin(), sent.end(), 1000u * i);
+      char* place = static_cast<char*>(buffer.data()) + i * kCount * 4;
+      if (!device.CopyFromHost(sent.data(), place, kCount * 4).ok()) return;
+      if (!device.CopyToHost(place, back.data(), kCount * 4).ok()) return;
+      as_sent[i] = sent == back ? 1 : 0;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(as_sent, std::vector<char>(kThreads, 1));
 }
 
 TEST_F(CudaDeviceTest, NothingIsAllocatedAndCopiedToo) {
