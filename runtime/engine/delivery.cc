@@ -10,7 +10,7 @@ namespace ccoe::engine {
 namespace {
 
 // Bounds the memory for logits: with a vocabulary of 150 000, 38 MB.
-constexpr size_t kHeadRows = 64;
+constexpr size_t kHeadRows = BranchRunner::kMaxHeadRows;
 
 }  // namespace
 

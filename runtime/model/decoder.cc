@@ -17,12 +17,6 @@ std::string RangeText(LayerRange range) {
   return absl::StrCat("[", range.first, ", ", range.last, ")");
 }
 
-// The part of a head that is rotated, the same in all layers.
-int64_t RotaryDim(const ModelSpec& spec) {
-  const AttentionSpec& attention = spec.layers[0].attention;
-  return attention.is_latent() ? attention.latent.rope_dim : attention.head_dim;
-}
-
 // A row a sequence, through layers that need nothing from the host on their way: what a device may
 // capture once and replay.
 bool IsPlainDecode(const ModelSpec& spec, LayerRange range, const RowBatch& batch) {

@@ -50,8 +50,8 @@ struct GateSteering {
 // Where the rows of a pass go at one MoE layer. Host memory but for `rows`.
 struct RoutedRows {
   int32_t layer = 0;
-  kernels::ConstMatrix rows;  // [rows, hidden] f32, the experts' input; device memory of the
-                              // scratch that routed them, good until its next use
+  kernels::ConstMatrix rows;     // [rows, hidden] f32, the experts' input; device memory of the
+                                 // scratch that routed them, good until its next use
   std::vector<int32_t> offsets;  // [rows + 1]: row r is pairs [offsets[r], offsets[r + 1])
   std::vector<int32_t> experts;  // [pairs], rising within a row
   std::vector<float> weights;    // [pairs]
@@ -62,6 +62,12 @@ struct RoutedRows {
 // Device memory of the MoE blocks of one pass at a time, kept between passes. Not thread-safe.
 struct MoeScratch {
   explicit MoeScratch(kernels::Device* device) : device(device) {}
+
+  // Room for passes of up to `rows` rows over any MoE layers of the model: such a pass allocates
+  // nothing. Without it memory grows as passes need it. RESOURCE_EXHAUSTED from the device.
+  absl::Status Reserve(const ModelSpec& spec, int64_t rows);
+  // Of RunFfnExperts alone: `input_values` = pairs * hidden, `inner_values` = pairs * intermediate.
+  absl::Status ReserveExperts(int64_t input_values, int64_t inner_values);
 
   kernels::Device* device;
   kernels::Buffer logits, experts, weights;  // of the gate
