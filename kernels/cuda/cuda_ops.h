@@ -43,11 +43,12 @@ struct CudaOptions {
 // options.device.
 absl::Status FitCudaOptions(const OpShapes& shapes, CudaOptions* options);
 
-// Device memory that MakeCudaOps takes. What CUDA itself takes for code and captured graphs comes
-// on top.
+// Device memory that MakeCudaOps takes, with the tables of MoE layers' experts. What CUDA itself
+// takes for code and captured graphs comes on top.
 inline int64_t CudaOpsBytes(const CudaOptions& options) {
+  constexpr size_t kExpertTables = size_t{16} << 20;
   return static_cast<int64_t>(options.host_ring_bytes + options.workspace_bytes +
-                              options.graph_bytes);
+                              options.graph_bytes + kExpertTables);
 }
 
 // CUDA devices that this process can use; 0 without a driver, without a device, or in a build

@@ -14,8 +14,8 @@ namespace {
 
 // Of the arrays that go with a row or a pair beside the large ones: ids, slots, weights, steering.
 constexpr int64_t kRowArrayBytes = 64;
-// Of a logit while a token is chosen.
-constexpr int64_t kSampledLogitBytes = 8;
+// Of the rows of logits that tokens are chosen from at a time, unless one row is more.
+constexpr int64_t kSampledGroupBytes = int64_t{32} << 20;
 // Graphs cost host and device memory each; past so many batch sizes they are hardly used.
 constexpr int64_t kMostGraphs = 128;
 
@@ -54,8 +54,9 @@ CallMemory LargestCall(const OpShapes& shapes, const MatmulOptions& options, int
     const CallMemory memory = GroupedCall(shape, options);
     Grow(memory.workspace, memory.arrays, &call);
   }
-  const int64_t logits = shapes.sampled_rows * shapes.vocabulary;
-  Grow(logits * kSampledLogitBytes, shapes.sampled_rows * kRowArrayBytes, &call);
+  const int64_t row_bytes = shapes.vocabulary * static_cast<int64_t>(sizeof(float));
+  Grow(std::min(shapes.sampled_rows * row_bytes, std::max(kSampledGroupBytes, row_bytes)),
+       shapes.sampled_rows * kRowArrayBytes, &call);
   return call;
 }
 

@@ -40,8 +40,9 @@ TEST(ExpertMemoryTest, ALayerExpertTakesItsWeightsAndItsKv) {
       const auto running,
       experts::ExpertRunner::Create(spec, testing::MakeTaggedOps(&device, &team), runner));
   EXPECT_EQ(device.taken_bytes(), buffers.total_bytes());
-  bundle.weights = model::Weights::On(bundle.weights, target);
-  ASSERT_OK(running->AddExpert(bundle));
+  experts::Bundle placed = bundle;
+  placed.weights = model::Weights::On(bundle.weights, target);
+  ASSERT_OK(running->AddExpert(placed));
   EXPECT_EQ(device.taken_bytes(), buffers.total_bytes() + expert.total_bytes());
 }
 
