@@ -51,7 +51,9 @@ class CpuOps final : public Ops {
     CpuScaleRowsBySigmoid(team_, gate, x);
   }
   void ClampRows(float limit, Matrix x) override { CpuClampRows(team_, limit, x); }
-  void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
+  void AddRmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix sum) override {
+    CpuAddRmsNorm(team_, x, weight, eps, sum);
+  }
   absl::Status SampleRows(const SampleRowsArgs& args, absl::Span<SampledRow> out) override {
     CpuSampleRows(team_, args, out);
     return absl::OkStatus();

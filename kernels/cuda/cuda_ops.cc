@@ -48,16 +48,7 @@ class CudaOps final : public Ops {
   }
 
   void RmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix out) override {
-    CCOE_CHECK(IsF32(x) && IsF32(out) && SameSize(x, out));
-    CCOE_CHECK(IsFloat(weight.dtype) && weight.cols == x.cols);
-    RmsNormParams params;
-    ClearParams(&params);
-    SetView(x, &params.x);
-    SetView(weight, &params.weight);
-    SetView(out, &params.out);
-    params.eps = eps;
-    Begin();
-    CudaRmsNorm(stream_.get(), params);
+    Norm(x, weight, eps, /*add=*/false, out);
   }
 
   void Linear(ConstMatrix x, absl::Span<const LinearPart> parts) override {
@@ -111,7 +102,9 @@ class CudaOps final : public Ops {
     Run(params);
   }
 
-  void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
+  void AddRmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix sum) override {
+    Norm(x, weight, eps, /*add=*/true, sum);
+  }
   absl::Status SampleRows(const SampleRowsArgs& args, absl::Span<SampledRow> out) override {
     Begin();
     return CudaSampleRows(stream_.get(), args, out);
@@ -196,6 +189,21 @@ class CudaOps final : public Ops {
     Begin();
     (scatter ? params.to_rows : params.from_rows) = Send(rows);
     if (stream_->ok()) CudaCopyRows(stream_.get(), params);
+  }
+
+  void Norm(const ConstMatrix& x, const ConstMatrix& weight, float eps, bool add,
+            const Matrix& out) {
+    CCOE_CHECK(IsF32(x) && IsF32(out) && SameSize(x, out));
+    CCOE_CHECK(IsFloat(weight.dtype) && weight.cols == x.cols);
+    RmsNormParams params;
+    ClearParams(&params);
+    SetView(x, &params.x);
+    SetView(weight, &params.weight);
+    SetView(out, &params.out);
+    params.eps = eps;
+    params.add = add;
+    Begin();
+    CudaRmsNorm(stream_.get(), params);
   }
 
   static RowOpParams RowOpOn(RowOp op, const Matrix& out) {

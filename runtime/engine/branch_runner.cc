@@ -7,15 +7,29 @@
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/moe_statistics.h"
+#include "runtime/model/op_shapes.h"
 
 namespace ccoe::engine {
+namespace {
+
+// 0 where no layer has FFN experts.
+int64_t MostExpertsOfARow(const BackboneModel& model) {
+  int64_t most = 0;
+  const model::LayerRange layers = model.decoder->layers();
+  for (int32_t layer = layers.first; layer < layers.last; ++layer) {
+    const model::FfnSpec& ffn = model.spec.layers[static_cast<size_t>(layer)].ffn;
+    if (ffn.is_moe()) most = std::max(most, ffn.moe.gate.top_k);
+  }
+  return most;
+}
+
+}  // namespace
 
 absl::StatusOr<kernels::Matrix> RowBuffer::Take(int64_t rows, int64_t cols) {
   const size_t needed = static_cast<size_t>(rows) * cols * sizeof(float);
   if (buffer_.size_bytes() < needed) {
-    const size_t size = std::max(needed, 2 * buffer_.size_bytes());
     buffer_ = kernels::Buffer();
-    CCOE_ASSIGN_OR_RETURN(buffer_, device_->Allocate(size));
+    CCOE_ASSIGN_OR_RETURN(buffer_, device_->Allocate(needed));
   }
   return kernels::F32Matrix(buffer_.f32(), rows, cols);
 }
@@ -32,7 +46,7 @@ BranchRunner::BranchRunner(BackboneModel model, std::unique_ptr<kernels::Ops> op
 
 absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
     BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens,
-    kernels::DType kv_dtype) {
+    kernels::DType kv_dtype, const BranchLimits& limits) {
   std::unique_ptr<BranchRunner> runner(new BranchRunner(std::move(model), std::move(ops)));
   model::KvStorageOptions options;
   options.layers = runner->model_.decoder->layers();
@@ -41,6 +55,7 @@ absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
   options.dtype = kv_dtype;
   CCOE_ASSIGN_OR_RETURN(
       runner->kv_, model::KvStorage::Create(&runner->ops_->device(), runner->model_.spec, options));
+  CCOE_RETURN_IF_ERROR(Annotate(runner->Reserve(limits), "buffers of a backbone"));
   return runner;
 }
 
@@ -61,6 +76,52 @@ absl::Status BranchRunner::CountChoices() {
   return statistics_ == nullptr || scratch_.choices().empty() ? absl::OkStatus() : Wait();
 }
 
+absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
+    BackboneModel model, std::unique_ptr<kernels::Ops> ops, const EngineOptions& options) {
+  BranchLimits limits;
+  limits.max_rows = options.max_step_tokens;
+  limits.suspended = options.max_steps_in_flight;
+  return Create(std::move(model), std::move(ops), options.kv_tokens / options.page_tokens,
+                options.page_tokens, options.kv_dtype, limits);
+}
+
+kernels::OpShapes BranchRunner::ShapesOf(const model::ModelSpec& spec,
+                                         const EngineOptions& options) {
+  model::PassLimits limits;
+  limits.rows = options.max_step_tokens;
+  limits.sequences = options.max_running;
+  limits.head_rows = kMaxHeadRows;
+  limits.tokens = options.kv_tokens;
+  limits.page_tokens = options.page_tokens;
+  return model::ShapesOfPasses(spec, limits);
+}
+
+absl::Status BranchRunner::Reserve(const BranchLimits& limits) {
+  const int64_t rows = limits.max_rows;
+  const int64_t pairs = rows * MostExpertsOfARow(model_);
+  CCOE_RETURN_IF_ERROR(scratch_.ReservePasses(model_.spec, rows));
+  CCOE_RETURN_IF_ERROR(gathered_buffer_.Take(rows, hidden_size()).status());
+  CCOE_RETURN_IF_ERROR(logits_buffer_.Take(std::min(rows, kMaxHeadRows), vocab_size()).status());
+  CCOE_RETURN_IF_ERROR(contributions_buffer_.Take(pairs, hidden_size()).status());
+  if (!ops_->device().ReadsHostMemory()) {
+    CCOE_RETURN_IF_ERROR(upload_buffer_.Take(pairs, hidden_size()).status());
+  }
+  CCOE_RETURN_IF_ERROR(ReserveParked(rows, pairs, now_));
+  if (pairs == 0) return absl::OkStatus();
+  for (int i = 0; i < limits.suspended; ++i) {
+    CCOE_RETURN_IF_ERROR(ReserveParked(rows, pairs, idle_.emplace_back(NewParkedRows())));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BranchRunner::ReserveParked(int64_t rows, int64_t pairs, ParkedRows& parked) {
+  CCOE_RETURN_IF_ERROR(parked.hidden_buffer.Take(rows, hidden_size()).status());
+  if (pairs == 0) return absl::OkStatus();
+  CCOE_RETURN_IF_ERROR(parked.shared_buffer.Take(rows, hidden_size()).status());
+  CCOE_RETURN_IF_ERROR(parked.own_buffer.Take(pairs, hidden_size()).status());
+  return parked.ended.Reserve(&ops_->device(), model_.spec, rows);
+}
+
 absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
   now_.EndPass();
   CCOE_ASSIGN_OR_RETURN(now_.hidden,
@@ -70,11 +131,8 @@ absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
 
 absl::Status BranchRunner::Load(absl::Span<const float> rows) {
   now_.EndPass();
-  CCOE_ASSIGN_OR_RETURN(
-      now_.hidden,
-      now_.hidden_buffer.Take(static_cast<int64_t>(rows.size()) / hidden_size(), hidden_size()));
-  CCOE_RETURN_IF_ERROR(Wait());  // the buffer may still be read by what ran before
-  return ops_->device().CopyFromHost(rows.data(), now_.hidden.data, rows.size() * sizeof(float));
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, Upload(rows, now_.hidden_buffer));
+  return absl::OkStatus();
 }
 
 absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& batch) {
@@ -126,18 +184,16 @@ absl::Status BranchRunner::RunHere(const FfnPart& part, const model::RoutedRows&
     rows.insert(rows.end(), part.dispatch.offsets[i + 1] - part.dispatch.offsets[i], part.rows[i]);
   }
   std::iota(places.begin(), places.end(), 0);
-  CCOE_ASSIGN_OR_RETURN(now_.own, now_.own_buffer.Take(part.dispatch.pairs(), hidden_size()));
+  const bool combine = part.dispatch.combine;
+  RowBuffer& buffer = combine ? contributions_buffer_ : now_.own_buffer;
+  CCOE_ASSIGN_OR_RETURN(now_.own, buffer.Take(part.dispatch.pairs(), hidden_size()));
   CCOE_RETURN_IF_ERROR(model_.decoder->RunHeldExperts(
       routed.layer, {rows, part.dispatch.experts, part.dispatch.weights, places}, routed.rows,
       *ops_, scratch_, now_.own));
-  return part.dispatch.combine ? CombineOwn(part) : absl::OkStatus();
-}
-
-absl::Status BranchRunner::CombineOwn(const FfnPart& part) {
+  if (!combine) return absl::OkStatus();
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix combined,
-                        gathered_buffer_.Take(part.dispatch.rows(), hidden_size()));
+                        now_.own_buffer.Take(part.dispatch.rows(), hidden_size()));
   ops_->CombineRows({now_.own, part.dispatch.offsets, combined});
-  std::swap(now_.own_buffer, gathered_buffer_);
   now_.own = combined;
   return absl::OkStatus();
 }
@@ -148,18 +204,23 @@ absl::Status BranchRunner::RunShared(const model::RoutedRows& routed) {
   return model_.decoder->RunSharedExpert(routed.layer, routed.rows, *ops_, scratch_, now_.shared);
 }
 
-// `rows` [.., hidden_size] of host memory as the ops can read them.
-absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(absl::Span<const float> rows,
-                                                            RowBuffer& buffer) {
+// `rows` [.., hidden_size] of host memory in `buffer`.
+absl::StatusOr<kernels::Matrix> BranchRunner::Upload(absl::Span<const float> rows,
+                                                     RowBuffer& buffer) {
   const int64_t count = static_cast<int64_t>(rows.size()) / hidden_size();
-  if (ops_->device().ReadsHostMemory()) {
-    return kernels::F32Matrix(rows.data(), count, hidden_size());
-  }
-  CCOE_RETURN_IF_ERROR(Wait());  // the buffer may still be read
+  CCOE_RETURN_IF_ERROR(Wait());  // the buffer may still be read by what ran before
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device, buffer.Take(count, hidden_size()));
   CCOE_RETURN_IF_ERROR(
       ops_->device().CopyFromHost(rows.data(), device.data, rows.size() * sizeof(float)));
   return device;
+}
+
+// `rows` [.., hidden_size] of host memory as the ops can read them.
+absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(absl::Span<const float> rows,
+                                                            RowBuffer& buffer) {
+  if (!ops_->device().ReadsHostMemory()) return Upload(rows, buffer);
+  const int64_t count = static_cast<int64_t>(rows.size()) / hidden_size();
+  return kernels::F32Matrix(rows.data(), count, hidden_size());
 }
 
 absl::Status BranchRunner::FinishMoe(int32_t layer, const Contributions& contributions) {
@@ -183,18 +244,41 @@ absl::Status BranchRunner::FinishMoe(int32_t layer, const Contributions& contrib
                                    now_.hidden);
 }
 
-ParkedRows BranchRunner::Park() {
-  ParkedRows fresh(&ops_->device());
-  if (!idle_.empty()) {
-    fresh = std::move(idle_.back());
-    idle_.pop_back();
-  }
-  return std::exchange(now_, std::move(fresh));
+absl::StatusOr<ParkedRows> BranchRunner::Park() {
+  if (idle_.empty()) return ParkOnHost();
+  ParkedRows next = std::move(idle_.back());
+  idle_.pop_back();
+  return std::exchange(now_, std::move(next));
 }
 
-void BranchRunner::Restore(ParkedRows rows) {
+absl::StatusOr<ParkedRows> BranchRunner::ParkOnHost() {
+  ParkedRows parked = NewParkedRows();
+  CCOE_RETURN_IF_ERROR(Wait());
+  const auto download = [this](const kernels::Matrix& from, std::vector<float>& to) {
+    to.resize(static_cast<size_t>(from.rows * from.cols));
+    return ops_->device().CopyToHost(from.data, to.data(), to.size() * sizeof(float));
+  };
+  CCOE_RETURN_IF_ERROR(download(now_.hidden, parked.host_hidden));
+  CCOE_RETURN_IF_ERROR(download(now_.shared, parked.host_shared));
+  CCOE_RETURN_IF_ERROR(download(now_.own, parked.host_own));
+  return parked;
+}
+
+absl::Status BranchRunner::Restore(ParkedRows rows) {
   now_.EndPass();
-  idle_.push_back(std::exchange(now_, std::move(rows)));
+  if (rows.host_hidden.empty()) {
+    idle_.push_back(std::exchange(now_, std::move(rows)));
+    return absl::OkStatus();
+  }
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, Upload(rows.host_hidden, now_.hidden_buffer));
+  now_.shared = now_.own = kernels::Matrix();
+  if (!rows.host_shared.empty()) {
+    CCOE_ASSIGN_OR_RETURN(now_.shared, Upload(rows.host_shared, now_.shared_buffer));
+  }
+  if (!rows.host_own.empty()) {
+    CCOE_ASSIGN_OR_RETURN(now_.own, Upload(rows.host_own, now_.own_buffer));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<kernels::Matrix> BranchRunner::Gather(absl::Span<const int32_t> rows) {

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "kernels/op_shapes.h"
 #include "kernels/ops.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/ffn_dispatch.h"
@@ -22,7 +23,8 @@ namespace ccoe::engine {
 
 class MoeStatistics;
 
-// Device memory for rows of f32, grown by doubling and used again.
+// Device memory for rows of f32, used again. What was taken once is there: Take at the start what
+// will be needed at most, and later ones allocate nothing.
 class RowBuffer {
  public:
   explicit RowBuffer(kernels::Device* device) : device_(device) {}
@@ -34,7 +36,8 @@ class RowBuffer {
   kernels::Buffer buffer_;
 };
 
-// What a branch keeps on the device while it is suspended before the end of a MoE layer. Movable.
+// What a branch keeps while it is suspended before the end of a MoE layer: on the device, or in
+// host memory where there is no more room for it. Movable.
 struct ParkedRows {
   explicit ParkedRows(kernels::Device* device)
       : hidden_buffer(device), shared_buffer(device), own_buffer(device) {}
@@ -45,6 +48,8 @@ struct ParkedRows {
   kernels::Matrix own;     // contributions of experts that are here, in the order of their part
   std::optional<model::DecoderPass> pass;  // of these rows; none after they changed
   model::DecoderPass ended;                // the one before
+  // Of hidden, shared and own, where they are in host memory: then the above holds nothing.
+  std::vector<float> host_hidden, host_shared, host_own;
 
   // The rows have changed.
   void EndPass() {
@@ -68,15 +73,34 @@ struct Contributions {
   std::vector<ArrivedRows> arrived;
 };
 
+// How large branches get, for the memory that is taken when a runner is made.
+struct BranchLimits {
+  int64_t max_rows = 512;
+  // Branches of models with MoE layers whose rows stay on the device while they are suspended;
+  // those of more wait in host memory.
+  int suspended = 2;
+};
+
 // The KV of all layers of the model's decoder, and the rows of the branch that runs now. Used by
 // one thread. Errors are the device's or the decoder's; after one the rows are undefined until the
 // next Embed or Load.
 class BranchRunner {
  public:
-  // `pages` of `page_tokens` tokens in each layer, K and V as `kv_dtype`.
+  // Rows of one call of Logits.
+  static constexpr int64_t kMaxHeadRows = 64;
+
+  // `pages` of `page_tokens` tokens in each layer, K and V as `kv_dtype`. Takes all device memory
+  // that branches within `limits` need. RESOURCE_EXHAUSTED from the device.
   static absl::StatusOr<std::unique_ptr<BranchRunner>> Create(
       BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens,
-      kernels::DType kv_dtype = kernels::DType::kF32);
+      kernels::DType kv_dtype = kernels::DType::kF32, const BranchLimits& limits = {});
+  // As an engine with `options` needs it.
+  static absl::StatusOr<std::unique_ptr<BranchRunner>> Create(BackboneModel model,
+                                                              std::unique_ptr<kernels::Ops> ops,
+                                                              const EngineOptions& options);
+
+  // The ops' calls of a runner made with `options`.
+  static kernels::OpShapes ShapesOf(const model::ModelSpec& spec, const EngineOptions& options);
 
   // From now on what rows choose at MoE layers that Run runs is counted there (null: nowhere), at
   // the next wait for the device: before anything that came of it is known on the host.
@@ -109,9 +133,9 @@ class BranchRunner {
   absl::Status FinishMoe(int32_t layer, const Contributions& contributions);
 
   // Takes the rows out, so that another branch can run; and brings them back.
-  ParkedRows Park();
+  absl::StatusOr<ParkedRows> Park();
   ParkedRows NewParkedRows() { return ParkedRows(&ops_->device()); }
-  void Restore(ParkedRows rows);
+  absl::Status Restore(ParkedRows rows);
 
   // The given rows, in that order, become all rows.
   absl::Status Keep(absl::Span<const int32_t> rows);
@@ -136,9 +160,12 @@ class BranchRunner {
 
  private:
   BranchRunner(BackboneModel model, std::unique_ptr<kernels::Ops> ops);
+  absl::Status Reserve(const BranchLimits& limits);
+  absl::Status ReserveParked(int64_t rows, int64_t pairs, ParkedRows& parked);
+  absl::StatusOr<ParkedRows> ParkOnHost();
   absl::StatusOr<kernels::Matrix> Gather(absl::Span<const int32_t> rows);
+  absl::StatusOr<kernels::Matrix> Upload(absl::Span<const float> rows, RowBuffer& buffer);
   absl::StatusOr<kernels::ConstMatrix> OnDevice(absl::Span<const float> rows, RowBuffer& buffer);
-  absl::Status CombineOwn(const FfnPart& part);
   absl::Status Wait();
 
   const BackboneModel model_;
@@ -147,9 +174,9 @@ class BranchRunner {
   model::DecoderScratch scratch_;
   MoeStatistics* statistics_ = nullptr;
   RowBuffer gathered_buffer_, logits_buffer_, contributions_buffer_, upload_buffer_;
-  kernels::Matrix logits_;  // in logits_buffer_
-  ParkedRows now_;          // the branch that runs
-  std::vector<ParkedRows> idle_;
+  kernels::Matrix logits_;        // in logits_buffer_
+  ParkedRows now_;                // the branch that runs
+  std::vector<ParkedRows> idle_;  // memory for branches to park in
 };
 
 }  // namespace ccoe::engine

@@ -9,8 +9,8 @@
 namespace ccoe::engine {
 namespace {
 
-// Bounds the device's memory for logits: with a vocabulary of 150 000, 38 MB.
-constexpr size_t kHeadRows = 64;
+// Bounds the memory for logits: with a vocabulary of 150 000, 38 MB.
+constexpr size_t kHeadRows = BranchRunner::kMaxHeadRows;
 
 }  // namespace
 

@@ -207,14 +207,19 @@ absl::Status MoeStage::Suspend(Branch& branch, model::RoutedRows routed, std::ve
   flight.own = std::move(own);
   for (AwayPart& part : away) flight.away.push_back(std::move(part));
   parts_.board->Hold(std::move(held));
-  const absl::Status status = RunOwn(flight.routed, flight.own);
-  if (!status.ok()) {
+  absl::StatusOr<ParkedRows> parked = RunOwnAndPark(flight);
+  if (!parked.ok()) {
     parts_.board->Abandon(flight);
-    return status;
+    return parked.status();
   }
-  flight.parked = parts_.runner->Park();
+  flight.parked = *std::move(parked);
   branch.entries.clear();
   return absl::OkStatus();
+}
+
+absl::StatusOr<ParkedRows> MoeStage::RunOwnAndPark(const MoeFlight& flight) {
+  CCOE_RETURN_IF_ERROR(RunOwn(flight.routed, flight.own));
+  return parts_.runner->Park();
 }
 
 absl::Status MoeStage::Finish(int32_t layer, const model::RoutedRows& routed,
@@ -320,8 +325,10 @@ std::optional<MoeStage::Resumed> MoeStage::Land(SwapAnswer answer) {
   Resumed resumed;
   resumed.branch = std::move(flight->branch);
   resumed.step = resumed.branch.step;
-  parts_.runner->Restore(std::move(flight->parked));
-  resumed.status = Finish(resumed.branch.cursor, flight->routed, flight->own, flight->away);
+  resumed.status = parts_.runner->Restore(std::move(flight->parked));
+  if (resumed.status.ok()) {
+    resumed.status = Finish(resumed.branch.cursor, flight->routed, flight->own, flight->away);
+  }
   ++resumed.branch.cursor;
   if (resumed.status.ok()) resumed.status = DropDead(resumed.branch);
   return resumed;

@@ -65,6 +65,7 @@ class MoeStage {
   FfnDispatchPlan Plan(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
                        const FfnTable& table, const MoeFlight* flight);
   absl::Status RunOwn(const model::RoutedRows& routed, absl::Span<const FfnPart> own);
+  absl::StatusOr<ParkedRows> RunOwnAndPark(const MoeFlight& flight);
   absl::Status Suspend(Branch& branch, model::RoutedRows routed, std::vector<float> rows,
                        std::vector<FfnPart> own, std::vector<AwayPart> away);
   absl::Status Finish(int32_t layer, const model::RoutedRows& routed, absl::Span<const FfnPart> own,

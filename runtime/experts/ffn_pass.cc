@@ -1,7 +1,9 @@
 #include "runtime/experts/ffn_pass.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "absl/memory/memory.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
@@ -14,6 +16,28 @@ FfnPass::FfnPass(int64_t hidden_size, int64_t max_pairs, std::unique_ptr<kernels
       max_pairs_(max_pairs),
       ops_(std::move(ops)),
       scratch_(&ops_->device()) {}
+
+absl::StatusOr<std::unique_ptr<FfnPass>> FfnPass::Create(const model::ModelSpec& spec,
+                                                         int64_t max_pairs,
+                                                         std::unique_ptr<kernels::Ops> ops) {
+  int64_t pairs = max_pairs, width = 0;
+  for (const model::LayerSpec& layer : spec.layers) {
+    if (!layer.ffn.is_moe()) continue;
+    pairs = std::max(pairs, layer.ffn.moe.experts);
+    width = std::max(width, layer.ffn.moe.intermediate);
+  }
+  auto pass = absl::WrapUnique(new FfnPass(spec.hidden_size, pairs, std::move(ops)));
+  CCOE_RETURN_IF_ERROR(Annotate(pass->Reserve(width), "FFN experts' pass"));
+  return pass;
+}
+
+// A row has a pair at least, so there are no more rows than pairs.
+absl::Status FfnPass::Reserve(int64_t width) {
+  for (kernels::Buffer* buffer : {&rows_, &sums_, &contributions_}) {
+    CCOE_RETURN_IF_ERROR(model::GrowScratch(&device(), max_pairs_ * hidden_size_, *buffer));
+  }
+  return scratch_.ReserveExperts(max_pairs_ * hidden_size_, max_pairs_ * width);
+}
 
 absl::StatusOr<std::vector<exchange::SwapResult>> FfnPass::Run(
     const model::FfnSpec& ffn, absl::Span<const model::FfnExpertWeights> experts,

@@ -18,12 +18,14 @@
 
 namespace ccoe::experts {
 
-// Owns the ops and the memory of a pass, kept between passes. Not thread-safe.
+// Owns the ops and the memory of a pass. Not thread-safe.
 class FfnPass {
  public:
-  // Memory is that of `max_pairs` (row, expert) pairs, or of one row's where those are more: larger
-  // passes are computed piece by piece.
-  FfnPass(int64_t hidden_size, int64_t max_pairs, std::unique_ptr<kernels::Ops> ops);
+  // Takes the memory for `max_pairs` (row, expert) pairs, or for a row's with all experts where
+  // those are more: larger passes are computed piece by piece. RESOURCE_EXHAUSTED from the device.
+  static absl::StatusOr<std::unique_ptr<FfnPass>> Create(const model::ModelSpec& spec,
+                                                         int64_t max_pairs,
+                                                         std::unique_ptr<kernels::Ops> ops);
 
   // Results of `swaps`, all for one layer, in their order. `experts[e]` is expert e's; those that
   // occur are set. A row's bits depend on nothing but the row and its experts.
@@ -32,6 +34,9 @@ class FfnPass {
       absl::Span<const WaitingSwap> swaps);
 
  private:
+  FfnPass(int64_t hidden_size, int64_t max_pairs, std::unique_ptr<kernels::Ops> ops);
+  absl::Status Reserve(int64_t width);
+
   // Rows [first_row, first_row + rows) of a swap, and where what they give goes.
   struct Piece {
     const WaitingSwap* swap = nullptr;

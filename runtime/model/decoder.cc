@@ -17,12 +17,6 @@ std::string RangeText(LayerRange range) {
   return absl::StrCat("[", range.first, ", ", range.last, ")");
 }
 
-// The part of a head that is rotated, the same in all layers.
-int64_t RotaryDim(const ModelSpec& spec) {
-  const AttentionSpec& attention = spec.layers[0].attention;
-  return attention.is_latent() ? attention.latent.rope_dim : attention.head_dim;
-}
-
 bool IsPlainDecode(const RowBatch& batch) {
   return std::all_of(batch.sequences.begin(), batch.sequences.end(),
                      [](const kernels::SequenceRows& rows) { return rows.row_count == 1; });

@@ -44,6 +44,8 @@ struct DecoderPass {
   const GateSteering* steering = nullptr;  // may be null; outlives the pass
 
   int64_t rows() const { return batch.rows(); }
+  // Room for `rows` rows, for a pass that is given to BeginPass as the one that ended.
+  absl::Status Reserve(kernels::Device* device, const ModelSpec& spec, int64_t rows);
 };
 
 // Weights are views into `weights`, which the decoder keeps alive. Its const functions may be
@@ -134,9 +136,11 @@ class DecoderScratch {
   explicit DecoderScratch(kernels::Device* device)
       : device_(device), moe_(device), choices_(device) {}
 
-  // Room for `rows` rows of the given spec; grows by doubling, never shrinks. RESOURCE_EXHAUSTED
-  // from the device.
+  // Room for the attention and dense feed-forward of `rows` rows of the given spec; grows by
+  // doubling, never shrinks. RESOURCE_EXHAUSTED from the device.
   absl::Status Reserve(const ModelSpec& spec, int64_t rows);
+  // For all of a pass of up to `rows` rows, over any layers: it allocates nothing.
+  absl::Status ReservePasses(const ModelSpec& spec, int64_t rows);
 
   // Of the layers that ran last: see Decoder::Run.
   MoeChoices& choices() { return choices_; }

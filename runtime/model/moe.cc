@@ -143,9 +143,10 @@ void AddToHidden(const ModelSpec& spec, int32_t layer, const MoeWeights& weights
                  kernels::Matrix hidden) {
   if (!shared.empty()) ops.AddRows(shared, sum);
   if (LayerOf(spec, layer).post_norms) {
-    ops.RmsNorm(sum, weights.post_norm, spec.norm_eps, sum);
+    ops.AddRmsNorm(sum, weights.post_norm, spec.norm_eps, hidden);
+  } else {
+    ops.AddRows(sum, hidden);
   }
-  ops.AddRows(sum, hidden);
 }
 
 }  // namespace
@@ -278,36 +279,6 @@ absl::Status FinishMoe(const ModelSpec& spec, int32_t layer, const MoeWeights& w
   const kernels::Matrix sum = ScratchView(scratch.sum, hidden.rows, hidden.cols);
   ops.CombineRows({contributions, offsets, sum});
   AddToHidden(spec, layer, weights, shared, ops, sum, hidden);
-  return absl::OkStatus();
-}
-
-absl::Status MoeScratch::Reserve(const ModelSpec& spec, int64_t rows) {
-  int64_t experts_wide = 0, top_k = 0, width = 0;
-  for (const LayerSpec& layer : spec.layers) {
-    if (!layer.ffn.is_moe()) continue;
-    const MoeSpec& moe = layer.ffn.moe;
-    experts_wide = std::max(experts_wide, moe.experts);
-    top_k = std::max(top_k, moe.gate.top_k);
-    width = std::max({width, moe.gate.top_k * moe.intermediate, moe.shared_intermediate});
-  }
-  if (top_k == 0) return absl::OkStatus();
-  struct Part {
-    kernels::Buffer& buffer;
-    int64_t cols;
-  };
-  const Part parts[] = {{logits, experts_wide},
-                        {experts, top_k},
-                        {weights, top_k},
-                        {normed, spec.hidden_size},
-                        {inputs, top_k * spec.hidden_size},
-                        {gate, width},
-                        {up, width},
-                        {contributions, top_k * spec.hidden_size},
-                        {sum, spec.hidden_size},
-                        {shared_weight, 1}};
-  for (const Part& part : parts) {
-    CCOE_RETURN_IF_ERROR(GrowScratch(device, rows * part.cols, part.buffer));
-  }
   return absl::OkStatus();
 }
 

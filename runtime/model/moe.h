@@ -60,9 +60,11 @@ struct RoutedRows {
 struct MoeScratch {
   explicit MoeScratch(kernels::Device* device) : device(device) {}
 
-  // Room for `rows` rows through any MoE layer of `spec` with all its experts; grows by doubling,
-  // never shrinks. RESOURCE_EXHAUSTED from the device.
+  // Room for passes of up to `rows` rows over any MoE layers of the model: such a pass allocates
+  // nothing. Without it memory grows as passes need it. RESOURCE_EXHAUSTED from the device.
   absl::Status Reserve(const ModelSpec& spec, int64_t rows);
+  // Of RunFfnExperts alone: `input_values` = pairs * hidden, `inner_values` = pairs * intermediate.
+  absl::Status ReserveExperts(int64_t input_values, int64_t inner_values);
 
   kernels::Device* device;
   kernels::Buffer logits, experts, weights;  // of the gate

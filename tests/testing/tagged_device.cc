@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/serving_thread.h"
 #include "runtime/base/check.h"
 
 namespace ccoe::testing {
@@ -44,6 +45,8 @@ kernels::KvLayer On(kernels::KvLayer cache) {
   cache.v = Untagged(cache.v);
   return cache;
 }
+
+int64_t Rounded(size_t size_bytes) { return (static_cast<int64_t>(size_bytes) + 511) & -512; }
 
 // What is documented as host memory must not be the device's.
 template <typename T>
@@ -102,8 +105,9 @@ class TaggedOps final : public kernels::Ops {
     ops_->ScaleRowsBySigmoid(On(gate), On(x));
   }
   void ClampRows(float limit, kernels::Matrix x) override { ops_->ClampRows(limit, On(x)); }
-  void AddRmsNorm(kernels::ConstMatrix, kernels::ConstMatrix, float, kernels::Matrix) override {
-    CCOE_CHECK(false);
+  void AddRmsNorm(kernels::ConstMatrix x, kernels::ConstMatrix weight, float eps,
+                  kernels::Matrix sum) override {
+    ops_->AddRmsNorm(On(x), On(weight), eps, On(sum));
   }
   absl::Status SampleRows(const kernels::SampleRowsArgs& args,
                           absl::Span<kernels::SampledRow> out) override {
@@ -195,6 +199,8 @@ class TaggedOps final : public kernels::Ops {
 absl::StatusOr<kernels::Buffer> TaggedDevice::Allocate(size_t size_bytes) {
   if (size_bytes == 0) return kernels::Buffer();
   CCOE_CHECK(!capturing);
+  CCOE_CHECK(!kernels::ServingThread::here());
+  CCOE_CHECK(!forbidden_.load());
   const auto bytes = static_cast<int64_t>(size_bytes);
   if (free_bytes_.fetch_sub(bytes) < bytes) {
     free_bytes_.fetch_add(bytes);
@@ -212,6 +218,7 @@ absl::StatusOr<kernels::Buffer> TaggedDevice::Allocate(size_t size_bytes) {
     free_bytes_.fetch_add(bytes);
     return status;
   }
+  taken_bytes_.fetch_add(Rounded(size_bytes));
   // The owner of the memory lies before it.
   char* data = static_cast<char*>((*host)->data());
   std::memcpy(data, &host, sizeof(host));
@@ -222,6 +229,7 @@ void TaggedDevice::Free(void* data, size_t size_bytes) {
   absl::StatusOr<kernels::Buffer>* host = nullptr;
   std::memcpy(&host, static_cast<char*>(Untagged(data)) - 64, sizeof(host));
   delete host;
+  taken_bytes_.fetch_sub(Rounded(size_bytes));
   free_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
 }
 

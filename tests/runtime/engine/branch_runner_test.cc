@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <numeric>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,6 +17,7 @@
 #include "tests/testing/golden_model.h"
 #include "tests/testing/model_run.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::engine {
 namespace {
@@ -133,7 +136,8 @@ TEST(MoeBranchRunnerTest, WhatRowsChoseIsCountedAtTheNextWaitOnce) {
   run();
   EXPECT_EQ(statistics.routed_pairs(), 0u);
   std::vector<float> logits;
-  ASSERT_OK(runner->Logits(*runner->model().head, std::vector<int32_t>{4}, logits));
+  ASSERT_OK(runner->Logits(*runner->model().head, std::vector<int32_t>{4}));
+  ASSERT_OK(runner->ReadLogits(0, 1, logits));
   EXPECT_EQ(statistics.routed_pairs(), pairs);
   ASSERT_OK(runner->CountChoices());
   EXPECT_EQ(statistics.routed_pairs(), pairs);
@@ -145,6 +149,73 @@ TEST(MoeBranchRunnerTest, WhatRowsChoseIsCountedAtTheNextWaitOnce) {
   runner->DropChoices();
   ASSERT_OK(runner->CountChoices());
   EXPECT_EQ(statistics.routed_pairs(), 2 * pairs);
+}
+
+// A branch's hidden states behind its first MoE layer, on a device of its own that gives no memory
+// once the runner is made; with or without another branch that runs while it is suspended there.
+std::vector<float> RunThroughMoeLayer(const std::string& model, bool suspend, int room,
+                                      bool combine) {
+  testing::TaggedDevice device;
+  ThreadTeam team(1);
+  auto backbone = GoldenBackbone(model, -1, &device);
+  EXPECT_OK(backbone.status());
+  const model::ModelSpec spec = backbone->spec;
+  auto made = BranchRunner::Create(*std::move(backbone), testing::MakeTaggedOps(&device, &team), 8,
+                                   4, kernels::DType::kF32, {/*max_rows=*/5, /*suspended=*/room});
+  EXPECT_OK(made.status());
+  device.ForbidAllocation();
+  BranchRunner& runner = **made;
+  int32_t layer = 0;
+  while (!spec.layers[static_cast<size_t>(layer)].ffn.is_moe()) ++layer;
+  const std::vector<int32_t> ids = {5, 46, 77, 12, 30}, pages = {2, 0}, other_pages = {1, 3};
+  const auto batch_of = [&](const std::vector<int32_t>& table) {
+    model::RowBatch batch;
+    batch.sequences.push_back({0, 5, 0, table});
+    return batch;
+  };
+  EXPECT_OK(runner.Embed(ids));
+  EXPECT_OK(runner.Run({0, layer}, batch_of(pages)));
+  EXPECT_OK(runner.Attend(layer, batch_of(pages)));
+  const auto routed = runner.Route(layer, nullptr, nullptr);
+  EXPECT_OK(routed.status());
+  FfnPart part;
+  part.rows = {0, 1, 2, 3, 4};
+  part.pairs.resize(routed->experts.size());
+  std::iota(part.pairs.begin(), part.pairs.end(), 0);
+  part.dispatch.layer = layer;
+  part.dispatch.combine = combine;
+  part.dispatch.offsets = routed->offsets;
+  part.dispatch.experts = routed->experts;
+  part.dispatch.weights = routed->weights;
+  EXPECT_OK(runner.RunHere(part, *routed));
+  EXPECT_OK(runner.RunShared(*routed));
+  if (suspend) {
+    auto parked = runner.Park();
+    EXPECT_OK(parked.status());
+    EXPECT_OK(runner.Embed(std::vector<int32_t>(ids.rbegin(), ids.rend())));
+    EXPECT_OK(runner.Run({0, layer}, batch_of(other_pages)));
+    EXPECT_OK(runner.Attend(layer, batch_of(other_pages)));
+    EXPECT_OK(runner.Restore(*std::move(parked)));
+  }
+  const std::vector<FfnPart> parts = {part};
+  const std::vector<const FfnPart*> views = {&parts[0]};
+  const CombineOrder order = OrderOf(*routed, views, combine);
+  EXPECT_OK(runner.FinishMoe(layer, {order.offsets, order.places[0], {}}));
+  // The pass may have ended: what follows begins another.
+  EXPECT_OK(runner.Attend(layer, batch_of(pages)));
+  std::vector<float> hidden;
+  EXPECT_OK(runner.Read(std::vector<int32_t>{0, 1, 2, 3, 4}, hidden));
+  return hidden;
+}
+
+TEST(BranchRunnerMemoryTest, SuspendedBranchesWaitOnTheDeviceOrInHostMemoryWithTheSameBits) {
+  for (const char* model : {"mixtral-8x2", "qwen2moe-shared", "deepseek-v3"}) {
+    for (const bool combine : {false, true}) {
+      const std::vector<float> expected = RunThroughMoeLayer(model, false, 0, combine);
+      EXPECT_EQ(RunThroughMoeLayer(model, true, 0, combine), expected) << model;
+      EXPECT_EQ(RunThroughMoeLayer(model, true, 1, combine), expected) << model;
+    }
+  }
 }
 
 }  // namespace

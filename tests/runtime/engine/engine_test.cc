@@ -180,6 +180,22 @@ TEST_F(EngineTest, LogitsOfTheAnswerStayOnTheDevice) {
   cluster_.reset();
 }
 
+// Steps as large as they get, passes of experts in pieces, preempted sequences.
+TEST_F(EngineTest, NoStepTakesDeviceMemory) {
+  testing::TaggedDevice device;
+  EngineClusterOptions options = SmallOptions();
+  options.device = &device;
+  options.expert_workers = 2;
+  options.engine.kv_tokens = 160;
+  options.engine.max_step_tokens = 24;
+  options.expert.max_batch_rows = 10;
+  ASSERT_NO_FATAL_FAILURE(StartWithExperts(options));
+  device.ForbidAllocation();
+  ExpectGoldenContinuations();
+  EXPECT_GT(cluster_->engine().Load().preemptions, 0);
+  cluster_.reset();
+}
+
 TEST_F(EngineTest, PreemptionsGiveTheSame) {
   EngineClusterOptions options = SmallOptions();
   options.engine.kv_tokens = 160;

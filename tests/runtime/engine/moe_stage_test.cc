@@ -115,7 +115,9 @@ TEST_F(MoeStageTest, DevicesWithMemoryOfTheirOwnGiveTheSameBits) {
     options.workers = workers;
     ExpectReferenceWith(options);
     options.engine.combine_on_workers = true;
+    options.engine.max_step_tokens = 16;
     ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+    device.ForbidAllocation();
     EXPECT_OK(Ask(*cluster, GreedyQuery(golden_->prompts[0].ids, "")).status);
   }
 }

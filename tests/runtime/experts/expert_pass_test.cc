@@ -20,11 +20,16 @@ using ::testing::IsEmpty;
 class ExpertPassTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    MakePass(64);
     ASSERT_OK_AND_ASSIGN(
         decoder_, model::Decoder::Create(spec_, kTinyLayers, experts_.Make("math", 1).weights));
     ASSERT_OK_AND_ASSIGN(
         storage_, model::KvStorage::Create(&kernels::CpuDevice(), spec_, {kTinyLayers, 8, 4}));
     std::iota(pages_.begin(), pages_.end(), 0);
+  }
+
+  void MakePass(int64_t max_rows) {
+    ASSERT_OK_AND_ASSIGN(pass_, ExpertPass::Create(spec_, max_rows, kernels::MakeCpuOps(&team_)));
   }
 
   // A swap of one fresh sequence with its rows, put at the end of `batch` over the next two pages.
@@ -42,13 +47,13 @@ class ExpertPassTest : public ::testing::Test {
 
   absl::StatusOr<std::vector<exchange::SwapResult>> Run(std::vector<WaitingSwap> swaps,
                                                         const model::RowBatch& batch) {
-    return pass_.Run(*decoder_, *storage_, swaps, batch);
+    return pass_->Run(*decoder_, *storage_, swaps, batch);
   }
 
   const model::ModelSpec spec_ = TinySpec();
   TinyExperts experts_;
   ThreadTeam team_{1};
-  ExpertPass pass_{32, kernels::MakeCpuOps(&team_)};
+  std::unique_ptr<ExpertPass> pass_;
   std::unique_ptr<model::Decoder> decoder_;
   std::unique_ptr<model::KvStorage> storage_;
   std::vector<int32_t> pages_ = std::vector<int32_t>(8);
@@ -87,6 +92,37 @@ TEST_F(ExpertPassTest, CapturesEveryLayersOutput) {
             results[0].rows);
   EXPECT_NE(std::vector<float>(results[0].captured.begin(), results[0].captured.begin() + 3 * 32),
             results[0].rows);
+}
+
+TEST_F(ExpertPassTest, PiecesOfAnySizeGiveTheSameBits) {
+  const auto run = [this](bool capture) {
+    model::RowBatch batch;
+    std::vector<WaitingSwap> swaps;
+    swaps.push_back(Add(1, 8, ReturnRows::kAll, batch));
+    swaps[0].header.capture_layers = capture;
+    if (!capture) {
+      swaps.push_back(Add(2, 7, ReturnRows::kLast, batch));
+      swaps.push_back(Add(3, 5, ReturnRows::kNone, batch));
+      swaps.push_back(Add(4, 6, ReturnRows::kAll, batch));
+    }
+    auto results = Run(std::move(swaps), batch);
+    std::vector<std::vector<float>> values;
+    EXPECT_OK(results.status());
+    if (!results.ok()) return values;
+    for (exchange::SwapResult& result : *results) {
+      values.push_back(std::move(result.rows));
+      values.push_back(std::move(result.captured));
+    }
+    return values;
+  };
+  for (const bool capture : {false, true}) {
+    MakePass(64);
+    const std::vector<std::vector<float>> whole = run(capture);
+    for (const int64_t max_rows : {1, 3, 7, 25}) {
+      MakePass(max_rows);
+      EXPECT_EQ(run(capture), whole) << max_rows;
+    }
+  }
 }
 
 TEST_F(ExpertPassTest, TheDecodersErrorIsTheAnswer) {
