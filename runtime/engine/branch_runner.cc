@@ -6,6 +6,7 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/exchange/row_copy.h"
 
 namespace ccoe::engine {
 
@@ -50,13 +51,27 @@ absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
   return model_.embedding->Embed(ids, *ops_, now_.hidden);
 }
 
-absl::Status BranchRunner::Load(absl::Span<const float> rows) {
+absl::Status BranchRunner::Load(const exchange::RowBlock& rows) {
   now_.EndPass();
-  CCOE_ASSIGN_OR_RETURN(
-      now_.hidden,
-      now_.hidden_buffer.Take(static_cast<int64_t>(rows.size()) / hidden_size(), hidden_size()));
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // the buffer may still be read by what ran before
-  return ops_->device().CopyFromHost(rows.data(), now_.hidden.data, rows.size() * sizeof(float));
+  const kernels::ConstMatrix from = rows.Rows(hidden_size());
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, now_.hidden_buffer.Take(from.rows, hidden_size()));
+  if (rows.on_device()) {
+    reading_.push_back(rows);
+    exchange::CopyRows(*ops_, from, now_.hidden);
+    return absl::OkStatus();
+  }
+  CCOE_RETURN_IF_ERROR(Wait());  // the buffer may still be read by what ran before
+  return ops_->device().CopyFromHost(from.data, now_.hidden.data, rows.bytes());
+}
+
+absl::Status BranchRunner::Wait() {
+  const absl::Status done = ops_->Synchronize();
+  reading_.clear();
+  return done;
+}
+
+bool BranchRunner::Holds(const exchange::RowMemory* memory) const {
+  return memory != nullptr && memory->device() == &ops_->device();
 }
 
 absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& batch) {
@@ -86,18 +101,12 @@ absl::Status BranchRunner::Attend(int32_t layer, const model::RowBatch& batch) {
 }
 
 absl::StatusOr<model::RoutedRows> BranchRunner::Route(int32_t layer,
-                                                      const model::GateSteering* steering,
-                                                      std::vector<float>* rows) {
+                                                      const model::GateSteering* steering) {
   now_.pass->steering = steering;
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
                         model_.decoder->Route(layer, *now_.pass, *ops_, scratch_, now_.hidden));
   now_.pass->steering = nullptr;
-  if (rows != nullptr) {
-    rows->resize(static_cast<size_t>(routed.rows.rows * hidden_size()));
-    CCOE_RETURN_IF_ERROR(ops_->Synchronize());
-    CCOE_RETURN_IF_ERROR(
-        ops_->device().CopyToHost(routed.rows.data, rows->data(), rows->size() * sizeof(float)));
-  }
+  reading_.clear();  // the choice is on the host, so all before it is done
   return routed;
 }
 
@@ -129,17 +138,18 @@ absl::Status BranchRunner::RunShared(const model::RoutedRows& routed) {
   return model_.decoder->RunSharedExpert(routed.layer, routed.rows, *ops_, scratch_, now_.shared);
 }
 
-// `rows` [.., hidden_size] of host memory as the ops can read them.
-absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(absl::Span<const float> rows,
+// `rows` as the ops can read them.
+absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(const exchange::RowBlock& rows,
                                                             RowBuffer& buffer) {
-  const int64_t count = static_cast<int64_t>(rows.size()) / hidden_size();
-  if (ops_->device().ReadsHostMemory()) {
-    return kernels::F32Matrix(rows.data(), count, hidden_size());
+  const kernels::ConstMatrix from = rows.Rows(hidden_size());
+  if (rows.on_device()) {
+    reading_.push_back(rows);
+    return from;
   }
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // the buffer may still be read
-  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device, buffer.Take(count, hidden_size()));
-  CCOE_RETURN_IF_ERROR(
-      ops_->device().CopyFromHost(rows.data(), device.data, rows.size() * sizeof(float)));
+  if (ops_->device().ReadsHostMemory()) return from;
+  CCOE_RETURN_IF_ERROR(Wait());  // the buffer may still be read
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device, buffer.Take(from.rows, hidden_size()));
+  CCOE_RETURN_IF_ERROR(ops_->device().CopyFromHost(from.data, device.data, rows.bytes()));
   return device;
 }
 
@@ -178,15 +188,16 @@ void BranchRunner::Restore(ParkedRows rows) {
   idle_.push_back(std::exchange(now_, std::move(rows)));
 }
 
-absl::StatusOr<kernels::Matrix> BranchRunner::Gather(absl::Span<const int32_t> rows) {
+absl::StatusOr<kernels::Matrix> BranchRunner::Gather(kernels::ConstMatrix from,
+                                                     absl::Span<const int32_t> rows) {
   CCOE_ASSIGN_OR_RETURN(kernels::Matrix gathered,
                         gathered_buffer_.Take(static_cast<int64_t>(rows.size()), hidden_size()));
-  ops_->GatherRows(now_.hidden, rows, gathered);
+  ops_->GatherRows(from, rows, gathered);
   return gathered;
 }
 
 absl::Status BranchRunner::Keep(absl::Span<const int32_t> rows) {
-  CCOE_ASSIGN_OR_RETURN(now_.hidden, Gather(rows));
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, Gather(now_.hidden, rows));
   std::swap(now_.hidden_buffer, gathered_buffer_);
   now_.EndPass();
   return absl::OkStatus();
@@ -194,25 +205,51 @@ absl::Status BranchRunner::Keep(absl::Span<const int32_t> rows) {
 
 absl::Status BranchRunner::Read(int64_t begin, int64_t count, float* out) {
   CCOE_CHECK(begin >= 0 && begin + count <= now_.hidden.rows);
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  CCOE_RETURN_IF_ERROR(Wait());
   return ops_->device().CopyToHost(now_.hidden.Row(begin), out,
                                    count * hidden_size() * sizeof(float));
 }
 
-absl::Status BranchRunner::Read(absl::Span<const int32_t> rows, std::vector<float>& out) {
+absl::Status BranchRunner::Read(kernels::ConstMatrix from, absl::Span<const int32_t> rows,
+                                std::vector<float>& out) {
   out.resize(rows.size() * hidden_size());
-  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(rows));
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(from, rows));
+  CCOE_RETURN_IF_ERROR(Wait());
   return ops_->device().CopyToHost(gathered.data, out.data(), out.size() * sizeof(float));
+}
+
+absl::Status BranchRunner::Read(absl::Span<const int32_t> rows, std::vector<float>& out) {
+  return Read(now_.hidden, rows, out);
+}
+
+absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(absl::Span<const int32_t> rows,
+                                                          const RowForm& form) {
+  return HandOver(now_.hidden, rows, form);
+}
+
+absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(kernels::ConstMatrix from,
+                                                          absl::Span<const int32_t> rows,
+                                                          const RowForm& form) {
+  if (Holds(form.memory)) {
+    auto fresh = form.memory->Take(static_cast<int64_t>(rows.size()), hidden_size(), form.dtype);
+    if (fresh.ok()) {
+      ops_->GatherRows(from, rows, fresh->rows);
+      CCOE_RETURN_IF_ERROR(Wait());
+      return std::move(fresh->block);
+    }
+  }
+  std::vector<float> values;
+  CCOE_RETURN_IF_ERROR(Read(from, rows, values));
+  return exchange::RowBlock(std::move(values));
 }
 
 absl::Status BranchRunner::Logits(const model::LmHead& head, absl::Span<const int32_t> rows,
                                   std::vector<float>& logits) {
-  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(rows));
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(now_.hidden, rows));
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device_logits,
                         logits_buffer_.Take(static_cast<int64_t>(rows.size()), vocab_size()));
   CCOE_RETURN_IF_ERROR(head.Logits(gathered, *ops_, gathered, device_logits));
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  CCOE_RETURN_IF_ERROR(Wait());
   logits.resize(rows.size() * vocab_size());
   return ops_->device().CopyToHost(device_logits.data, logits.data(),
                                    logits.size() * sizeof(float));

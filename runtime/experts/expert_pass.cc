@@ -5,6 +5,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/exchange/row_copy.h"
 
 namespace ccoe::experts {
 
@@ -14,22 +15,32 @@ ExpertPass::ExpertPass(int64_t hidden_size, std::unique_ptr<kernels::Ops> ops)
 absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::Run(
     const model::Decoder& decoder, const model::KvStorage& storage,
     absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
+  auto results = RunAll(decoder, storage, swaps, batch);
+  // Whatever still runs may read the swaps' rows, which go with them.
+  if (!results.ok()) ops_->Synchronize().IgnoreError();
+  return results;
+}
+
+absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::RunAll(
+    const model::Decoder& decoder, const model::KvStorage& storage,
+    absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
   const absl::Time start = absl::Now();
   std::vector<exchange::SwapResult> results(swaps.size());
-  CCOE_RETURN_IF_ERROR(Upload(swaps, batch.rows()));
+  CCOE_RETURN_IF_ERROR(TakeIn(swaps, batch.rows()));
   const bool capture = swaps.front().header.capture_layers;
   CCOE_RETURN_IF_ERROR(
       Compute(decoder, storage, batch, capture ? &results.front().captured : nullptr));
   int64_t row = 0;
   for (size_t i = 0; i < swaps.size(); ++i) {
-    CCOE_RETURN_IF_ERROR(Download(swaps[i].header, row, results[i].rows));
+    CCOE_RETURN_IF_ERROR(Give(swaps[i], row, results[i]));
     row += swaps[i].header.rows();
   }
+  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // rows that are handed over are complete
   for (exchange::SwapResult& result : results) result.expert_time = absl::Now() - start;
   return results;
 }
 
-absl::Status ExpertPass::Upload(absl::Span<const WaitingSwap> swaps, int64_t rows) {
+absl::Status ExpertPass::TakeIn(absl::Span<const WaitingSwap> swaps, int64_t rows) {
   CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // a pass that failed half-way may still be running
   const size_t bytes = static_cast<size_t>(rows * hidden_size_) * sizeof(float);
   if (hidden_.size_bytes() < bytes) {
@@ -37,9 +48,14 @@ absl::Status ExpertPass::Upload(absl::Span<const WaitingSwap> swaps, int64_t row
   }
   int64_t row = 0;
   for (const WaitingSwap& swap : swaps) {
-    CCOE_RETURN_IF_ERROR(
-        device().CopyFromHost(swap.rows.data(), Row(row), swap.rows.size() * sizeof(float)));
-    row += swap.header.rows();
+    const int64_t count = swap.header.rows();
+    const kernels::ConstMatrix from = swap.rows.Rows(hidden_size_);
+    if (swap.rows.on_device()) {
+      exchange::CopyRows(*ops_, from, kernels::F32Matrix(Row(row), count, hidden_size_));
+    } else {
+      CCOE_RETURN_IF_ERROR(device().CopyFromHost(from.data, Row(row), swap.rows.bytes()));
+    }
+    row += count;
   }
   return absl::OkStatus();
 }
@@ -64,6 +80,28 @@ absl::Status ExpertPass::Compute(const model::Decoder& decoder, const model::KvS
       decoder.Run(decoder.layers(), batch, storage, *ops_, scratch_, hidden, copy));
   CCOE_RETURN_IF_ERROR(copied);
   return ops_->Synchronize();
+}
+
+absl::Status ExpertPass::Give(const WaitingSwap& swap, int64_t row, exchange::SwapResult& result) {
+  if (swap.rows.on_device() && GiveOnDevice(swap, row, result)) return absl::OkStatus();
+  return Download(swap.header, row, result.rows);
+}
+
+bool ExpertPass::GiveOnDevice(const WaitingSwap& swap, int64_t row, exchange::SwapResult& result) {
+  const exchange::StepHeader& header = swap.header;
+  if (header.returned_rows() == 0) return true;
+  auto fresh = swap.rows.memory()->Take(header.returned_rows(), hidden_size_, header.wire_dtype);
+  if (!fresh.ok()) return false;
+  std::vector<int32_t> rows;
+  for (const exchange::SwapSequence& sequence : header.sequences) {
+    row += sequence.row_count;
+    for (int64_t r = row - sequence.returned(); r < row; ++r) {
+      rows.push_back(static_cast<int32_t>(r));
+    }
+  }
+  ops_->GatherRows(kernels::F32Matrix(hidden_.f32(), row, hidden_size_), rows, fresh->rows);
+  result.device_rows = std::move(fresh->block);
+  return true;
 }
 
 absl::Status ExpertPass::Download(const exchange::StepHeader& header, int64_t row,

@@ -22,8 +22,9 @@ class ExpertPass {
  public:
   ExpertPass(int64_t hidden_size, std::unique_ptr<kernels::Ops> ops);
 
-  // Results of `swaps`, in their order. `batch` holds their sequences, one after another, with
-  // block tables into `storage`. A swap with capture_layers stands alone.
+  // Results of `swaps`, in their order: on the device, in the wire dtype, where a swap's rows were,
+  // else in host memory. `batch` holds their sequences, one after another, with block tables into
+  // `storage`. A swap with capture_layers stands alone.
   absl::StatusOr<std::vector<exchange::SwapResult>> Run(const model::Decoder& decoder,
                                                         const model::KvStorage& storage,
                                                         absl::Span<const WaitingSwap> swaps,
@@ -32,10 +33,18 @@ class ExpertPass {
   kernels::Device& device() const { return ops_->device(); }
 
  private:
-  absl::Status Upload(absl::Span<const WaitingSwap> swaps, int64_t rows);
+  absl::StatusOr<std::vector<exchange::SwapResult>> RunAll(const model::Decoder& decoder,
+                                                           const model::KvStorage& storage,
+                                                           absl::Span<const WaitingSwap> swaps,
+                                                           const model::RowBatch& batch);
+  // Brings the rows into hidden_.
+  absl::Status TakeIn(absl::Span<const WaitingSwap> swaps, int64_t rows);
   absl::Status Compute(const model::Decoder& decoder, const model::KvStorage& storage,
                        const model::RowBatch& batch, std::vector<float>* captured);
-  // Copies the rows of `swap`, whose first one is `row`, that go back.
+  // Copies the rows of `swap`, whose first one is `row`, that go back. GiveOnDevice does not wait;
+  // false: there is no room for them there.
+  absl::Status Give(const WaitingSwap& swap, int64_t row, exchange::SwapResult& result);
+  bool GiveOnDevice(const WaitingSwap& swap, int64_t row, exchange::SwapResult& result);
   absl::Status Download(const exchange::StepHeader& header, int64_t row, std::vector<float>& rows);
   float* Row(int64_t row) const { return hidden_.f32() + row * hidden_size_; }
 

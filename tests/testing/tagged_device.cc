@@ -213,6 +213,7 @@ absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t s
 absl::Status TaggedDevice::CopyToHost(const void* device, void* host, size_t size_bytes) {
   CCOE_CHECK(!capturing);
   OfHost(absl::MakeConstSpan(static_cast<const char*>(host), size_bytes));
+  downloaded_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
   if (size_bytes > 0) std::memcpy(host, Untagged(device), size_bytes);
   return absl::OkStatus();
 }

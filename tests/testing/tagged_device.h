@@ -37,6 +37,8 @@ class TaggedDevice final : public kernels::Device {
 
   // Bytes that CopyFromHost was asked to copy.
   int64_t uploaded_bytes() const { return uploaded_bytes_.load(); }
+  // And CopyToHost.
+  int64_t downloaded_bytes() const { return downloaded_bytes_.load(); }
 
  private:
   void Free(void* data, size_t size_bytes) override;
@@ -44,6 +46,7 @@ class TaggedDevice final : public kernels::Device {
   std::atomic<int64_t> free_bytes_;
   std::atomic<int64_t> lowest_free_ = int64_t{1} << 62;
   std::atomic<int64_t> uploaded_bytes_ = 0;
+  std::atomic<int64_t> downloaded_bytes_ = 0;
 };
 
 // The CPU's ops over a TaggedDevice: the same bits. Both must outlive them.

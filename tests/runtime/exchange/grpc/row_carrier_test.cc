@@ -27,9 +27,12 @@ using ::testing::HasSubstr;
 // Counts bytes, and can fail from some point on.
 class WatchedCarriers final : public RowCarrierFactory {
  public:
-  explicit WatchedCarriers(std::string version = "pipe 1") : version_(std::move(version)) {}
+  explicit WatchedCarriers(std::string version = "pipe 1",
+                           std::shared_ptr<RowMemory> memory = nullptr)
+      : version_(std::move(version)), pipes_(std::move(memory)) {}
 
   std::string Version() const override { return version_; }
+  RowMemory* memory() const override { return pipes_.memory(); }
   absl::StatusOr<std::string> MakeId() override { return pipes_.MakeId(); }
   absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
                                                       absl::Time deadline) override {
@@ -39,6 +42,7 @@ class WatchedCarriers final : public RowCarrierFactory {
   }
 
   std::atomic<size_t> bytes = 0;
+  std::atomic<size_t> device_bytes = 0;  // sent from the device, and received there
   std::atomic<bool> broken = false;
 
  private:
@@ -52,6 +56,15 @@ class WatchedCarriers final : public RowCarrierFactory {
       return carrier_->Send(bytes);
     }
     absl::Status Receive(std::string& bytes) override { return carrier_->Receive(bytes); }
+    absl::Status SendRows(const RowBlock& rows) override {
+      if (owner_->broken) return absl::UnavailableError("the wire is cut");
+      owner_->device_bytes += rows.bytes();
+      return carrier_->SendRows(rows);
+    }
+    absl::Status ReceiveRows(const RowMemory::Fresh& rows) override {
+      owner_->device_bytes += rows.block.bytes();
+      return carrier_->ReceiveRows(rows);
+    }
     void Abort() override { carrier_->Abort(); }
 
    private:
