@@ -23,13 +23,11 @@ absl::Status CheckSwap(const StepHeader& header, const RowBlock& block, int64_t 
                      hidden_size, "] ", kernels::DTypeName(dtype), ", found [", rows.rows, ", ",
                      rows.cols, "] ", kernels::DTypeName(rows.dtype)));
   }
-  if (!block.on_device() || (memory != nullptr && memory->device() == block.memory()->device())) {
-    return absl::OkStatus();
-  }
+  if (!block.on_device() || block.memory() == memory) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("rows of step ", header.step_id, ": expected in ",
-                   memory == nullptr ? "host memory" : memory->device()->Name(), ", found in ",
-                   block.memory()->device()->Name()));
+                   memory == nullptr ? "host memory" : "the link's memory of the device",
+                   ", found in memory of ", block.memory()->device()->Name()));
 }
 
 SwapsInFlight::SwapsInFlight(Options options)

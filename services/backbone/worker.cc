@@ -57,10 +57,13 @@ absl::Status BackboneWorker::LoadModel() {
   directory.ffn_experts = model::FfnShard::All(spec);
   CCOE_ASSIGN_OR_RETURN(directory.ffn_here, FfnExpertsHere(spec));
   const Compute& compute = *environment_.compute;
-  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
   engine::EngineOptions engine = options_.engine;
   engine.kv_dtype = compute.kv_dtype();
   CCOE_RETURN_IF_ERROR(PlanMemory(layers, directory.ffn_here, engine));
+  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
+  if (environment_.local_peers != nullptr) {
+    CCOE_ASSIGN_OR_RETURN(local_rows_, MakeLocalRowMemory(carriers_.get(), compute));
+  }
   CCOE_ASSIGN_OR_RETURN(
       loaded_, LoadBackbone(options_.model_folder, layers, directory.ffn_here, compute.weights()));
   model_identity_ = ModelIdentity(spec);
@@ -89,9 +92,12 @@ absl::Status BackboneWorker::LoadModel() {
 absl::Status BackboneWorker::PlanMemory(int32_t layers, const model::FfnShard& experts,
                                         const engine::EngineOptions& engine) {
   CCOE_ASSIGN_OR_RETURN(
-      const model::MemoryPlan plan,
+      model::MemoryPlan plan,
       PlanBackboneMemory(options_.model_folder, layers, experts, options_.bundle_folders, engine,
                          environment_.compute->weights()));
+  const int64_t rows = RowMemoryBytes(options_.transport, environment_.local_peers != nullptr,
+                                      *environment_.compute);
+  if (rows > 0) plan.Add("rows on their way", rows);
   planned_bytes_ = plan.total_bytes();
   return Annotate(plan.CheckFits(environment_.compute->device()), options_.worker_id);
 }
@@ -120,7 +126,9 @@ absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLi
     const std::string& address) {
   if (environment_.local_peers != nullptr) {
     if (exchange::SwapHandler* handler = environment_.local_peers->Find(address)) {
-      return exchange::MakeLocalLink(handler);
+      exchange::LinkOptions options;
+      options.memory = local_rows_;
+      return exchange::MakeLocalLink(handler, options);
     }
   }
   CCOE_ASSIGN_OR_RETURN(auto channel, environment_.channels->Connect(address));
