@@ -15,6 +15,7 @@
 #include "tests/testing/fake_swap_handler.h"
 #include "tests/testing/pipe_carriers.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -114,6 +115,29 @@ TEST_F(RowCarrierTest, RowsOfBothWaysGoBesideTheStream) {
   ASSERT_OK_AND_ASSIGN(const auto link, Open(&carriers_, /*require=*/true));
   ExpectAnswer(*link, 1);
   EXPECT_EQ(carriers_.bytes, 2 * 2 * 4 * sizeof(float));
+}
+
+TEST_F(RowCarrierTest, RowsOfADeviceGoToTheDeviceOrWhereTheHandlerReadsThem) {
+  testing::TaggedDevice device;
+  for (const bool handler_on_device : {true, false}) {
+    ASSERT_OK_AND_ASSIGN(auto memory, RowMemory::Create(&device, 1 << 20));
+    WatchedCarriers carriers("pipe 1", std::move(memory));
+    FakeSwapHandler handler(4, handler_on_device ? &device : nullptr);
+    services::ExchangeServiceOptions service_options;
+    service_options.carriers = &carriers;
+    services::ExchangeService service(&handler, service_options);
+    ExchangeServer server(&service);
+    GrpcLinkOptions options;
+    options.hidden_size = 4;
+    options.carriers = &carriers;
+    ASSERT_OK_AND_ASSIGN(auto link, OpenGrpcLink(server.TcpChannel(), options));
+    ExpectAnswer(*link, handler_on_device ? 1 : 2);
+    // Two rows there and two back, each sent once and received once.
+    const size_t rows = 2 * 4 * sizeof(float);
+    EXPECT_EQ(carriers.device_bytes, handler_on_device ? 4 * rows : 2 * rows);
+    EXPECT_EQ(carriers.bytes, handler_on_device ? 0 : rows);
+    service.CloseLinks();
+  }
 }
 
 TEST_F(RowCarrierTest, AWorkerWithoutACarrierGetsThemInMessages) {
