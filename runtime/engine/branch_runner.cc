@@ -7,6 +7,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/moe_statistics.h"
+#include "runtime/exchange/row_copy.h"
 #include "runtime/model/op_shapes.h"
 
 namespace ccoe::engine {
@@ -62,6 +63,7 @@ absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
 absl::Status BranchRunner::Wait() {
   model::MoeChoices& choices = scratch_.choices();
   const absl::Status status = ops_->Synchronize();
+  reading_.clear();
   if (!status.ok() || statistics_ == nullptr) {
     choices.Drop();
     return status;
@@ -129,10 +131,21 @@ absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
   return model_.embedding->Embed(ids, *ops_, now_.hidden);
 }
 
-absl::Status BranchRunner::Load(absl::Span<const float> rows) {
+absl::Status BranchRunner::Load(const exchange::RowBlock& rows) {
   now_.EndPass();
-  CCOE_ASSIGN_OR_RETURN(now_.hidden, Upload(rows, now_.hidden_buffer));
+  if (!rows.on_device()) {
+    CCOE_ASSIGN_OR_RETURN(now_.hidden, Upload(rows.host(), now_.hidden_buffer));
+    return absl::OkStatus();
+  }
+  const kernels::ConstMatrix from = rows.Rows(hidden_size());
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, now_.hidden_buffer.Take(from.rows, hidden_size()));
+  reading_.push_back(rows);
+  exchange::CopyRows(*ops_, from, now_.hidden);
   return absl::OkStatus();
+}
+
+bool BranchRunner::Holds(const exchange::RowMemory* memory) const {
+  return memory != nullptr && memory->device() == &ops_->device();
 }
 
 absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& batch) {
@@ -162,19 +175,13 @@ absl::Status BranchRunner::Attend(int32_t layer, const model::RowBatch& batch) {
 }
 
 absl::StatusOr<model::RoutedRows> BranchRunner::Route(int32_t layer,
-                                                      const model::GateSteering* steering,
-                                                      std::vector<float>* rows) {
+                                                      const model::GateSteering* steering) {
   now_.pass->steering = steering;
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
                         model_.decoder->Route(layer, *now_.pass, *ops_, scratch_, now_.hidden));
   now_.pass->steering = nullptr;
   CCOE_RETURN_IF_ERROR(CountChoices());  // the branch may be parked now
-  if (rows != nullptr) {
-    rows->resize(static_cast<size_t>(routed.rows.rows * hidden_size()));
-    CCOE_RETURN_IF_ERROR(Wait());
-    CCOE_RETURN_IF_ERROR(
-        ops_->device().CopyToHost(routed.rows.data, rows->data(), rows->size() * sizeof(float)));
-  }
+  reading_.clear();                      // the choice is on the host, so all before it is done
   return routed;
 }
 
@@ -215,12 +222,15 @@ absl::StatusOr<kernels::Matrix> BranchRunner::Upload(absl::Span<const float> row
   return device;
 }
 
-// `rows` [.., hidden_size] of host memory as the ops can read them.
-absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(absl::Span<const float> rows,
+// `rows` as the ops can read them.
+absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(const exchange::RowBlock& rows,
                                                             RowBuffer& buffer) {
-  if (!ops_->device().ReadsHostMemory()) return Upload(rows, buffer);
-  const int64_t count = static_cast<int64_t>(rows.size()) / hidden_size();
-  return kernels::F32Matrix(rows.data(), count, hidden_size());
+  if (rows.on_device()) {
+    reading_.push_back(rows);
+    return rows.Rows(hidden_size());
+  }
+  if (!ops_->device().ReadsHostMemory()) return Upload(rows.host(), buffer);
+  return rows.Rows(hidden_size());
 }
 
 absl::Status BranchRunner::FinishMoe(int32_t layer, const Contributions& contributions) {
@@ -281,15 +291,16 @@ absl::Status BranchRunner::Restore(ParkedRows rows) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<kernels::Matrix> BranchRunner::Gather(absl::Span<const int32_t> rows) {
+absl::StatusOr<kernels::Matrix> BranchRunner::Gather(kernels::ConstMatrix from,
+                                                     absl::Span<const int32_t> rows) {
   CCOE_ASSIGN_OR_RETURN(kernels::Matrix gathered,
                         gathered_buffer_.Take(static_cast<int64_t>(rows.size()), hidden_size()));
-  ops_->GatherRows(now_.hidden, rows, gathered);
+  ops_->GatherRows(from, rows, gathered);
   return gathered;
 }
 
 absl::Status BranchRunner::Keep(absl::Span<const int32_t> rows) {
-  CCOE_ASSIGN_OR_RETURN(now_.hidden, Gather(rows));
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, Gather(now_.hidden, rows));
   std::swap(now_.hidden_buffer, gathered_buffer_);
   now_.EndPass();
   return absl::OkStatus();
@@ -302,16 +313,42 @@ absl::Status BranchRunner::Read(int64_t begin, int64_t count, float* out) {
                                    count * hidden_size() * sizeof(float));
 }
 
-absl::Status BranchRunner::Read(absl::Span<const int32_t> rows, std::vector<float>& out) {
+absl::Status BranchRunner::Read(kernels::ConstMatrix from, absl::Span<const int32_t> rows,
+                                std::vector<float>& out) {
   out.resize(rows.size() * hidden_size());
-  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(rows));
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(from, rows));
   CCOE_RETURN_IF_ERROR(Wait());
   return ops_->device().CopyToHost(gathered.data, out.data(), out.size() * sizeof(float));
 }
 
+absl::Status BranchRunner::Read(absl::Span<const int32_t> rows, std::vector<float>& out) {
+  return Read(now_.hidden, rows, out);
+}
+
+absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(absl::Span<const int32_t> rows,
+                                                          const RowForm& form) {
+  return HandOver(now_.hidden, rows, form);
+}
+
+absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(kernels::ConstMatrix from,
+                                                          absl::Span<const int32_t> rows,
+                                                          const RowForm& form) {
+  if (Holds(form.memory)) {
+    auto fresh = form.memory->Take(static_cast<int64_t>(rows.size()), hidden_size(), form.dtype);
+    if (fresh.ok()) {
+      ops_->GatherRows(from, rows, fresh->rows);
+      CCOE_RETURN_IF_ERROR(Wait());
+      return std::move(fresh->block);
+    }
+  }
+  std::vector<float> values;
+  CCOE_RETURN_IF_ERROR(Read(from, rows, values));
+  return exchange::RowBlock(std::move(values));
+}
+
 absl::Status BranchRunner::Logits(const model::LmHead& head, absl::Span<const int32_t> rows) {
   logits_ = kernels::Matrix();
-  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(rows));
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(now_.hidden, rows));
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix logits,
                         logits_buffer_.Take(static_cast<int64_t>(rows.size()), vocab_size()));
   CCOE_RETURN_IF_ERROR(head.Logits(gathered, *ops_, gathered, logits));
@@ -331,6 +368,7 @@ absl::Status BranchRunner::Sample(int64_t begin, absl::Span<const kernels::Sampl
   const auto count = static_cast<int64_t>(rows.size());
   CCOE_CHECK(begin >= 0 && begin + count <= logits_.rows);
   CCOE_RETURN_IF_ERROR(ops_->SampleRows({logits_.Slice(begin, count), rows}, out));
+  reading_.clear();  // the device has been waited for
   return CountChoices();
 }
 

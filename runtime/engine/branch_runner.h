@@ -15,6 +15,8 @@
 #include "kernels/ops.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/ffn_dispatch.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/row_memory.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/head.h"
 #include "runtime/model/kv_storage.h"
@@ -59,11 +61,17 @@ struct ParkedRows {
   }
 };
 
-// Contributions that came from a worker: rows [places.size(), hidden_size] of host memory and where
-// each belongs.
+// Contributions that came from a worker: rows [places.size(), hidden_size] and where each belongs.
 struct ArrivedRows {
-  absl::Span<const float> rows;
+  exchange::RowBlock rows;
   absl::Span<const int32_t> places;
+};
+
+// What rows that leave become: rows of `memory` as `dtype`, or where that is null, of another
+// device or full, f32 in host memory.
+struct RowForm {
+  exchange::RowMemory* memory = nullptr;
+  kernels::DType dtype = kernels::DType::kF32;
 };
 
 // All contributions to a MoE layer: see CombineOrder.
@@ -110,9 +118,10 @@ class BranchRunner {
   // After an error: what is not counted may never have been computed.
   void DropChoices() { scratch_.choices().Drop(); }
 
-  // The rows become the embeddings of `ids`, or `rows` [n, hidden_size] f32 from host memory.
+  // The rows become the embeddings of `ids`, or `rows` [n, hidden_size], of host memory (owned) or
+  // of this device.
   absl::Status Embed(absl::Span<const int32_t> ids);
-  absl::Status Load(absl::Span<const float> rows);
+  absl::Status Load(const exchange::RowBlock& rows);
 
   // Runs layers `range` over the rows. `after_layer` (may be null) is called after each with its
   // number; it may Read. All FFN experts of MoE layers among them must be with the decoder.
@@ -123,10 +132,8 @@ class BranchRunner {
   // A MoE layer in parts: Attend, Route, then RunHere and RunShared where there is something to
   // run, then FinishMoe, maybe after Park and Restore. `batch` as for Run.
   absl::Status Attend(int32_t layer, const model::RowBatch& batch);
-  // `steering` may be null; it must live until FinishMoe. The routed rows lie in `rows` too
-  // [rows, hidden_size], in host memory, if it is not null.
-  absl::StatusOr<model::RoutedRows> Route(int32_t layer, const model::GateSteering* steering,
-                                          std::vector<float>* rows);
+  // `steering` may be null; it must live until FinishMoe.
+  absl::StatusOr<model::RoutedRows> Route(int32_t layer, const model::GateSteering* steering);
   // The experts of `part` that are here; with part.dispatch.combine one row of the part each.
   absl::Status RunHere(const FfnPart& part, const model::RoutedRows& routed);
   absl::Status RunShared(const model::RoutedRows& routed);
@@ -143,6 +150,12 @@ class BranchRunner {
   // Copies rows [begin, begin + count), or the given ones, to host memory [n, hidden_size].
   absl::Status Read(int64_t begin, int64_t count, float* out);
   absl::Status Read(absl::Span<const int32_t> rows, std::vector<float>& out);
+
+  // Rows to be handed over, complete: the given ones of the branch, or of `from` [.., hidden_size]
+  // on this device.
+  absl::StatusOr<exchange::RowBlock> HandOver(absl::Span<const int32_t> rows, const RowForm& form);
+  absl::StatusOr<exchange::RowBlock> HandOver(kernels::ConstMatrix from,
+                                              absl::Span<const int32_t> rows, const RowForm& form);
 
   // Makes the logits [rows.size(), vocab_size] of the given rows, on the device, until the next
   // call.
@@ -163,10 +176,14 @@ class BranchRunner {
   absl::Status Reserve(const BranchLimits& limits);
   absl::Status ReserveParked(int64_t rows, int64_t pairs, ParkedRows& parked);
   absl::StatusOr<ParkedRows> ParkOnHost();
-  absl::StatusOr<kernels::Matrix> Gather(absl::Span<const int32_t> rows);
+  absl::StatusOr<kernels::Matrix> Gather(kernels::ConstMatrix from, absl::Span<const int32_t> rows);
+  absl::Status Read(kernels::ConstMatrix from, absl::Span<const int32_t> rows,
+                    std::vector<float>& out);
   absl::StatusOr<kernels::Matrix> Upload(absl::Span<const float> rows, RowBuffer& buffer);
-  absl::StatusOr<kernels::ConstMatrix> OnDevice(absl::Span<const float> rows, RowBuffer& buffer);
+  absl::StatusOr<kernels::ConstMatrix> OnDevice(const exchange::RowBlock& rows, RowBuffer& buffer);
+  // Synchronize; blocks that were being read are free, choices are counted.
   absl::Status Wait();
+  bool Holds(const exchange::RowMemory* memory) const;
 
   const BackboneModel model_;
   const std::unique_ptr<kernels::Ops> ops_;
@@ -174,9 +191,10 @@ class BranchRunner {
   model::DecoderScratch scratch_;
   MoeStatistics* statistics_ = nullptr;
   RowBuffer gathered_buffer_, logits_buffer_, contributions_buffer_, upload_buffer_;
-  kernels::Matrix logits_;        // in logits_buffer_
-  ParkedRows now_;                // the branch that runs
-  std::vector<ParkedRows> idle_;  // memory for branches to park in
+  kernels::Matrix logits_;                   // in logits_buffer_
+  ParkedRows now_;                           // the branch that runs
+  std::vector<ParkedRows> idle_;             // memory for branches to park in
+  std::vector<exchange::RowBlock> reading_;  // by ops that may still run
 };
 
 }  // namespace ccoe::engine

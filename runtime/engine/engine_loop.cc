@@ -47,12 +47,11 @@ absl::Status CheckShape(const exchange::StepHeader& header, const exchange::Swap
   const int64_t rows = header.returned_rows() * header.hidden_size;
   const int64_t captured =
       header.capture_layers ? header.layers.size() * header.rows() * header.hidden_size : 0;
-  if (static_cast<int64_t>(result.rows.size()) == rows &&
-      static_cast<int64_t>(result.captured.size()) == captured) {
+  if (result.row_values() == rows && static_cast<int64_t>(result.captured.size()) == captured) {
     return absl::OkStatus();
   }
   return absl::InternalError(absl::StrCat("answer of a wrong size: expected ", rows, " values and ",
-                                          captured, " captured ones, found ", result.rows.size(),
+                                          captured, " captured ones, found ", result.row_values(),
                                           " and ", result.captured.size()));
 }
 
@@ -297,10 +296,12 @@ absl::Status EngineLoop::SendAway(Branch& branch, const std::vector<LeavingGroup
   const std::vector<size_t> staying = Staying(branch, groups);
   const std::vector<int32_t> staying_rows = RowsOf(branch, staying);
   for (const LeavingGroup& group : groups) {
-    CCOE_RETURN_IF_ERROR(runner_->Read(RowsOf(branch, group.entries), outgoing_));
+    const RowForm form = {group.binding->link->device_memory(), options_.wire_dtype};
+    CCOE_ASSIGN_OR_RETURN(const exchange::RowBlock rows,
+                          runner_->HandOver(RowsOf(branch, group.entries), form));
     std::vector<StepEntry> leaving;
     for (size_t i : group.entries) leaving.push_back(branch.entries[i]);
-    swaps_.Send(branch.step, group.binding, std::move(leaving), outgoing_);
+    swaps_.Send(branch.step, group.binding, std::move(leaving), rows);
   }
   KeepEntries(branch, staying);
   return staying.empty() ? absl::OkStatus() : runner_->Keep(staying_rows);
@@ -320,7 +321,7 @@ void EngineLoop::LandAnswer(SwapAnswer answer) {
     if (flight->header.layers.last < spec().layer_count()) {
       Continue(*std::move(flight), *std::move(answer.result));
     } else {
-      Deliver(*std::move(flight), *answer.result);
+      Deliver(*std::move(flight), *std::move(answer.result));
     }
   }
   EndStepIfOver(*step);
@@ -347,22 +348,22 @@ void EngineLoop::Continue(SwapFlight flight, exchange::SwapResult result) {
   branch.step = flight.step;
   branch.cursor = flight.header.layers.last;
   branch.head = &HeadOf(*flight.binding, runner_->model());
-  std::vector<float> rows;  // of the living, where some are not
-  int64_t begin = 0;
-  for (StepEntry& entry : flight.entries) {
-    const auto from = result.rows.begin() + begin;
-    begin += entry.row_count * spec().hidden_size;
-    if (!entry.alive()) continue;
-    rows.insert(rows.end(), from, result.rows.begin() + begin);
-    branch.entries.push_back(std::move(entry));
+  branch.entries = std::move(flight.entries);
+  std::vector<size_t> living;
+  for (size_t i = 0; i < branch.entries.size(); ++i) {
+    if (branch.entries[i].alive()) living.push_back(i);
   }
-  if (branch.entries.empty()) return;
-  const absl::Status status = runner_->Load(rows);
+  if (living.empty()) return;
+  absl::Status status = runner_->Load(result.TakeRows());
+  if (status.ok() && living.size() < branch.entries.size()) {
+    status = runner_->Keep(RowsOf(branch, living));
+  }
+  KeepEntries(branch, living);
   if (!status.ok()) return delivery_.Fail(absl::MakeSpan(branch.entries), status);
   RunToEnd(std::move(branch));
 }
 
-void EngineLoop::Deliver(SwapFlight flight, const exchange::SwapResult& result) {
+void EngineLoop::Deliver(SwapFlight flight, exchange::SwapResult result) {
   const absl::Span<StepEntry> entries = absl::MakeSpan(flight.entries);
   std::vector<HeldRows> held;
   int64_t begin = 0;
@@ -370,8 +371,8 @@ void EngineLoop::Deliver(SwapFlight flight, const exchange::SwapResult& result) 
     held.push_back({begin, sequence.returned()});
     begin += sequence.returned();
   }
-  if (!result.rows.empty()) {
-    const absl::Status status = runner_->Load(result.rows);
+  if (result.row_values() > 0) {
+    const absl::Status status = runner_->Load(result.TakeRows());
     if (!status.ok()) return delivery_.Fail(entries, status);
   }
   delivery_.Deliver(entries, held, HeadOf(*flight.binding, runner_->model()));

@@ -57,7 +57,7 @@ class EngineLoop {
   void LandAnswer(SwapAnswer answer);
   void LandContributions(SwapAnswer answer);
   void Continue(SwapFlight flight, exchange::SwapResult result);
-  void Deliver(SwapFlight flight, const exchange::SwapResult& result);
+  void Deliver(SwapFlight flight, exchange::SwapResult result);
   void ObserveSwap(const SwapFlight& flight, const absl::StatusOr<exchange::SwapResult>& result);
   void EndStepIfOver(const Step& step);
 
@@ -72,7 +72,6 @@ class EngineLoop {
   MoeBoard moe_swaps_;
   Delivery delivery_;
   MoeStage moe_;
-  std::vector<float> outgoing_;  // rows on their way to a link
   uint64_t last_step_id_ = 0;
   int64_t last_step_rows_ = 0;
 };

@@ -127,9 +127,7 @@ absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
   const int32_t layer = branch.cursor;
   CCOE_RETURN_IF_ERROR(parts_.runner->Attend(layer, BatchOf(branch)));
   const std::shared_ptr<const FfnTable> table = Table();
-  std::vector<float> rows;
-  CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
-                        Route(branch, table->peers.empty() ? nullptr : &rows));
+  CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed, Route(branch));
   FfnDispatchPlan plan = Plan(routed, AllPairs(routed), *table, nullptr);
   if (!plan.lost.empty()) {
     FailRows(absl::MakeSpan(branch.entries), routed, plan.lost,
@@ -139,8 +137,8 @@ absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
   }
   SortedParts sorted = Sort(std::move(plan.parts), *table);
   if (!sorted.away.empty()) {
-    CCOE_RETURN_IF_ERROR(Suspend(branch, std::move(routed), std::move(rows), std::move(sorted.own),
-                                 std::move(sorted.away)));
+    CCOE_RETURN_IF_ERROR(
+        Suspend(branch, std::move(routed), std::move(sorted.own), std::move(sorted.away)));
     return false;
   }
   CCOE_RETURN_IF_ERROR(RunOwn(routed, sorted.own));
@@ -159,12 +157,11 @@ std::optional<model::GateSteering> MoeStage::Steering(const Branch& branch, int3
   return SteeringFor(layer, queries, ffn.moe);
 }
 
-absl::StatusOr<model::RoutedRows> MoeStage::Route(const Branch& branch, std::vector<float>* rows) {
+absl::StatusOr<model::RoutedRows> MoeStage::Route(const Branch& branch) {
   const int32_t layer = branch.cursor;
   const std::optional<model::GateSteering> steering = Steering(branch, layer);
-  CCOE_ASSIGN_OR_RETURN(
-      model::RoutedRows routed,
-      parts_.runner->Route(layer, steering.has_value() ? &*steering : nullptr, rows));
+  CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
+                        parts_.runner->Route(layer, steering.has_value() ? &*steering : nullptr));
   if (options_.moe_statistics != nullptr) {
     options_.moe_statistics->Add(layer, routed.offsets, routed.experts);
   }
@@ -196,16 +193,39 @@ absl::Status MoeStage::RunOwn(const model::RoutedRows& routed, absl::Span<const 
   return parts_.runner->RunShared(routed);
 }
 
+absl::Status MoeStage::KeepRows(MoeFlight& flight) {
+  RowForm form;
+  for (const AwayPart& part : flight.away) {
+    if (form.memory == nullptr) form = FormFor(*part.peer.link);
+  }
+  std::vector<int32_t> all(static_cast<size_t>(flight.routed.rows.rows));
+  std::iota(all.begin(), all.end(), 0);
+  CCOE_ASSIGN_OR_RETURN(flight.rows, parts_.runner->HandOver(flight.routed.rows, all, form));
+  return absl::OkStatus();
+}
+
+absl::Status MoeStage::PackParts(MoeFlight& flight) {
+  if (!flight.rows.on_device()) return absl::OkStatus();
+  for (AwayPart& part : flight.away) {
+    if (part.swap_id != 0) continue;
+    CCOE_ASSIGN_OR_RETURN(part.outgoing,
+                          parts_.runner->HandOver(flight.rows.Rows(hidden_size_), part.part.rows,
+                                                  FormFor(*part.peer.link)));
+  }
+  return absl::OkStatus();
+}
+
 // The rows that leave are on their way before those that stay are computed.
-absl::Status MoeStage::Suspend(Branch& branch, model::RoutedRows routed, std::vector<float> rows,
-                               std::vector<FfnPart> own, std::vector<AwayPart> away) {
+absl::Status MoeStage::Suspend(Branch& branch, model::RoutedRows routed, std::vector<FfnPart> own,
+                               std::vector<AwayPart> away) {
   auto held = std::make_unique<MoeFlight>(parts_.runner->NewParkedRows());
   MoeFlight& flight = *held;
   flight.branch = branch;
   flight.routed = std::move(routed);
-  flight.rows = std::move(rows);
   flight.own = std::move(own);
   for (AwayPart& part : away) flight.away.push_back(std::move(part));
+  CCOE_RETURN_IF_ERROR(KeepRows(flight));
+  CCOE_RETURN_IF_ERROR(PackParts(flight));
   parts_.board->Hold(std::move(held));
   absl::StatusOr<ParkedRows> parked = RunOwnAndPark(flight);
   if (!parked.ok()) {
@@ -264,9 +284,9 @@ void MoeStage::FailRows(absl::Span<StepEntry> entries, const model::RoutedRows& 
 absl::Status MoeStage::CheckAnswer(const AwayPart& part, const exchange::SwapResult& result) const {
   const exchange::FfnDispatch& dispatch = part.part.dispatch;
   const int64_t expected = (dispatch.combine ? dispatch.rows() : dispatch.pairs()) * hidden_size_;
-  if (static_cast<int64_t>(result.rows.size()) == expected) return absl::OkStatus();
+  if (result.row_values() == expected) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("answer of a wrong size: expected ", expected,
-                                          " values, found ", result.rows.size()));
+                                          " values, found ", result.row_values()));
 }
 
 void MoeStage::SendElsewhere(MoeBoard::Landing landing, const absl::Status& why) {
@@ -285,6 +305,11 @@ void MoeStage::SendElsewhere(MoeBoard::Landing landing, const absl::Status& why)
   }
   for (AwayPart& part : Sort(std::move(plan.parts), *table).away) {
     flight.away.push_back(std::move(part));
+  }
+  if (absl::Status packed = PackParts(flight); !packed.ok()) {
+    // The device's: nothing of this branch can be computed any more.
+    parts_.delivery->Fail(absl::MakeSpan(flight.branch.entries), packed);
+    flight.away.remove_if([](const AwayPart& part) { return part.swap_id == 0; });
   }
   parts_.board->SendParts(flight);
 }
@@ -315,7 +340,7 @@ std::optional<MoeStage::Resumed> MoeStage::Land(SwapAnswer answer) {
   absl::Status status = answer.result.status();
   if (status.ok()) status = CheckAnswer(part, *answer.result);
   if (status.ok()) {
-    part.rows = std::move(answer.result->rows);
+    part.rows = answer.result->TakeRows();
     part.arrived = true;
   } else {
     SendElsewhere(*landing, status);

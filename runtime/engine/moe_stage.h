@@ -61,13 +61,20 @@ class MoeStage {
   // By layer of the model: all experts are here, by the table now.
   const std::vector<bool>& AllHere();
   std::optional<model::GateSteering> Steering(const Branch& branch, int32_t layer) const;
-  absl::StatusOr<model::RoutedRows> Route(const Branch& branch, std::vector<float>* rows);
+  absl::StatusOr<model::RoutedRows> Route(const Branch& branch);
   FfnDispatchPlan Plan(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
                        const FfnTable& table, const MoeFlight* flight);
   absl::Status RunOwn(const model::RoutedRows& routed, absl::Span<const FfnPart> own);
   absl::StatusOr<ParkedRows> RunOwnAndPark(const MoeFlight& flight);
-  absl::Status Suspend(Branch& branch, model::RoutedRows routed, std::vector<float> rows,
-                       std::vector<FfnPart> own, std::vector<AwayPart> away);
+  absl::Status Suspend(Branch& branch, model::RoutedRows routed, std::vector<FfnPart> own,
+                       std::vector<AwayPart> away);
+  // Copies the experts' input into the flight, before its scratch is used again.
+  absl::Status KeepRows(MoeFlight& flight);
+  // Makes the rows of parts that are not sent yet ready to be.
+  absl::Status PackParts(MoeFlight& flight);
+  RowForm FormFor(const exchange::ActivationLink& link) const {
+    return {link.device_memory(), options_.wire_dtype};
+  }
   absl::Status Finish(int32_t layer, const model::RoutedRows& routed, absl::Span<const FfnPart> own,
                       const std::list<AwayPart>& away);
   absl::Status DropDead(Branch& branch);

@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/exchange/row_copy.h"
 
 namespace ccoe::experts {
 
@@ -30,25 +31,52 @@ absl::StatusOr<std::unique_ptr<ExpertPass>> ExpertPass::Create(const model::Mode
 absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::Run(
     const model::Decoder& decoder, const model::KvStorage& storage,
     absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
+  auto results = RunAll(decoder, storage, swaps, batch);
+  // Whatever still runs may read the swaps' rows, which go with them.
+  if (!results.ok()) ops_->Synchronize().IgnoreError();
+  return results;
+}
+
+absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::RunAll(
+    const model::Decoder& decoder, const model::KvStorage& storage,
+    absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
   const absl::Time start = absl::Now();
   const int64_t rows = batch.rows();
-  std::vector<exchange::SwapResult> results(swaps.size());
-  for (size_t i = 0; i < swaps.size(); ++i) {
-    results[i].rows.resize(static_cast<size_t>(swaps[i].header.returned_rows() * hidden_size_));
-  }
-  std::vector<float>& captured = results.front().captured;
+  std::vector<Target> targets;
+  for (const WaitingSwap& swap : swaps) targets.push_back(TargetOf(swap));
+  std::vector<float>& captured = targets.front().result.captured;
   const bool captures = swaps.front().header.capture_layers;
   if (captures) captured.resize(decoder.layers().size() * rows * hidden_size_);
   for (int64_t begin = 0; begin < rows; begin += max_rows_) {
     const Piece piece = {begin, std::min(rows, begin + max_rows_)};
-    CCOE_RETURN_IF_ERROR(Upload(swaps, piece));
+    CCOE_RETURN_IF_ERROR(TakeIn(swaps, piece));
     Capture capture;
     if (captures) capture = {captured.data() + begin * hidden_size_, rows * hidden_size_};
     CCOE_RETURN_IF_ERROR(Compute(decoder, storage, Cut(batch, piece), capture));
-    CCOE_RETURN_IF_ERROR(Download(swaps, piece, results));
+    CCOE_RETURN_IF_ERROR(Give(swaps, piece, targets));
   }
-  for (exchange::SwapResult& result : results) result.expert_time = absl::Now() - start;
+  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // rows that are handed over are complete
+  std::vector<exchange::SwapResult> results;
+  for (Target& target : targets) {
+    target.result.expert_time = absl::Now() - start;
+    results.push_back(std::move(target.result));
+  }
   return results;
+}
+
+ExpertPass::Target ExpertPass::TargetOf(const WaitingSwap& swap) const {
+  Target target;
+  const int64_t returned = swap.header.returned_rows();
+  if (swap.rows.on_device() && returned > 0) {
+    auto fresh = swap.rows.memory()->Take(returned, hidden_size_, swap.header.wire_dtype);
+    if (fresh.ok()) {
+      target.device_rows = fresh->rows;
+      target.result.device_rows = std::move(fresh->block);
+      return target;
+    }
+  }
+  target.result.rows.resize(static_cast<size_t>(returned * hidden_size_));
+  return target;
 }
 
 // A sequence's rows may be cut: those behind see the KV of those before.
@@ -64,16 +92,22 @@ model::RowBatch ExpertPass::Cut(const model::RowBatch& batch, const Piece& piece
   return cut;
 }
 
-absl::Status ExpertPass::Upload(absl::Span<const WaitingSwap> swaps, const Piece& piece) {
+absl::Status ExpertPass::TakeIn(absl::Span<const WaitingSwap> swaps, const Piece& piece) {
   CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // a pass that failed half-way may still be running
   int64_t row = 0;
   for (const WaitingSwap& swap : swaps) {
     const int64_t begin = std::max(row, piece.begin);
     const int64_t end = std::min(row + swap.header.rows(), piece.end);
     if (begin < end) {
-      CCOE_RETURN_IF_ERROR(device().CopyFromHost(swap.rows.data() + (begin - row) * hidden_size_,
-                                                 Row(begin - piece.begin),
-                                                 (end - begin) * hidden_size_ * sizeof(float)));
+      const kernels::ConstMatrix from =
+          swap.rows.Rows(hidden_size_).Slice(begin - row, end - begin);
+      float* const to = Row(begin - piece.begin);
+      if (swap.rows.on_device()) {
+        exchange::CopyRows(*ops_, from, kernels::F32Matrix(to, end - begin, hidden_size_));
+      } else {
+        CCOE_RETURN_IF_ERROR(
+            device().CopyFromHost(from.data, to, (end - begin) * hidden_size_ * sizeof(float)));
+      }
     }
     row += swap.header.rows();
   }
@@ -101,23 +135,32 @@ absl::Status ExpertPass::Compute(const model::Decoder& decoder, const model::KvS
   return ops_->Synchronize();
 }
 
-absl::Status ExpertPass::Download(absl::Span<const WaitingSwap> swaps, const Piece& piece,
-                                  std::vector<exchange::SwapResult>& results) {
+absl::Status ExpertPass::Give(absl::Span<const WaitingSwap> swaps, const Piece& piece,
+                              std::vector<Target>& targets) {
   int64_t row = 0;
   for (size_t i = 0; i < swaps.size(); ++i) {
-    float* target = results[i].rows.data();
+    int64_t place = 0;  // among the swap's rows that go back
     for (const exchange::SwapSequence& sequence : swaps[i].header.sequences) {
       row += sequence.row_count;
       const int64_t first = row - sequence.returned();
       const int64_t begin = std::max(first, piece.begin), end = std::min(row, piece.end);
       if (begin < end) {
-        CCOE_RETURN_IF_ERROR(device().CopyToHost(Row(begin - piece.begin),
-                                                 target + (begin - first) * hidden_size_,
-                                                 (end - begin) * hidden_size_ * sizeof(float)));
+        CCOE_RETURN_IF_ERROR(
+            GiveRows(begin - piece.begin, end - begin, place + (begin - first), targets[i]));
       }
-      target += sequence.returned() * hidden_size_;
+      place += sequence.returned();
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status ExpertPass::GiveRows(int64_t row, int64_t count, int64_t place, Target& target) {
+  if (target.device_rows.empty()) {
+    return device().CopyToHost(Row(row), target.result.rows.data() + place * hidden_size_,
+                               count * hidden_size_ * sizeof(float));
+  }
+  exchange::CopyRows(*ops_, kernels::F32Matrix(Row(row), count, hidden_size_),
+                     target.device_rows.Slice(place, count));
   return absl::OkStatus();
 }
 

@@ -27,8 +27,9 @@ class ExpertPass {
                                                             int64_t max_rows,
                                                             std::unique_ptr<kernels::Ops> ops);
 
-  // Results of `swaps`, in their order. `batch` holds their sequences, one after another, with
-  // block tables into `storage`. A swap with capture_layers stands alone.
+  // Results of `swaps`, in their order: on the device, in the wire dtype, where a swap's rows were,
+  // else in host memory. `batch` holds their sequences, one after another, with block tables into
+  // `storage`. A swap with capture_layers stands alone.
   absl::StatusOr<std::vector<exchange::SwapResult>> Run(const model::Decoder& decoder,
                                                         const model::KvStorage& storage,
                                                         absl::Span<const WaitingSwap> swaps,
@@ -41,6 +42,11 @@ class ExpertPass {
   struct Piece {
     int64_t begin = 0, end = 0;
   };
+  // What a swap gives, as it comes.
+  struct Target {
+    exchange::SwapResult result;
+    kernels::Matrix device_rows;  // result.device_rows, to be written; empty: result.rows is
+  };
   // Where layers' outputs go, [layers, all rows, hidden_size]; null: nowhere.
   struct Capture {
     float* values = nullptr;  // of the piece's first row
@@ -49,12 +55,20 @@ class ExpertPass {
 
   ExpertPass(int64_t hidden_size, int64_t max_rows, std::unique_ptr<kernels::Ops> ops);
   static model::RowBatch Cut(const model::RowBatch& batch, const Piece& piece);
-  absl::Status Upload(absl::Span<const WaitingSwap> swaps, const Piece& piece);
+  absl::StatusOr<std::vector<exchange::SwapResult>> RunAll(const model::Decoder& decoder,
+                                                           const model::KvStorage& storage,
+                                                           absl::Span<const WaitingSwap> swaps,
+                                                           const model::RowBatch& batch);
+  // Room for what the swap gives, on the device if it can be.
+  Target TargetOf(const WaitingSwap& swap) const;
+  // Brings the piece's rows into hidden_.
+  absl::Status TakeIn(absl::Span<const WaitingSwap> swaps, const Piece& piece);
   absl::Status Compute(const model::Decoder& decoder, const model::KvStorage& storage,
                        const model::RowBatch& batch, const Capture& capture);
-  // Copies those of the piece's rows that go back.
-  absl::Status Download(absl::Span<const WaitingSwap> swaps, const Piece& piece,
-                        std::vector<exchange::SwapResult>& results);
+  // Copies those of the piece's rows that go back; does not wait for those on the device.
+  absl::Status Give(absl::Span<const WaitingSwap> swaps, const Piece& piece,
+                    std::vector<Target>& targets);
+  absl::Status GiveRows(int64_t row, int64_t count, int64_t place, Target& target);
   // Of the piece that is computed.
   float* Row(int64_t row) const { return hidden_.f32() + row * hidden_size_; }
 

@@ -83,6 +83,7 @@ class ExpertRunner::Impl {
   void RemovePeer(uint64_t peer_id) ABSL_LOCKS_EXCLUDED(mutex_);
   void HandleSwap(WaitingSwap swap) ABSL_LOCKS_EXCLUDED(mutex_);
   void HandleRelease(uint64_t peer_id, uint64_t sequence_id) ABSL_LOCKS_EXCLUDED(mutex_);
+  kernels::Device* device() const { return &pass_->device(); }
   int64_t hidden_size() const { return spec_.hidden_size; }
 
  private:
@@ -246,10 +247,7 @@ absl::Status ExpertRunner::Impl::CheckSwap(const WaitingSwap& swap) const {
         absl::StrCat(step, ": expected rows for a layer expert, found a dispatch to FFN experts"));
   }
   CCOE_RETURN_IF_ERROR(exchange::Validate(swap.header, spec_.hidden_size, limits_));
-  const int64_t values = swap.header.rows() * spec_.hidden_size;
-  if (static_cast<int64_t>(swap.rows.size()) == values) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("rows of ", step, ": expected ", values, " values, found ", swap.rows.size()));
+  return CheckRows(swap, spec_.hidden_size, pass_->device());
 }
 
 void ExpertRunner::Impl::HandleSwap(WaitingSwap swap) {
@@ -370,12 +368,13 @@ std::vector<ExpertLoad> ExpertRunner::Load() const { return impl_->Load(); }
 uint64_t ExpertRunner::AddPeer() { return impl_->AddPeer(); }
 void ExpertRunner::RemovePeer(uint64_t peer_id) { impl_->RemovePeer(peer_id); }
 void ExpertRunner::HandleSwap(uint64_t peer_id, const exchange::StepHeader& header,
-                              std::vector<float> rows, exchange::SwapCallback done) {
+                              exchange::RowBlock rows, exchange::SwapCallback done) {
   impl_->HandleSwap({peer_id, header, std::move(rows), std::move(done)});
 }
 void ExpertRunner::HandleRelease(uint64_t peer_id, uint64_t sequence_id) {
   impl_->HandleRelease(peer_id, sequence_id);
 }
+kernels::Device* ExpertRunner::device() const { return impl_->device(); }
 int64_t ExpertRunner::hidden_size() const { return impl_->hidden_size(); }
 
 }  // namespace ccoe::experts

@@ -68,6 +68,7 @@ class FfnRunner::Impl {
   uint64_t AddPeer() ABSL_LOCKS_EXCLUDED(mutex_);
   void RemovePeer(uint64_t peer_id) ABSL_LOCKS_EXCLUDED(mutex_);
   void HandleSwap(WaitingSwap swap) ABSL_LOCKS_EXCLUDED(mutex_);
+  kernels::Device* device() const { return &pass_->device(); }
   int64_t hidden_size() const { return spec_.hidden_size; }
 
  private:
@@ -184,11 +185,7 @@ absl::Status FfnRunner::Impl::CheckSwap(const WaitingSwap& swap) const {
                      header.expert.ToString()));
   }
   CCOE_RETURN_IF_ERROR(exchange::Validate(header, spec_.hidden_size));
-  const int64_t values = header.rows() * spec_.hidden_size;
-  if (static_cast<int64_t>(swap.rows.size()) != values) {
-    return absl::InvalidArgumentError(absl::StrCat("rows of step ", header.step_id, ": expected ",
-                                                   values, " values, found ", swap.rows.size()));
-  }
+  CCOE_RETURN_IF_ERROR(CheckRows(swap, spec_.hidden_size, pass_->device()));
   const int32_t layer = header.ffn->layer;
   if (layer >= spec_.layer_count() || !spec_.layers[layer].ffn.is_moe()) {
     return absl::InvalidArgumentError(absl::StrCat("step ", header.step_id, ": layer ", layer,
@@ -296,11 +293,12 @@ FfnLoad FfnRunner::Load() const { return impl_->Load(); }
 uint64_t FfnRunner::AddPeer() { return impl_->AddPeer(); }
 void FfnRunner::RemovePeer(uint64_t peer_id) { impl_->RemovePeer(peer_id); }
 void FfnRunner::HandleSwap(uint64_t peer_id, const exchange::StepHeader& header,
-                           std::vector<float> rows, exchange::SwapCallback done) {
+                           exchange::RowBlock rows, exchange::SwapCallback done) {
   impl_->HandleSwap({peer_id, header, std::move(rows), std::move(done)});
 }
 // Nothing is kept of a sequence.
 void FfnRunner::HandleRelease(uint64_t, uint64_t) {}
+kernels::Device* FfnRunner::device() const { return impl_->device(); }
 int64_t FfnRunner::hidden_size() const { return impl_->hidden_size(); }
 
 }  // namespace ccoe::experts

@@ -56,9 +56,10 @@ class FfnRunner final : public exchange::SwapHandler {
   // its experts and their weights.
   uint64_t AddPeer() override;
   void RemovePeer(uint64_t peer_id) override;
-  void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, std::vector<float> rows,
+  void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, exchange::RowBlock rows,
                   exchange::SwapCallback done) override;
   void HandleRelease(uint64_t peer_id, uint64_t sequence_id) override;
+  kernels::Device* device() const override;
   int64_t hidden_size() const override;
 
  private:

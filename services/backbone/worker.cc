@@ -59,11 +59,14 @@ absl::Status BackboneWorker::LoadModel() {
   directory.ffn_experts = model::FfnShard::All(spec);
   CCOE_ASSIGN_OR_RETURN(directory.ffn_here, FfnExpertsHere(spec));
   const Compute& compute = *environment_.compute;
-  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
   engine::EngineOptions engine = options_.engine;
   engine.kv_dtype = compute.kv_dtype();
   const kernels::OpShapes shapes = engine::BranchRunner::ShapesOf(spec, engine);
   CCOE_RETURN_IF_ERROR(PlanMemory(layers, directory.ffn_here, engine, shapes));
+  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
+  if (environment_.local_peers != nullptr) {
+    CCOE_ASSIGN_OR_RETURN(local_rows_, MakeLocalRowMemory(carriers_.get(), compute));
+  }
   CCOE_ASSIGN_OR_RETURN(
       loaded_, LoadBackbone(options_.model_folder, layers, directory.ffn_here, compute.weights()));
   model_identity_ = ModelIdentity(spec);
@@ -98,6 +101,9 @@ absl::Status BackboneWorker::PlanMemory(int32_t layers, const model::FfnShard& e
                          environment_.compute->weights()));
   CCOE_ASSIGN_OR_RETURN(const int64_t ops_bytes, environment_.compute->OpsBytes(shapes));
   if (ops_bytes > 0) plan.Add("ops", ops_bytes);
+  const int64_t rows = RowMemoryBytes(options_.transport, environment_.local_peers != nullptr,
+                                      *environment_.compute);
+  if (rows > 0) plan.Add("rows on their way", rows);
   planned_bytes_ = plan.total_bytes();
   return Annotate(plan.CheckFits(environment_.compute->device()), options_.worker_id);
 }
@@ -126,7 +132,9 @@ absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLi
     const std::string& address) {
   if (environment_.local_peers != nullptr) {
     if (exchange::SwapHandler* handler = environment_.local_peers->Find(address)) {
-      return exchange::MakeLocalLink(handler);
+      exchange::LinkOptions options;
+      options.memory = local_rows_;
+      return exchange::MakeLocalLink(handler, options);
     }
   }
   CCOE_ASSIGN_OR_RETURN(auto channel, environment_.channels->Connect(address));

@@ -85,6 +85,7 @@ class BackboneWorker {
   std::string address_;
   std::string model_identity_;
   std::unique_ptr<exchange::RowCarrierFactory> carriers_;  // null: rows in messages
+  std::shared_ptr<exchange::RowMemory> local_rows_;        // of links within this process
   int64_t planned_bytes_ = 0;                              // of the device's memory
   LoadedBackbone loaded_;
   std::optional<BaseFingerprints> fingerprints_;  // of the directory's thread

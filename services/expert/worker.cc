@@ -62,7 +62,14 @@ absl::Status ExpertWorker::LoadExperts() {
         absl::StrCat(options_.worker_id, ": expected at least one expert bundle, found none, and ",
                      options_.base_folder, " is a model without FFN experts"));
   }
-  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, *environment_.compute));
+  const Compute& compute = *environment_.compute;
+  // Links within the process use the backbone's.
+  if (const int64_t bytes = RowMemoryBytes(options_.transport, /*local=*/false, compute)) {
+    model::MemoryPlan rows;
+    rows.Add("rows on their way", bytes);
+    CCOE_RETURN_IF_ERROR(Fit(rows));
+  }
+  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
   if (!options_.bundle_folders.empty()) CCOE_RETURN_IF_ERROR(LoadBundles(spec));
   if (spec.has_moe()) {
     CCOE_ASSIGN_OR_RETURN(

@@ -13,6 +13,9 @@
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "runtime/engine/moe_statistics.h"
+#include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/row_memory.h"
+#include "tests/testing/device_rows.h"
 #include "tests/testing/engine_cluster.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/model_run.h"
@@ -216,6 +219,44 @@ TEST(BranchRunnerMemoryTest, SuspendedBranchesWaitOnTheDeviceOrInHostMemoryWithT
       EXPECT_EQ(RunThroughMoeLayer(model, true, 1, combine), expected) << model;
     }
   }
+}
+
+TEST_F(BranchRunnerTest, RowsAreHandedOverOnTheDeviceOrWithoutRoomInHostMemory) {
+  const int64_t width = runner_->hidden_size();
+  std::vector<float> rows;
+  for (int r = 0; r < 4; ++r) rows.insert(rows.end(), width, 0.1f + static_cast<float>(r));
+  const std::vector<float> expected(rows.begin() + width, rows.begin() + 2 * width);
+  ASSERT_OK_AND_ASSIGN(
+      const auto memory,
+      exchange::RowMemory::Create(&kernels::CpuDevice(), (2 * width + 511) / 512 * 512));
+  ASSERT_OK(runner_->Load(rows));
+  const RowForm form = {memory.get(), kernels::DType::kBF16};
+  ASSERT_OK_AND_ASSIGN(exchange::RowBlock block, runner_->HandOver(std::vector<int32_t>{1}, form));
+  ASSERT_TRUE(block.on_device());
+  std::vector<float> rounded = expected;
+  exchange::RoundToWire(kernels::DType::kBF16, absl::MakeSpan(rounded));
+  EXPECT_EQ(ccoe::testing::HostValues(block), rounded);
+  ASSERT_OK_AND_ASSIGN(const exchange::RowBlock host,
+                       runner_->HandOver(std::vector<int32_t>{1}, form));
+  EXPECT_FALSE(host.on_device());
+  EXPECT_EQ(ccoe::testing::HostValues(host), expected);
+  // The block's room is free again when its rows have been read.
+  ASSERT_OK(runner_->Load(std::exchange(block, {})));
+  EXPECT_EQ(memory->free_bytes(), 0u);
+  std::vector<float> read;
+  ASSERT_OK(runner_->Read(std::vector<int32_t>{0}, read));
+  EXPECT_EQ(read, rounded);
+  EXPECT_EQ(memory->free_bytes(), memory->size_bytes());
+}
+
+TEST_F(BranchRunnerTest, MemoryOfAnotherDeviceIsNotWrittenTo) {
+  ccoe::testing::TaggedDevice other;
+  ASSERT_OK_AND_ASSIGN(const auto memory, exchange::RowMemory::Create(&other, 1 << 20));
+  ASSERT_OK(runner_->Load(std::vector<float>(static_cast<size_t>(runner_->hidden_size()))));
+  ASSERT_OK_AND_ASSIGN(
+      const exchange::RowBlock block,
+      runner_->HandOver(std::vector<int32_t>{0}, {memory.get(), kernels::DType::kF32}));
+  EXPECT_FALSE(block.on_device());
 }
 
 }  // namespace

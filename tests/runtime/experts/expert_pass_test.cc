@@ -8,7 +8,10 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/row_memory.h"
 #include "tests/runtime/experts/tiny_expert.h"
+#include "tests/testing/device_rows.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::experts {
@@ -79,6 +82,50 @@ TEST_F(ExpertPassTest, GivesEachSwapItsOwnRowsAndOnlyThoseAskedFor) {
   EXPECT_EQ(results[0].rows, std::vector<float>(alone[0].end() - 32, alone[0].end()));
   EXPECT_THAT(results[1].rows, IsEmpty());
   EXPECT_EQ(results[2].rows, alone[2]);
+}
+
+TEST_F(ExpertPassTest, RowsOfItsDeviceComeAndGoInTheWiresDType) {
+  ASSERT_OK_AND_ASSIGN(const auto memory,
+                       exchange::RowMemory::Create(&kernels::CpuDevice(), 1 << 20));
+  for (const kernels::DType wire : {kernels::DType::kF32, kernels::DType::kBF16}) {
+    model::RowBatch host_batch, batch;
+    std::vector<WaitingSwap> host, swaps;
+    for (const auto& [seed, back] : {std::pair(1u, ReturnRows::kAll), {2u, ReturnRows::kLast}}) {
+      host.push_back(Add(seed, 5, back, host_batch));
+      swaps.push_back(Add(seed, 5, back, batch));
+      std::vector<float> sent = TinyRows(5, seed);
+      exchange::RoundToWire(wire, absl::MakeSpan(sent));
+      host.back().rows = sent;
+      swaps.back().header.wire_dtype = wire;
+      swaps.back().rows = testing::ToDevice(*memory, kernels::F32Matrix(sent.data(), 5, 32), wire);
+    }
+    swaps.push_back(Add(3, 1, ReturnRows::kNone, batch));  // of host memory, beside them
+    ASSERT_OK_AND_ASSIGN(const auto expected, Run(std::move(host), host_batch));
+    ASSERT_OK_AND_ASSIGN(const auto results, Run(std::move(swaps), batch));
+    for (size_t i = 0; i < expected.size(); ++i) {
+      std::vector<float> rows = expected[i].rows;
+      exchange::RoundToWire(wire, absl::MakeSpan(rows));
+      EXPECT_THAT(results[i].rows, IsEmpty());
+      EXPECT_EQ(results[i].device_rows.dtype(), wire);
+      EXPECT_EQ(testing::HostValues(results[i].device_rows), rows);
+    }
+    EXPECT_FALSE(results[2].device_rows.on_device());
+  }
+}
+
+TEST_F(ExpertPassTest, WithoutRoomOnTheDeviceTheAnswerIsOfHostMemory) {
+  ASSERT_OK_AND_ASSIGN(const auto memory, exchange::RowMemory::Create(&kernels::CpuDevice(), 512));
+  const std::vector<float> sent = TinyRows(1, 1);
+  model::RowBatch host_batch, batch;
+  std::vector<WaitingSwap> host, swaps;
+  host.push_back(Add(1, 1, ReturnRows::kAll, host_batch));
+  swaps.push_back(Add(1, 1, ReturnRows::kAll, batch));
+  swaps[0].rows =
+      testing::ToDevice(*memory, kernels::F32Matrix(sent.data(), 1, 32), kernels::DType::kF32);
+  ASSERT_OK_AND_ASSIGN(const auto expected, Run(std::move(host), host_batch));
+  ASSERT_OK_AND_ASSIGN(const auto results, Run(std::move(swaps), batch));
+  EXPECT_FALSE(results[0].device_rows.on_device());
+  EXPECT_EQ(results[0].rows, expected[0].rows);
 }
 
 TEST_F(ExpertPassTest, CapturesEveryLayersOutput) {
