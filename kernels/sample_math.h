@@ -34,16 +34,31 @@ constexpr uint32_t LogitOrder(float logit) {
   return (bits & kSignBit) != 0 ? ~bits : bits | kSignBit;
 }
 
+// An order is three digits of at most 11 bits, from the highest: how ids are selected by likelihood
+// without sorting.
+constexpr int kOrderDigits = 3;
+constexpr uint32_t kOrderBins = 1u << 11;  // values of a digit
+constexpr int OrderShift(int digit) { return digit == 0 ? 21 : digit == 1 ? 10 : 0; }
+constexpr uint32_t OrderMask(int digit) { return digit < 2 ? kOrderBins - 1 : kOrderBins / 2 - 1; }
+
 // The logit of an order.
 constexpr float LogitAt(uint32_t order) {
   return std::bit_cast<float>((order & kSignBit) != 0 ? order & ~kSignBit : ~order);
 }
 
-// exp((logit - max_logit) / temperature) in steps, to about 2^-22 of itself. logit <= max_logit,
-// which is finite; temperature > 0.
-constexpr uint64_t WeightOf(float logit, float max_logit, float temperature) {
-  const float x = (logit - max_logit) / temperature;
-  if (!(x > -29.0f)) return 0;
+// An exponential: mantissa * 2^-24 * 2^-down, of 24 bits.
+struct ScaledExp {
+  int32_t mantissa, down;
+};
+
+// exp((logit - max_logit) / temperature) to about 2^-22 of itself; what is below half a step may
+// come out as any such value. logit <= max_logit, which is finite; temperature > 0.
+constexpr ScaledExp ExpOf(float logit, float max_logit, float temperature) {
+  // The lower end is cut off by its bits, without a comparison of floats, so that loops vectorise.
+  const float quotient = (logit - max_logit) / temperature;
+  constexpr int32_t kLowest = std::bit_cast<int32_t>(29.0f);
+  const int32_t size = std::bit_cast<int32_t>(quotient) & 0x7fffffff;
+  const float x = -std::bit_cast<float>(size < kLowest ? size : kLowest);
   // x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds to an integer, and 355 / 512 has
   // so few bits that its product with n is exact.
   const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
@@ -55,10 +70,18 @@ constexpr uint64_t WeightOf(float logit, float max_logit, float temperature) {
   e = e * r + 0.5f;
   e = e * r + 1.0f;
   e = e * r + 1.0f;
-  // e has 24 bits, so 2^24 e is an integer; 2^n of it, rounded to the nearest step.
-  const uint64_t mantissa = static_cast<uint64_t>(static_cast<int64_t>(e * 16777216.0f));
-  const int down = -static_cast<int>(n);
-  return ((mantissa << (kWeightBits - 23)) + (uint64_t{1} << down)) >> (down + 1);
+  return {static_cast<int32_t>(e * 16777216.0f), -static_cast<int32_t>(n)};
+}
+
+// To the nearest step.
+constexpr uint64_t StepsOf(ScaledExp e) {
+  return ((static_cast<uint64_t>(e.mantissa) << (kWeightBits - 23)) + (uint64_t{1} << e.down)) >>
+         (e.down + 1);
+}
+
+// exp((logit - max_logit) / temperature) in steps.
+constexpr uint64_t WeightOf(float logit, float max_logit, float temperature) {
+  return StepsOf(ExpOf(logit, max_logit, temperature));
 }
 
 // `value` of [0, 1), exact, as a fraction of 2^64.

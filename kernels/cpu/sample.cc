@@ -1,11 +1,13 @@
 // One row at a time, rows on different threads. Weights are the integers of sample_math.h, so no
-// sum depends on an order.
+// sum depends on an order; ids are selected by radix, so that flat distributions cost no more.
 #include "kernels/cpu/sample.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 
 #include "kernels/cpu/parallel_rows.h"
 #include "kernels/cpu/scratch.h"
@@ -15,8 +17,7 @@ namespace ccoe::kernels {
 namespace {
 
 constexpr float kHeldBack = -std::numeric_limits<float>::infinity();
-constexpr int64_t kLanes = 8;  // independent maxima, so that the compiler vectorises the scan
-constexpr int64_t kFirstSorted = 64;  // most top-p sets are smaller
+constexpr size_t kBlock = 1024;  // ids that are looked at twice while they are in the cache
 
 struct Candidate {
   float logit;
@@ -27,26 +28,39 @@ bool MoreLikely(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
-// The highest value; `finite` becomes whether all are (held back ids are not).
-float MaxOf(absl::Span<const float> values, bool* finite) {
-  float lanes[kLanes];
-  uint32_t bad[kLanes] = {};
-  std::fill(lanes, lanes + kLanes, kHeldBack);
-  const int64_t count = static_cast<int64_t>(values.size());
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (int64_t j = 0; j < kLanes; ++j) {
-      const float value = values[i + j];
-      lanes[j] = value > lanes[j] ? value : lanes[j];
-      bad[j] |= static_cast<uint32_t>(IsNonFinite(value));
+struct Scan {
+  float highest;
+  bool finite;
+};
+
+// One pass over integers that have the order of the floats, so that the compiler vectorises it.
+Scan ScanOf(absl::Span<const float> values) {
+  int32_t highest = std::numeric_limits<int32_t>::min();
+  uint32_t bad = 0;
+  for (const float value : values) {
+    const auto bits = std::bit_cast<int32_t>(value);
+    const int32_t order = bits ^ ((bits >> 31) & 0x7fffffff);
+    highest = order > highest ? order : highest;
+    bad |= static_cast<uint32_t>(IsNonFinite(value));
+  }
+  return {std::bit_cast<float>(highest ^ ((highest >> 31) & 0x7fffffff)), bad == 0};
+}
+
+// A loop of floats, which the compiler vectorises, then one of integers.
+void FillWeights(absl::Span<const float> logits, float max_logit, float temperature,
+                 uint64_t* weights) {
+  int32_t mantissas[kBlock], downs[kBlock];
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    const absl::Span<const float> block = logits.subspan(begin, kBlock);
+    for (size_t i = 0; i < block.size(); ++i) {
+      const ScaledExp e = ExpOf(block[i], max_logit, temperature);
+      mantissas[i] = e.mantissa;
+      downs[i] = e.down;
+    }
+    for (size_t i = 0; i < block.size(); ++i) {
+      weights[begin + i] = StepsOf({mantissas[i], downs[i]});
     }
   }
-  for (; i < count; ++i) {
-    lanes[0] = values[i] > lanes[0] ? values[i] : lanes[0];
-    bad[0] |= static_cast<uint32_t>(IsNonFinite(values[i]));
-  }
-  *finite = std::all_of(bad, bad + kLanes, [](uint32_t b) { return b == 0; });
-  return *std::max_element(lanes, lanes + kLanes);
 }
 
 // Puts the `count` most likely of [begin, end) in order at `begin`.
@@ -60,18 +74,17 @@ class RowSampler {
 
   SampledRow Run() {
     SampledRow out;
-    bool finite = true;
-    float max_logit = MaxOf(raw_, &finite);
-    if (!finite) {
+    const Scan raw = ScanOf(raw_);
+    if (!raw.finite) {
       const auto bad = std::find_if(raw_.begin(), raw_.end(), IsNonFinite);
       out.nonfinite_id = static_cast<int32_t>(bad - raw_.begin());
       return out;
     }
-    const float raw_max = max_logit;
+    float max_logit = raw.highest;
     logits_ = raw_;
     if (!row_.counts.empty() || !row_.held_back.empty()) {
       Adjust();
-      max_logit = MaxOf(logits_, &finite);
+      max_logit = ScanOf(logits_).highest;
       if (max_logit == kHeldBack) return out;
     }
     if (row_.temperature == 0.0f) {
@@ -80,7 +93,7 @@ class RowSampler {
     } else {
       out.token_id = Draw(max_logit);
     }
-    if (row_.logprobs >= 0) FillLogprobs(raw_max, out);
+    if (row_.logprobs >= 0) FillLogprobs(raw.highest, out);
     return out;
   }
 
@@ -111,15 +124,20 @@ class RowSampler {
 
   int32_t Draw(float max_logit) {
     uint64_t* weights = Weights();
-    for (int64_t id = 0; id < vocab(); ++id) {
-      weights[id] = WeightOf(logits_[id], max_logit, row_.temperature);
+    FillWeights(logits_, max_logit, row_.temperature, weights);
+    if (row_.top_k > 0 && row_.top_k < vocab()) {
+      DropBelow(LastOf([](uint64_t) { return uint64_t{1}; },
+                       [this](uint64_t) { return static_cast<uint64_t>(row_.top_k); }));
     }
-    const Candidate last = LastKept();
+    if (row_.top_p < 1.0f) {
+      DropBelow(
+          LastOf([](uint64_t weight) { return weight; },
+                 [this](uint64_t total) { return PartAtLeast(FractionOf(row_.top_p), total); }));
+    }
     const uint64_t least = LeastWeight(row_.min_p);
     uint64_t total = 0;
     for (int64_t id = 0; id < vocab(); ++id) {
-      const bool kept = !MoreLikely(last, {logits_[id], static_cast<int32_t>(id)});
-      if (!kept || weights[id] < least) weights[id] = 0;
+      if (weights[id] < least) weights[id] = 0;
       total += weights[id];
     }
     const uint64_t target = PartBelow(FractionOf(row_.uniform), total);
@@ -129,47 +147,51 @@ class RowSampler {
     return static_cast<int32_t>(id);
   }
 
-  // The least likely id that top-k and top-p leave.
-  Candidate LastKept() {
-    const bool top_k = row_.top_k > 0 && row_.top_k < vocab();
-    if (!top_k && row_.top_p >= 1.0f) return {kHeldBack, std::numeric_limits<int32_t>::max()};
-    Candidate* candidates = Candidates();
-    int64_t count = 0;  // of ids that can be drawn at all
-    for (int64_t id = 0; id < vocab(); ++id) {
-      if (Weights()[id] > 0) candidates[count++] = {logits_[id], static_cast<int32_t>(id)};
+  // The least likely of the most likely ids whose amounts reach `wanted`, 1 <= wanted_of(sum of
+  // all) <= that sum; amount_of(weight) is the same for all ids of a logit, or 0. Digit by digit of
+  // the order: which one the threshold has is where the sum from above reaches `wanted`.
+  template <class Amount, class Wanted>
+  Candidate LastOf(const Amount& amount_of, const Wanted& wanted_of) {
+    uint64_t bins[kOrderBins];
+    uint32_t order = 0, known = 0;  // the threshold's bits so far, and which they are
+    uint64_t wanted = 0;
+    for (int digit = 0; digit < kOrderDigits; ++digit) {
+      std::fill(bins, bins + kOrderBins, 0);
+      uint64_t total = 0;
+      for (int64_t id = 0; id < vocab(); ++id) {
+        const uint32_t o = LogitOrder(logits_[id]);
+        if ((o & known) != order) continue;
+        const uint64_t amount = amount_of(Weights()[id]);
+        bins[(o >> OrderShift(digit)) & OrderMask(digit)] += amount;
+        total += amount;
+      }
+      if (digit == 0) wanted = wanted_of(total);
+      uint32_t bin = kOrderBins - 1;
+      for (; bins[bin] < wanted; --bin) wanted -= bins[bin];
+      order |= bin << OrderShift(digit);
+      known |= OrderMask(digit) << OrderShift(digit);
     }
-    int64_t sorted = 0;
-    if (top_k) {
-      sorted = std::min<int64_t>(row_.top_k, count);
-      SortMostLikely(candidates, candidates + count, sorted);
-      count = sorted;
+    int64_t id = 0;
+    for (;; ++id) {
+      if (LogitOrder(logits_[id]) != order) continue;
+      const uint64_t amount = amount_of(Weights()[id]);
+      if (amount >= wanted) break;
+      wanted -= amount;
     }
-    if (row_.top_p < 1.0f) count = CountOfTopP(candidates, sorted, count);
-    return candidates[count - 1];
+    return {logits_[id], static_cast<int32_t>(id)};
   }
 
-  // How many of the candidates, of which the first `sorted` are in order, top-p keeps.
-  int64_t CountOfTopP(Candidate* candidates, int64_t sorted, int64_t count) {
-    uint64_t total = 0;
-    for (int64_t i = 0; i < count; ++i) total += Weights()[candidates[i].id];
-    const uint64_t wanted = PartAtLeast(FractionOf(row_.top_p), total);
-    uint64_t sum = 0;
-    int64_t chunk = kFirstSorted;
-    for (int64_t i = 0; i < count; ++i) {
-      if (i == sorted) {
-        SortMostLikely(candidates + sorted, candidates + count, chunk);
-        sorted = std::min(sorted + chunk, count);
-        chunk *= 8;
-      }
-      sum += Weights()[candidates[i].id];
-      if (sum >= wanted) return i + 1;
+  // Less likely ids weigh nothing from now on.
+  void DropBelow(const Candidate& last) {
+    for (int64_t id = 0; id < vocab(); ++id) {
+      if (MoreLikely(last, {logits_[id], static_cast<int32_t>(id)})) Weights()[id] = 0;
     }
-    return count;
   }
 
   void FillLogprobs(float raw_max, SampledRow& out) {
-    uint64_t total = 0;
-    for (const float logit : raw_) total += WeightOf(logit, raw_max, 1.0f);
+    uint64_t* weights = Weights();
+    FillWeights(raw_, raw_max, 1.0f, weights);
+    const uint64_t total = std::accumulate(weights, weights + vocab(), uint64_t{0});
     const double log_sum = LogSum(raw_max, total);
     out.logprob = static_cast<float>(raw_[out.token_id] - log_sum);
     if (row_.logprobs == 0) return;

@@ -11,15 +11,9 @@ namespace {
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / kWarp;
 static_assert(kWarps == kWarp);  // a warp reduces what the warps have
-constexpr int kBins = 2 * kThreads;
+constexpr int kBins = kOrderBins;
+static_assert(kBins == 2 * kThreads);
 constexpr int32_t kLastId = 0x7fffffff;
-
-// The digits of an order, from the highest: 11, 11 and 10 bits.
-constexpr int kDigits = 3;
-__device__ __forceinline__ int DigitShift(int digit) {
-  return digit == 0 ? 21 : digit == 1 ? 10 : 0;
-}
-__device__ __forceinline__ uint32_t DigitMask(int digit) { return digit < 2 ? kBins - 1 : 1023u; }
 
 struct Shared {
   uint32_t low[kBins], high[kBins];  // sums of 64 bits in two words
@@ -159,9 +153,9 @@ __device__ Kept Select(const float* row, int32_t vocab, const Amount& amount, co
                        const Wanted& wanted_of, Shared& s) {
   uint32_t order = 0, known = 0;  // the threshold's bits so far, and which they are
   uint64_t wanted = 0, above = 0, at = 0;
-  for (int digit = 0; digit < kDigits; ++digit) {
-    const int shift = DigitShift(digit);
-    const uint32_t mask = DigitMask(digit);
+  for (int digit = 0; digit < kOrderDigits; ++digit) {
+    const int shift = OrderShift(digit);
+    const uint32_t mask = OrderMask(digit);
     for (int bin = threadIdx.x; bin < kBins; bin += kThreads) s.low[bin] = s.high[bin] = 0;
     __syncthreads();
     for (int32_t id = threadIdx.x; id < vocab; id += kThreads) {
