@@ -56,7 +56,7 @@ absl::Status BranchRunner::Load(const exchange::RowBlock& rows) {
   const kernels::ConstMatrix from = rows.Rows(hidden_size());
   CCOE_ASSIGN_OR_RETURN(now_.hidden, now_.hidden_buffer.Take(from.rows, hidden_size()));
   if (rows.on_device()) {
-    reading_.push_back(rows);
+    in_use_.push_back(rows);
     exchange::CopyRows(*ops_, from, now_.hidden);
     return absl::OkStatus();
   }
@@ -66,7 +66,7 @@ absl::Status BranchRunner::Load(const exchange::RowBlock& rows) {
 
 absl::Status BranchRunner::Wait() {
   const absl::Status done = ops_->Synchronize();
-  reading_.clear();
+  in_use_.clear();
   return done;
 }
 
@@ -106,7 +106,7 @@ absl::StatusOr<model::RoutedRows> BranchRunner::Route(int32_t layer,
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
                         model_.decoder->Route(layer, *now_.pass, *ops_, scratch_, now_.hidden));
   now_.pass->steering = nullptr;
-  reading_.clear();  // the choice is on the host, so all before it is done
+  in_use_.clear();  // the choice is on the host, so all before it is done
   return routed;
 }
 
@@ -143,7 +143,7 @@ absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(const exchange::RowB
                                                             RowBuffer& buffer) {
   const kernels::ConstMatrix from = rows.Rows(hidden_size());
   if (rows.on_device()) {
-    reading_.push_back(rows);
+    in_use_.push_back(rows);
     return from;
   }
   if (ops_->device().ReadsHostMemory()) return from;
@@ -234,7 +234,7 @@ absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(kernels::ConstMatrix f
     auto fresh = form.memory->Take(static_cast<int64_t>(rows.size()), hidden_size(), form.dtype);
     if (fresh.ok()) {
       ops_->GatherRows(from, rows, fresh->rows);
-      CCOE_RETURN_IF_ERROR(Wait());
+      in_use_.push_back(fresh->block);
       return std::move(fresh->block);
     }
   }

@@ -117,11 +117,13 @@ class BranchRunner {
   absl::Status Read(int64_t begin, int64_t count, float* out);
   absl::Status Read(absl::Span<const int32_t> rows, std::vector<float>& out);
 
-  // Rows to be handed over, complete: the given ones of the branch, or of `from` [.., hidden_size]
-  // on this device.
+  // Rows to be handed over, which are complete after the next Wait: the given ones of the branch,
+  // or of `from` [.., hidden_size] on this device.
   absl::StatusOr<exchange::RowBlock> HandOver(absl::Span<const int32_t> rows, const RowForm& form);
   absl::StatusOr<exchange::RowBlock> HandOver(kernels::ConstMatrix from,
                                               absl::Span<const int32_t> rows, const RowForm& form);
+  // For all ops so far.
+  absl::Status Wait();
 
   // logits [rows.size(), vocab_size] of the given rows, in host memory.
   absl::Status Logits(const model::LmHead& head, absl::Span<const int32_t> rows,
@@ -137,8 +139,6 @@ class BranchRunner {
   absl::Status Read(kernels::ConstMatrix from, absl::Span<const int32_t> rows,
                     std::vector<float>& out);
   absl::StatusOr<kernels::ConstMatrix> OnDevice(const exchange::RowBlock& rows, RowBuffer& buffer);
-  // Synchronize; blocks that were being read are free.
-  absl::Status Wait();
   bool Holds(const exchange::RowMemory* memory) const;
   absl::Status CombineOwn(const FfnPart& part);
 
@@ -149,7 +149,7 @@ class BranchRunner {
   RowBuffer gathered_buffer_, logits_buffer_, contributions_buffer_, upload_buffer_;
   ParkedRows now_;  // the branch that runs
   std::vector<ParkedRows> idle_;
-  std::vector<exchange::RowBlock> reading_;  // by ops that may still run
+  std::vector<exchange::RowBlock> in_use_;  // by ops that may still run
 };
 
 }  // namespace ccoe::engine

@@ -15,17 +15,20 @@ ExpertPass::ExpertPass(int64_t hidden_size, std::unique_ptr<kernels::Ops> ops)
 absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::Run(
     const model::Decoder& decoder, const model::KvStorage& storage,
     absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
-  auto results = RunAll(decoder, storage, swaps, batch);
-  // Whatever still runs may read the swaps' rows, which go with them.
-  if (!results.ok()) ops_->Synchronize().IgnoreError();
+  const absl::Time start = absl::Now();
+  std::vector<exchange::SwapResult> results(swaps.size());
+  absl::Status run = RunSwaps(decoder, storage, swaps, batch, results);
+  // Rows that are handed over are complete; and after an error what still runs may touch the
+  // swaps' rows and the results', which go now.
+  run.Update(ops_->Synchronize());
+  CCOE_RETURN_IF_ERROR(run);
+  for (exchange::SwapResult& result : results) result.expert_time = absl::Now() - start;
   return results;
 }
 
-absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::RunAll(
-    const model::Decoder& decoder, const model::KvStorage& storage,
-    absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
-  const absl::Time start = absl::Now();
-  std::vector<exchange::SwapResult> results(swaps.size());
+absl::Status ExpertPass::RunSwaps(const model::Decoder& decoder, const model::KvStorage& storage,
+                                  absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch,
+                                  std::vector<exchange::SwapResult>& results) {
   CCOE_RETURN_IF_ERROR(TakeIn(swaps, batch.rows()));
   const bool capture = swaps.front().header.capture_layers;
   CCOE_RETURN_IF_ERROR(
@@ -35,9 +38,7 @@ absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::RunAll(
     CCOE_RETURN_IF_ERROR(Give(swaps[i], row, results[i]));
     row += swaps[i].header.rows();
   }
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // rows that are handed over are complete
-  for (exchange::SwapResult& result : results) result.expert_time = absl::Now() - start;
-  return results;
+  return absl::OkStatus();
 }
 
 absl::Status ExpertPass::TakeIn(absl::Span<const WaitingSwap> swaps, int64_t rows) {

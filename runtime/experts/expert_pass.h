@@ -33,10 +33,9 @@ class ExpertPass {
   kernels::Device& device() const { return ops_->device(); }
 
  private:
-  absl::StatusOr<std::vector<exchange::SwapResult>> RunAll(const model::Decoder& decoder,
-                                                           const model::KvStorage& storage,
-                                                           absl::Span<const WaitingSwap> swaps,
-                                                           const model::RowBatch& batch);
+  absl::Status RunSwaps(const model::Decoder& decoder, const model::KvStorage& storage,
+                        absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch,
+                        std::vector<exchange::SwapResult>& results);
   // Brings the rows into hidden_.
   absl::Status TakeIn(absl::Span<const WaitingSwap> swaps, int64_t rows);
   absl::Status Compute(const model::Decoder& decoder, const model::KvStorage& storage,
