@@ -63,7 +63,7 @@ absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
 absl::Status BranchRunner::Wait() {
   model::MoeChoices& choices = scratch_.choices();
   const absl::Status status = ops_->Synchronize();
-  reading_.clear();
+  in_use_.clear();
   if (!status.ok() || statistics_ == nullptr) {
     choices.Drop();
     return status;
@@ -139,7 +139,7 @@ absl::Status BranchRunner::Load(const exchange::RowBlock& rows) {
   }
   const kernels::ConstMatrix from = rows.Rows(hidden_size());
   CCOE_ASSIGN_OR_RETURN(now_.hidden, now_.hidden_buffer.Take(from.rows, hidden_size()));
-  reading_.push_back(rows);
+  in_use_.push_back(rows);
   exchange::CopyRows(*ops_, from, now_.hidden);
   return absl::OkStatus();
 }
@@ -181,7 +181,7 @@ absl::StatusOr<model::RoutedRows> BranchRunner::Route(int32_t layer,
                         model_.decoder->Route(layer, *now_.pass, *ops_, scratch_, now_.hidden));
   now_.pass->steering = nullptr;
   CCOE_RETURN_IF_ERROR(CountChoices());  // the branch may be parked now
-  reading_.clear();                      // the choice is on the host, so all before it is done
+  in_use_.clear();                       // the choice is on the host, so all before it is done
   return routed;
 }
 
@@ -226,7 +226,7 @@ absl::StatusOr<kernels::Matrix> BranchRunner::Upload(absl::Span<const float> row
 absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(const exchange::RowBlock& rows,
                                                             RowBuffer& buffer) {
   if (rows.on_device()) {
-    reading_.push_back(rows);
+    in_use_.push_back(rows);
     return rows.Rows(hidden_size());
   }
   if (!ops_->device().ReadsHostMemory()) return Upload(rows.host(), buffer);
@@ -337,7 +337,7 @@ absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(kernels::ConstMatrix f
     auto fresh = form.memory->Take(static_cast<int64_t>(rows.size()), hidden_size(), form.dtype);
     if (fresh.ok()) {
       ops_->GatherRows(from, rows, fresh->rows);
-      CCOE_RETURN_IF_ERROR(Wait());
+      in_use_.push_back(fresh->block);
       return std::move(fresh->block);
     }
   }
@@ -368,7 +368,7 @@ absl::Status BranchRunner::Sample(int64_t begin, absl::Span<const kernels::Sampl
   const auto count = static_cast<int64_t>(rows.size());
   CCOE_CHECK(begin >= 0 && begin + count <= logits_.rows);
   CCOE_RETURN_IF_ERROR(ops_->SampleRows({logits_.Slice(begin, count), rows}, out));
-  reading_.clear();  // the device has been waited for
+  in_use_.clear();  // the device has been waited for
   return CountChoices();
 }
 

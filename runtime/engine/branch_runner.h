@@ -151,11 +151,13 @@ class BranchRunner {
   absl::Status Read(int64_t begin, int64_t count, float* out);
   absl::Status Read(absl::Span<const int32_t> rows, std::vector<float>& out);
 
-  // Rows to be handed over, complete: the given ones of the branch, or of `from` [.., hidden_size]
-  // on this device.
+  // Rows to be handed over, which are complete after the next Wait: the given ones of the branch,
+  // or of `from` [.., hidden_size] on this device.
   absl::StatusOr<exchange::RowBlock> HandOver(absl::Span<const int32_t> rows, const RowForm& form);
   absl::StatusOr<exchange::RowBlock> HandOver(kernels::ConstMatrix from,
                                               absl::Span<const int32_t> rows, const RowForm& form);
+  // For all ops so far; what rows chose is counted then.
+  absl::Status Wait();
 
   // Makes the logits [rows.size(), vocab_size] of the given rows, on the device, until the next
   // call.
@@ -181,8 +183,6 @@ class BranchRunner {
                     std::vector<float>& out);
   absl::StatusOr<kernels::Matrix> Upload(absl::Span<const float> rows, RowBuffer& buffer);
   absl::StatusOr<kernels::ConstMatrix> OnDevice(const exchange::RowBlock& rows, RowBuffer& buffer);
-  // Synchronize; blocks that were being read are free, choices are counted.
-  absl::Status Wait();
   bool Holds(const exchange::RowMemory* memory) const;
 
   const BackboneModel model_;
@@ -191,10 +191,10 @@ class BranchRunner {
   model::DecoderScratch scratch_;
   MoeStatistics* statistics_ = nullptr;
   RowBuffer gathered_buffer_, logits_buffer_, contributions_buffer_, upload_buffer_;
-  kernels::Matrix logits_;                   // in logits_buffer_
-  ParkedRows now_;                           // the branch that runs
-  std::vector<ParkedRows> idle_;             // memory for branches to park in
-  std::vector<exchange::RowBlock> reading_;  // by ops that may still run
+  kernels::Matrix logits_;                  // in logits_buffer_
+  ParkedRows now_;                          // the branch that runs
+  std::vector<ParkedRows> idle_;            // memory for branches to park in
+  std::vector<exchange::RowBlock> in_use_;  // by ops that may still run
 };
 
 }  // namespace ccoe::engine

@@ -295,13 +295,17 @@ absl::Status EngineLoop::ReadHidden(Branch& branch, int32_t plane) {
 absl::Status EngineLoop::SendAway(Branch& branch, const std::vector<LeavingGroup>& groups) {
   const std::vector<size_t> staying = Staying(branch, groups);
   const std::vector<int32_t> staying_rows = RowsOf(branch, staying);
+  std::vector<exchange::RowBlock> rows;
   for (const LeavingGroup& group : groups) {
     const RowForm form = {group.binding->link->device_memory(), options_.wire_dtype};
-    CCOE_ASSIGN_OR_RETURN(const exchange::RowBlock rows,
+    CCOE_ASSIGN_OR_RETURN(rows.emplace_back(),
                           runner_->HandOver(RowsOf(branch, group.entries), form));
+  }
+  CCOE_RETURN_IF_ERROR(runner_->Wait());
+  for (size_t g = 0; g < groups.size(); ++g) {
     std::vector<StepEntry> leaving;
-    for (size_t i : group.entries) leaving.push_back(branch.entries[i]);
-    swaps_.Send(branch.step, group.binding, std::move(leaving), rows);
+    for (size_t i : groups[g].entries) leaving.push_back(branch.entries[i]);
+    swaps_.Send(branch.step, groups[g].binding, std::move(leaving), std::exchange(rows[g], {}));
   }
   KeepEntries(branch, staying);
   return staying.empty() ? absl::OkStatus() : runner_->Keep(staying_rows);

@@ -212,7 +212,7 @@ absl::Status MoeStage::PackParts(MoeFlight& flight) {
                           parts_.runner->HandOver(flight.rows.Rows(hidden_size_), part.part.rows,
                                                   FormFor(*part.peer.link)));
   }
-  return absl::OkStatus();
+  return parts_.runner->Wait();
 }
 
 // The rows that leave are on their way before those that stay are computed.

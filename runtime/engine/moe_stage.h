@@ -68,7 +68,7 @@ class MoeStage {
   absl::StatusOr<ParkedRows> RunOwnAndPark(const MoeFlight& flight);
   absl::Status Suspend(Branch& branch, model::RoutedRows routed, std::vector<FfnPart> own,
                        std::vector<AwayPart> away);
-  // Copies the experts' input into the flight, before its scratch is used again.
+  // Copies the experts' input into the flight, before its scratch is used again; PackParts waits.
   absl::Status KeepRows(MoeFlight& flight);
   // Makes the rows of parts that are not sent yet ready to be.
   absl::Status PackParts(MoeFlight& flight);

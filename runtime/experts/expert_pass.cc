@@ -31,19 +31,26 @@ absl::StatusOr<std::unique_ptr<ExpertPass>> ExpertPass::Create(const model::Mode
 absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::Run(
     const model::Decoder& decoder, const model::KvStorage& storage,
     absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
-  auto results = RunAll(decoder, storage, swaps, batch);
-  // Whatever still runs may read the swaps' rows, which go with them.
-  if (!results.ok()) ops_->Synchronize().IgnoreError();
+  const absl::Time start = absl::Now();
+  std::vector<Target> targets;
+  for (const WaitingSwap& swap : swaps) targets.push_back(TargetOf(swap));
+  absl::Status run = RunSwaps(decoder, storage, swaps, batch, targets);
+  // Rows that are handed over are complete; and after an error what still runs may touch the
+  // swaps' rows and the results', which go now.
+  run.Update(ops_->Synchronize());
+  CCOE_RETURN_IF_ERROR(run);
+  std::vector<exchange::SwapResult> results;
+  for (Target& target : targets) {
+    target.result.expert_time = absl::Now() - start;
+    results.push_back(std::move(target.result));
+  }
   return results;
 }
 
-absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::RunAll(
-    const model::Decoder& decoder, const model::KvStorage& storage,
-    absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
-  const absl::Time start = absl::Now();
+absl::Status ExpertPass::RunSwaps(const model::Decoder& decoder, const model::KvStorage& storage,
+                                  absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch,
+                                  std::vector<Target>& targets) {
   const int64_t rows = batch.rows();
-  std::vector<Target> targets;
-  for (const WaitingSwap& swap : swaps) targets.push_back(TargetOf(swap));
   std::vector<float>& captured = targets.front().result.captured;
   const bool captures = swaps.front().header.capture_layers;
   if (captures) captured.resize(decoder.layers().size() * rows * hidden_size_);
@@ -55,13 +62,7 @@ absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::RunAll(
     CCOE_RETURN_IF_ERROR(Compute(decoder, storage, Cut(batch, piece), capture));
     CCOE_RETURN_IF_ERROR(Give(swaps, piece, targets));
   }
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // rows that are handed over are complete
-  std::vector<exchange::SwapResult> results;
-  for (Target& target : targets) {
-    target.result.expert_time = absl::Now() - start;
-    results.push_back(std::move(target.result));
-  }
-  return results;
+  return absl::OkStatus();
 }
 
 ExpertPass::Target ExpertPass::TargetOf(const WaitingSwap& swap) const {

@@ -55,10 +55,9 @@ class ExpertPass {
 
   ExpertPass(int64_t hidden_size, int64_t max_rows, std::unique_ptr<kernels::Ops> ops);
   static model::RowBatch Cut(const model::RowBatch& batch, const Piece& piece);
-  absl::StatusOr<std::vector<exchange::SwapResult>> RunAll(const model::Decoder& decoder,
-                                                           const model::KvStorage& storage,
-                                                           absl::Span<const WaitingSwap> swaps,
-                                                           const model::RowBatch& batch);
+  absl::Status RunSwaps(const model::Decoder& decoder, const model::KvStorage& storage,
+                        absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch,
+                        std::vector<Target>& targets);
   // Room for what the swap gives, on the device if it can be.
   Target TargetOf(const WaitingSwap& swap) const;
   // Brings the piece's rows into hidden_.

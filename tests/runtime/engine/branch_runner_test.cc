@@ -232,6 +232,7 @@ TEST_F(BranchRunnerTest, RowsAreHandedOverOnTheDeviceOrWithoutRoomInHostMemory) 
   ASSERT_OK(runner_->Load(rows));
   const RowForm form = {memory.get(), kernels::DType::kBF16};
   ASSERT_OK_AND_ASSIGN(exchange::RowBlock block, runner_->HandOver(std::vector<int32_t>{1}, form));
+  ASSERT_OK(runner_->Wait());
   ASSERT_TRUE(block.on_device());
   std::vector<float> rounded = expected;
   exchange::RoundToWire(kernels::DType::kBF16, absl::MakeSpan(rounded));
