@@ -6,9 +6,11 @@
 #include "kernels/cpu/gate.h"
 #include "kernels/cpu/grouped_ffn.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/moe_ffn.h"
 #include "kernels/cpu/norm.h"
 #include "kernels/cpu/rope_kv.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/sample.h"
 #include "kernels/cpu/scratch.h"
 #include "runtime/base/check.h"
 
@@ -49,15 +51,18 @@ class CpuOps final : public Ops {
     CpuScaleRowsBySigmoid(team_, gate, x);
   }
   void ClampRows(float limit, Matrix x) override { CpuClampRows(team_, limit, x); }
-  void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
-  void MoeFfn(const MoeFfnArgs&) override { CCOE_CHECK(false); }
-  absl::Status SampleRows(const SampleRowsArgs&, absl::Span<SampledRow>) override {
-    return absl::UnimplementedError("");
+  void AddRmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix sum) override {
+    CpuAddRmsNorm(team_, x, weight, eps, sum);
+  }
+  absl::Status SampleRows(const SampleRowsArgs& args, absl::Span<SampledRow> out) override {
+    CpuSampleRows(team_, args, out);
+    return absl::OkStatus();
   }
 
   void TopKGate(const TopKGateArgs& args) override { CpuTopKGate(team_, args); }
   void GroupedFfn(const GroupedFfnArgs& args) override { CpuGroupedFfn(team_, &scratch_, args); }
   void CombineRows(const CombineRowsArgs& args) override { CpuCombineRows(team_, args); }
+  void MoeFfn(const MoeFfnArgs& args) override { CpuMoeFfn(team_, &scratch_, args); }
   void GatherRows(ConstMatrix x, absl::Span<const int32_t> rows, Matrix out) override {
     CpuGatherRows(team_, x, rows, out);
   }

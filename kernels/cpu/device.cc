@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/serving_thread.h"
 
 namespace ccoe::kernels {
 namespace {
@@ -20,6 +21,7 @@ class HostDevice final : public Device {
 
   absl::StatusOr<Buffer> Allocate(size_t size_bytes) override {
     if (size_bytes == 0) return Buffer();
+    NoteAllocation();
     void* data = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) {

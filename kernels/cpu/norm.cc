@@ -44,7 +44,8 @@ float SumOfSquares(const float* HWY_RESTRICT x, int64_t cols) {
   return SumLanes(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3)));
 }
 
-template <class T>
+// out = or (kAdd) out += the normalised row.
+template <bool kAdd, class T>
 void NormRow(const float* x, const T* HWY_RESTRICT weight, float eps, int64_t cols, float* out) {
   const DF d;
   const float inverse = 1.0f / std::sqrt(SumOfSquares(x, cols) / static_cast<float>(cols) + eps);
@@ -52,20 +53,33 @@ void NormRow(const float* x, const T* HWY_RESTRICT weight, float eps, int64_t co
   int64_t i = 0;
   for (; i + kLanes <= cols; i += kLanes) {
     const VF v = hn::Mul(hn::LoadU(d, x + i), inverse_v);
-    hn::StoreU(hn::Mul(v, LoadF32(d, weight + i)), d, out + i);
+    const VF normed = hn::Mul(v, LoadF32(d, weight + i));
+    hn::StoreU(kAdd ? hn::Add(hn::LoadU(d, out + i), normed) : normed, d, out + i);
   }
-  for (; i < cols; ++i) out[i] = x[i] * inverse * ToF32(weight[i]);
+  for (; i < cols; ++i) {
+    const float normed = x[i] * inverse * ToF32(weight[i]);
+    out[i] = kAdd ? out[i] + normed : normed;
+  }
+}
+
+template <bool kAdd>
+void NormAnyRow(const float* x, const ConstMatrix& weight, float eps, float* out) {
+  switch (weight.dtype) {
+    case DType::kF16:
+      return NormRow<kAdd>(x, static_cast<const F16*>(weight.data), eps, weight.cols, out);
+    case DType::kBF16:
+      return NormRow<kAdd>(x, static_cast<const BF16*>(weight.data), eps, weight.cols, out);
+    default:
+      return NormRow<kAdd>(x, static_cast<const float*>(weight.data), eps, weight.cols, out);
+  }
 }
 
 void NormOneRow(const float* x, const ConstMatrix& weight, float eps, float* out) {
-  switch (weight.dtype) {
-    case DType::kF16:
-      return NormRow(x, static_cast<const F16*>(weight.data), eps, weight.cols, out);
-    case DType::kBF16:
-      return NormRow(x, static_cast<const BF16*>(weight.data), eps, weight.cols, out);
-    default:
-      return NormRow(x, static_cast<const float*>(weight.data), eps, weight.cols, out);
-  }
+  NormAnyRow<false>(x, weight, eps, out);
+}
+
+void AddNormOfRow(const float* x, const ConstMatrix& weight, float eps, float* sum) {
+  NormAnyRow<true>(x, weight, eps, sum);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -76,18 +90,33 @@ HWY_AFTER_NAMESPACE();
 namespace ccoe::kernels {
 
 HWY_EXPORT(NormOneRow);
+HWY_EXPORT(AddNormOfRow);
 
-void CpuRmsNorm(ThreadTeam* team, ConstMatrix x, ConstMatrix weight, float eps, Matrix out) {
+namespace {
+
+using RowFunction = void (*)(const float* x, const ConstMatrix& weight, float eps, float* out);
+
+void NormRows(ThreadTeam* team, RowFunction norm, ConstMatrix x, ConstMatrix weight, float eps,
+              Matrix out) {
   CCOE_CHECK(x.dtype == DType::kF32 && out.dtype == DType::kF32);
   CCOE_CHECK(weight.dtype == DType::kF32 || weight.dtype == DType::kF16 ||
              weight.dtype == DType::kBF16);
   CCOE_CHECK(x.rows == out.rows && x.cols == out.cols && weight.cols == x.cols);
-  const auto norm = HWY_DYNAMIC_DISPATCH(NormOneRow);
   ParallelRows(team, x.rows, x.cols, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       norm(static_cast<const float*>(x.Row(r)), weight, eps, static_cast<float*>(out.Row(r)));
     }
   });
+}
+
+}  // namespace
+
+void CpuRmsNorm(ThreadTeam* team, ConstMatrix x, ConstMatrix weight, float eps, Matrix out) {
+  NormRows(team, HWY_DYNAMIC_DISPATCH(NormOneRow), x, weight, eps, out);
+}
+
+void CpuAddRmsNorm(ThreadTeam* team, ConstMatrix x, ConstMatrix weight, float eps, Matrix sum) {
+  NormRows(team, HWY_DYNAMIC_DISPATCH(AddNormOfRow), x, weight, eps, sum);
 }
 
 }  // namespace ccoe::kernels

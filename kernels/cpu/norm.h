@@ -10,6 +10,9 @@ namespace ccoe::kernels {
 // See Ops::RmsNorm.
 void CpuRmsNorm(ThreadTeam* team, ConstMatrix x, ConstMatrix weight, float eps, Matrix out);
 
+// See Ops::AddRmsNorm.
+void CpuAddRmsNorm(ThreadTeam* team, ConstMatrix x, ConstMatrix weight, float eps, Matrix sum);
+
 }  // namespace ccoe::kernels
 
 #endif  // CCOE_KERNELS_CPU_NORM_H_

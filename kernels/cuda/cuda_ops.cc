@@ -6,13 +6,16 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/expert_tables.h"
 #include "kernels/cuda/gate.h"
 #include "kernels/cuda/grouped_ffn.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/moe_ffn.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/paged_attention.h"
 #include "kernels/cuda/rope_kv.h"
 #include "kernels/cuda/rows.h"
+#include "kernels/cuda/sample_rows.h"
 #include "kernels/cuda/stream.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
@@ -28,10 +31,11 @@ bool SameSize(const ConstMatrix& a, const ConstMatrix& b) {
 class CudaOps final : public Ops {
  public:
   CudaOps(CudaDevice* device, const CudaOptions& options, std::unique_ptr<Stream> stream,
-          std::unique_ptr<Blas> blas)
+          std::unique_ptr<ExpertTables> experts, std::unique_ptr<Blas> blas)
       : device_(device),
         matmul_{options.math, options.deterministic},
         stream_(std::move(stream)),
+        experts_(std::move(experts)),
         blas_(std::move(blas)) {}
 
   Device& device() override { return *device_; }
@@ -44,16 +48,7 @@ class CudaOps final : public Ops {
   }
 
   void RmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix out) override {
-    CCOE_CHECK(IsF32(x) && IsF32(out) && SameSize(x, out));
-    CCOE_CHECK(IsFloat(weight.dtype) && weight.cols == x.cols);
-    RmsNormParams params;
-    ClearParams(&params);
-    SetView(x, &params.x);
-    SetView(weight, &params.weight);
-    SetView(out, &params.out);
-    params.eps = eps;
-    Begin();
-    CudaRmsNorm(stream_.get(), params);
+    Norm(x, weight, eps, /*add=*/false, out);
   }
 
   void Linear(ConstMatrix x, absl::Span<const LinearPart> parts) override {
@@ -107,10 +102,12 @@ class CudaOps final : public Ops {
     Run(params);
   }
 
-  void AddRmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { CCOE_CHECK(false); }
-  void MoeFfn(const MoeFfnArgs&) override { CCOE_CHECK(false); }
-  absl::Status SampleRows(const SampleRowsArgs&, absl::Span<SampledRow>) override {
-    return absl::UnimplementedError("");
+  void AddRmsNorm(ConstMatrix x, ConstMatrix weight, float eps, Matrix sum) override {
+    Norm(x, weight, eps, /*add=*/true, sum);
+  }
+  absl::Status SampleRows(const SampleRowsArgs& args, absl::Span<SampledRow> out) override {
+    Begin();
+    return CudaSampleRows(stream_.get(), args, out);
   }
 
   void TopKGate(const TopKGateArgs& args) override;
@@ -135,6 +132,11 @@ class CudaOps final : public Ops {
     Begin();
     params.offsets = Send(args.offsets);
     if (stream_->ok()) CudaCombine(stream_.get(), params);
+  }
+
+  void MoeFfn(const MoeFfnArgs& args) override {
+    Begin();
+    CudaMoeFfn(stream_.get(), experts_.get(), matmul_, args);
   }
 
   void GatherRows(ConstMatrix x, absl::Span<const int32_t> rows, Matrix out) override {
@@ -189,6 +191,21 @@ class CudaOps final : public Ops {
     if (stream_->ok()) CudaCopyRows(stream_.get(), params);
   }
 
+  void Norm(const ConstMatrix& x, const ConstMatrix& weight, float eps, bool add,
+            const Matrix& out) {
+    CCOE_CHECK(IsF32(x) && IsF32(out) && SameSize(x, out));
+    CCOE_CHECK(IsFloat(weight.dtype) && weight.cols == x.cols);
+    RmsNormParams params;
+    ClearParams(&params);
+    SetView(x, &params.x);
+    SetView(weight, &params.weight);
+    SetView(out, &params.out);
+    params.eps = eps;
+    params.add = add;
+    Begin();
+    CudaRmsNorm(stream_.get(), params);
+  }
+
   static RowOpParams RowOpOn(RowOp op, const Matrix& out) {
     CCOE_CHECK(IsF32(out));
     RowOpParams params;
@@ -206,6 +223,7 @@ class CudaOps final : public Ops {
   CudaDevice* const device_;
   const MatmulOptions matmul_;
   const std::unique_ptr<Stream> stream_;
+  const std::unique_ptr<ExpertTables> experts_;
   const std::unique_ptr<Blas> blas_;  // null where results must not depend on the batch
 };
 
@@ -312,12 +330,13 @@ absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(Device* device, const CudaOptio
         absl::StrCat("cuda ops: math: expected f32 or bf16, found ", DTypeName(options.math)));
   }
   CCOE_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream, Stream::Create(options));
+  CCOE_ASSIGN_OR_RETURN(std::unique_ptr<ExpertTables> experts, ExpertTables::Create(stream.get()));
   std::unique_ptr<Blas> blas;
   if (!options.deterministic) {
     CCOE_ASSIGN_OR_RETURN(blas, Blas::Create());
   }
-  return std::unique_ptr<Ops>(
-      std::make_unique<CudaOps>(cuda, options, std::move(stream), std::move(blas)));
+  return std::unique_ptr<Ops>(std::make_unique<CudaOps>(cuda, options, std::move(stream),
+                                                        std::move(experts), std::move(blas)));
 }
 
 }  // namespace ccoe::kernels

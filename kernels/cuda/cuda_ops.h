@@ -5,11 +5,14 @@
 #define CCOE_KERNELS_CUDA_CUDA_OPS_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
 #include "kernels/dtype.h"
+#include "kernels/op_shapes.h"
 #include "kernels/ops.h"
 
 namespace ccoe::kernels {
@@ -23,13 +26,30 @@ struct CudaOptions {
   // What matrix products (Linear, GroupedFfn) multiply: kF32 keeps f32 (no TF32), kBF16 rounds both
   // operands to bf16 for the tensor cores. Sums are f32 either way.
   DType math = DType::kF32;
-  // Pinned memory through which host arrays (row ids, block tables, ...) reach the device. One call
-  // may use a quarter of it.
+  // What Ops take of the device at creation, all of it: FitCudaOptions finds enough for a model.
+  //
+  // Through which host arrays (row ids, block tables, ...) reach the device; as much pinned host
+  // memory. One call may use a quarter of it.
   size_t host_ring_bytes = size_t{32} << 20;
-  // Device memory for intermediate values of a call, allocated at creation. A call that needs more
-  // waits for the stream and allocates it: plan enough and serving never allocates.
+  // For intermediate values of a call. A call that needs more waits for the stream and allocates it
+  // (see serving_thread.h).
   size_t workspace_bytes = size_t{64} << 20;
+  // For host arrays of captured steps, 1 MiB a step; as much pinned host memory. Steps beyond run
+  // plainly.
+  size_t graph_bytes = size_t{8} << 20;
 };
+
+// Sets what Ops take at creation to what calls of these shapes need at most. As OpenCudaDevice for
+// options.device.
+absl::Status FitCudaOptions(const OpShapes& shapes, CudaOptions* options);
+
+// Device memory that MakeCudaOps takes, with the tables of MoE layers' experts. What CUDA itself
+// takes for code and captured graphs comes on top.
+inline int64_t CudaOpsBytes(const CudaOptions& options) {
+  constexpr size_t kExpertTables = size_t{16} << 20;
+  return static_cast<int64_t>(options.host_ring_bytes + options.workspace_bytes +
+                              options.graph_bytes + kExpertTables);
+}
 
 // CUDA devices that this process can use; 0 without a driver, without a device, or in a build
 // without CUDA.

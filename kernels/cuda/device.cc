@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/serving_thread.h"
 #include "runtime/base/status_macros.h"
 
 namespace ccoe::kernels {
@@ -94,6 +95,7 @@ absl::Status CudaDevice::WithLane(absl::string_view what,
 
 absl::StatusOr<Buffer> CudaDevice::Allocate(size_t size_bytes) {
   if (size_bytes == 0) return Buffer();
+  NoteAllocation();
   const std::string what = absl::StrCat(Name(), ": allocating ", size_bytes, " bytes");
   void* data = nullptr;
   CCOE_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(index_), what));

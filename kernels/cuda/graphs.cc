@@ -7,17 +7,28 @@
 
 namespace ccoe::kernels {
 
+absl::Status Stream::MakeGraphMemory(size_t graphs) {
+  if (graphs == 0) return absl::OkStatus();
+  CCOE_RETURN_IF_ERROR(MakeBlock(graphs * kGraphHostBytes, &graph_memory_));
+  for (size_t i = 0; i < graphs; ++i) {
+    const size_t at = i * kGraphHostBytes;
+    free_blocks_.push_back({graph_memory_.host + at, graph_memory_.device + at, kGraphHostBytes});
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Stream::MakeGraph(Graph* graph) {
-  CCOE_RETURN_IF_ERROR(
-      CudaStatus(cudaEventCreateWithFlags(&graph->sent, cudaEventDisableTiming), "cuda: a graph"));
-  return MakeBlock(kGraphHostBytes, &graph->host);
+  graph->host = free_blocks_.back();
+  free_blocks_.pop_back();
+  return CudaStatus(cudaEventCreateWithFlags(&graph->sent, cudaEventDisableTiming),
+                    "cuda: a graph");
 }
 
 void Stream::FreeGraph(Graph* graph) {
   cudaStreamSynchronize(stream_);  // it may still be running
   if (graph->exec != nullptr) cudaGraphExecDestroy(graph->exec);
   if (graph->sent != nullptr) cudaEventDestroy(graph->sent);
-  FreeBlock(&graph->host);
+  free_blocks_.push_back(graph->host);
   *graph = {};
 }
 
@@ -29,6 +40,7 @@ absl::Status Stream::Capture(absl::FunctionRef<void()> body, Graph* graph) {
     graph->exec = nullptr;
   }
   graph->used = 0;
+  arrays_overflow_ = false;
   // Thread-local: what other threads do to the device meanwhile is not their business here.
   CCOE_RETURN_IF_ERROR(CudaStatus(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
                                   "cuda: capturing"));
@@ -41,6 +53,9 @@ absl::Status Stream::Capture(absl::FunctionRef<void()> body, Graph* graph) {
   graph->hash = hash_;
   absl::Status status;
   std::swap(status, status_);
+  if (arrays_overflow_) {
+    status.Update(absl::ResourceExhaustedError("cuda: host arrays of a step do not fit"));
+  }
   cudaGraph_t captured = nullptr;
   status.Update(CudaStatus(cudaStreamEndCapture(stream_, &captured), "cuda: end of a capture"));
   if (status.ok()) {
@@ -67,6 +82,7 @@ bool Stream::Replay(absl::FunctionRef<void()> body, Graph* graph) {
   if (!status_.ok()) return true;
   const size_t captured_bytes = graph->used;
   graph->used = 0;
+  arrays_overflow_ = false;
   hash_ = 0;
   mode_ = Mode::kReplay;
   current_ = graph;
@@ -74,7 +90,7 @@ bool Stream::Replay(absl::FunctionRef<void()> body, Graph* graph) {
   mode_ = Mode::kPlain;
   current_ = nullptr;
   if (!status_.ok()) return true;
-  if (hash_ != graph->hash || graph->used != captured_bytes) {
+  if (arrays_overflow_ || hash_ != graph->hash || graph->used != captured_bytes) {
     ++graph->misses;
     return false;
   }
@@ -91,7 +107,7 @@ void Stream::RunCaptured(uint64_t key, absl::FunctionRef<void()> body) {
   if (first || refused_.count(key) > 0) return body();
   auto found = graphs_.find(key);
   if (found == graphs_.end()) {
-    if (graphs_.size() >= kMaxGraphs) return body();
+    if (free_blocks_.empty()) return body();
     found = graphs_.emplace(key, Graph{}).first;
     if (!MakeGraph(&found->second).ok()) found->second.misses = kMaxMisses;
   } else if (Replay(body, &found->second)) {

@@ -37,6 +37,14 @@ void SetPart(const LinearPart& from, int64_t col_begin, MatmulPart* part) {
   part->col_begin = col_begin;
 }
 
+constexpr int64_t kTileCols = 128;
+constexpr int64_t kMaxTileRows = 128;
+
+// Of x as bf16, [rows, k rounded up to a step].
+int64_t RoundedBytes(int64_t rows, int64_t k) {
+  return RoundUp(rows * RoundUp(k, kFeatureStep) * 2, 256);
+}
+
 // x as bf16 at `to`, [rows, k rounded up to a step].
 void RoundX(Stream* stream, const ConstMatrix& x, char* to) {
   RoundRowsParams round;
@@ -80,11 +88,11 @@ class LinearCall {
  private:
   void RunTiles() {
     const int tile_rows = TileRowsFor(x_.rows);
-    const int64_t x_bytes = RoundUp(x_.rows * RoundUp(x_.cols, kFeatureStep) * 2, 256);
+    const int64_t x_bytes = RoundedBytes(x_.rows, x_.cols);
     const int64_t segments = CeilDiv(RoundUp(x_.cols, kFeatureStep), SegmentLength(x_.cols));
     int64_t blocks = 0;
     for (int i = 0; i < params_.part_count; ++i) {
-      blocks += CeilDiv(params_.parts[i].cols, 128) * CeilDiv(x_.rows, tile_rows);
+      blocks += CeilDiv(params_.parts[i].cols, kTileCols) * CeilDiv(x_.rows, tile_rows);
     }
     // Too few tiles to fill the device: the segments become blocks of their own.
     const bool split = segments > 1 && blocks < stream_->multiprocessors();
@@ -153,6 +161,18 @@ bool HasFastRows(const ConstMatrix& x) {
   return x.dtype == DType::kF32 && Aligned16(x.data) && x.stride % 4 == 0 && x.cols % 8 == 0;
 }
 
+int64_t LinearWorkspace(const MatmulOptions& options, int multiprocessors, int64_t rows, int64_t in,
+                        int64_t out) {
+  const bool rounds = options.math != DType::kF32;
+  const int64_t x_bytes = rounds ? RoundedBytes(rows, in) : 0;
+  // Split: fewer blocks than multiprocessors, each of kTileCols columns and kMaxTileRows rows at
+  // most.
+  const int64_t most_values = int64_t{multiprocessors} * kTileCols * kMaxTileRows;
+  const int64_t partials = rounds ? kSegments * std::min(rows * out, most_values) * 4 : 0;
+  const int64_t blas = options.deterministic ? 0 : static_cast<int64_t>(Blas::kWorkspaceBytes);
+  return x_bytes + std::max(partials, blas);
+}
+
 void CudaLinear(Stream* stream, Blas* blas, const MatmulOptions& options, const ConstMatrix& x,
                 absl::Span<const LinearPart> parts) {
   CheckShapes(x, parts);
@@ -162,7 +182,7 @@ void CudaLinear(Stream* stream, Blas* blas, const MatmulOptions& options, const 
   }
   const bool rounds = options.math != DType::kF32;
   const int64_t padded = RoundUp(x.cols, kFeatureStep);
-  const int64_t x_bytes = rounds ? RoundUp(x.rows * padded * 2, 256) : 0;
+  const int64_t x_bytes = rounds ? RoundedBytes(x.rows, x.cols) : 0;
   char* workspace = stream->Workspace(x_bytes + Blas::kWorkspaceBytes);
   if (workspace == nullptr) return;
   BlasProduct product;

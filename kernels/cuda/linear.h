@@ -21,6 +21,10 @@ bool HasFastWeights(const ConstMatrix& weight);
 // The same for rows of f32.
 bool HasFastRows(const ConstMatrix& x);
 
+// Workspace that CudaLinear asks for at most: x [rows, in], all parts together [out, in].
+int64_t LinearWorkspace(const MatmulOptions& options, int multiprocessors, int64_t rows, int64_t in,
+                        int64_t out);
+
 // See Ops::Linear. `blas` null: never used.
 void CudaLinear(Stream* stream, Blas* blas, const MatmulOptions& options, const ConstMatrix& x,
                 absl::Span<const LinearPart> parts);

@@ -35,7 +35,7 @@ struct MatmulPart {
   int64_t stride, up_stride;
   int64_t cols;
   const void* bias;  // [cols] or null
-  float* out;        // kPlain
+  float* out;        // kPlain; null: that of MatmulParams
   int64_t out_stride;
   int64_t block_begin;  // without tiles: this part's first block in x
   int64_t col_begin;    // in partials
@@ -63,7 +63,7 @@ struct MatmulParams {
   // kGated: [rows, inner_stride], f32 or (tile kernel) bf16.
   void* inner;
   int64_t inner_stride;
-  // kDown.
+  // kDown, and kPlain where a part has none of its own.
   float* out;
   int64_t out_stride;
   const int32_t* out_rows;

@@ -48,7 +48,8 @@ __device__ __forceinline__ void StoreProduct(const MatmulParams& p, const Matmul
     p.out[p.out_rows[row] * p.out_stride + col] = p.weights[row] * value;
   } else {
     if (part.bias != nullptr) value += LoadElement(part.bias, part.bias_dtype, col);
-    float* out = part.out + row * part.out_stride + col;
+    float* out = part.out == nullptr ? p.out + row * p.out_stride + col
+                                     : part.out + row * part.out_stride + col;
     *out = part.accumulate ? *out + value : value;
   }
 }

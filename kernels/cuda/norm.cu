@@ -22,7 +22,8 @@ __global__ void RmsNormKernel(const RmsNormParams p) {
   const float inverse = 1.0f / sqrtf(total / static_cast<float>(p.x.cols) + p.eps);
   // In place: a column is read and written by one thread, and all sums were taken before.
   for (int64_t c = threadIdx.x; c < p.x.cols; c += blockDim.x) {
-    out[c] = x[c] * inverse * LoadElement(p.weight.data, p.weight.dtype, c);
+    const float normed = x[c] * inverse * LoadElement(p.weight.data, p.weight.dtype, c);
+    out[c] = p.add ? out[c] + normed : normed;
   }
 }
 

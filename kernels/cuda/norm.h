@@ -12,6 +12,7 @@ namespace ccoe::kernels {
 struct RmsNormParams {
   View x, weight, out;
   float eps;
+  bool add;  // to what `out` holds: Ops::AddRmsNorm; then out is not x
 };
 void CudaRmsNorm(Launcher* launcher, const RmsNormParams& params);
 

@@ -33,6 +33,15 @@ int64_t Bucket(int64_t size) {
   return bucket;
 }
 
+// Blocks a multiprocessor is given at least, where contexts can be split for it.
+constexpr int64_t kSplitBlocks = 4;
+constexpr int64_t kMmaTileQueries = 64;
+
+// Of partials of one piece.
+int64_t BytesOfPiece(int64_t kv_heads, int64_t queries, int64_t head_dim) {
+  return kv_heads * queries * (head_dim + 2) * static_cast<int64_t>(sizeof(float));
+}
+
 class AttentionCall {
  public:
   AttentionCall(Stream* stream, bool tensor_cores, const PagedAttentionArgs& args)
@@ -65,7 +74,8 @@ class AttentionCall {
       chunks += item.chunk_end - item.chunk_begin;
     }
     const int64_t blocks = static_cast<int64_t>(items_.size()) * args_.cache.kv_heads;
-    const bool split = most_chunks > 1 && blocks < 4 * stream_->multiprocessors();
+    const bool split = most_chunks > 1 && blocks < kSplitBlocks * stream_->multiprocessors() &&
+                       PartialBytes(Bucket(chunks)) <= kMaxPartialBytes;
     if (!split) {
       for (AttentionItem& item : items_) item.partial = -1;
       return Launch({}, 0);
@@ -85,6 +95,9 @@ class AttentionCall {
   }
 
  private:
+  int64_t PartialBytes(int64_t pieces) const {
+    return pieces * BytesOfPiece(args_.cache.kv_heads, layout_queries_, args_.cache.head_dim);
+  }
   int64_t ChunkOf(int64_t position) const { return position / kAttentionChunk; }
 
   void MakeItems() {
@@ -152,9 +165,7 @@ class AttentionCall {
     AttentionParams params = MakeParams();
     const int64_t item_bucket = Bucket(static_cast<int64_t>(items_.size()));
     if (!pieces.empty()) {
-      params.partials = reinterpret_cast<float*>(
-          stream_->Workspace(piece_bucket * args_.cache.kv_heads * layout_queries_ *
-                             (args_.cache.head_dim + 2) * sizeof(float)));
+      params.partials = reinterpret_cast<float*>(stream_->Workspace(PartialBytes(piece_bucket)));
       if (params.partials == nullptr) return;
     }
     HostArrays arrays(stream_);
@@ -191,6 +202,29 @@ class AttentionCall {
 };
 
 }  // namespace
+
+AttentionMemory AttentionMemoryFor(const OpShapes::Attention& shape, int multiprocessors) {
+  AttentionMemory memory;
+  if (shape.rows == 0) return memory;
+  const int64_t general = AttentionGeneralQueries(shape.head_dim);
+  const int64_t group = shape.heads / shape.kv_heads;
+  const int64_t chunks = CeilDiv(shape.tokens, kAttentionChunk);
+  // Of the smallest tiles there are. Split: fewer than kSplitBlocks blocks a multiprocessor.
+  const int64_t items =
+      CeilDiv(shape.rows * group, std::min<int64_t>(general, 16)) + shape.sequences;
+  const int64_t split_items =
+      std::min(items, CeilDiv(kSplitBlocks * multiprocessors, shape.kv_heads));
+  const int64_t pieces = Bucket(split_items * chunks);
+  const int64_t largest =
+      BytesOfPiece(shape.kv_heads, Bucket(std::max(general, kMmaTileQueries)), shape.head_dim);
+  memory.workspace = std::min(pieces * largest, kMaxPartialBytes);
+  const int64_t most_pieces = std::min(
+      pieces, kMaxPartialBytes / BytesOfPiece(shape.kv_heads, /*queries=*/1, shape.head_dim));
+  const int64_t pages = Bucket(CeilDiv(shape.tokens, shape.page_tokens));
+  memory.arrays = (Bucket(items) + most_pieces) * static_cast<int64_t>(sizeof(AttentionItem)) +
+                  shape.sequences * pages * static_cast<int64_t>(sizeof(int32_t)) + 256;
+  return memory;
+}
 
 void CudaPagedAttention(Stream* stream, bool tensor_cores, const PagedAttentionArgs& args) {
   CheckShapes(args);

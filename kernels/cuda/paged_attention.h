@@ -4,8 +4,18 @@
 
 #include "kernels/attention.h"
 #include "kernels/cuda/stream.h"
+#include "kernels/op_shapes.h"
 
 namespace ccoe::kernels {
+
+// Of partial sums of one call: work is not split further than they have room here.
+constexpr int64_t kMaxPartialBytes = int64_t{128} << 20;
+
+// Workspace and host arrays that CudaPagedAttention asks for at most.
+struct AttentionMemory {
+  int64_t workspace = 0, arrays = 0;
+};
+AttentionMemory AttentionMemoryFor(const OpShapes::Attention& shape, int multiprocessors);
 
 // See Ops::PagedAttention. The tensor-core kernel is used where `tensor_cores` allows it and it
 // takes the cache.

@@ -99,6 +99,20 @@ __global__ void CombineKernel(const CombineParams p) {
   }
 }
 
+__global__ void CombineChosenKernel(const CombineChosenParams p) {
+  for (int64_t row = blockIdx.x; row < p.out.rows; row += gridDim.x) {
+    const int64_t begin = row * p.top_k;
+    int64_t end = begin;
+    while (end < begin + p.top_k && p.chosen[end] >= 0) ++end;
+    float* out = F32(p.out, row);
+    ForColumns(p.out.cols, [&](int64_t c) {
+      float sum = 0.0f;
+      for (int64_t pair = begin; pair < end; ++pair) sum += F32(p.contributions, pair)[c];
+      out[c] = sum;
+    });
+  }
+}
+
 __global__ void RoundRowsKernel(const RoundRowsParams p) {
   for (int64_t row = blockIdx.x; row < p.x.rows; row += gridDim.x) {
     const float* x = F32(p.x, row);
@@ -133,6 +147,10 @@ void CudaRowOp(Launcher* launcher, const RowOpParams& params) {
 
 void CudaCombine(Launcher* launcher, const CombineParams& params) {
   launcher->Launch(CombineKernel, RowShape(params.out.rows, params.out.cols), params);
+}
+
+void CudaCombineChosen(Launcher* launcher, const CombineChosenParams& params) {
+  launcher->Launch(CombineChosenKernel, RowShape(params.out.rows, params.out.cols), params);
 }
 
 void CudaRoundRows(Launcher* launcher, const RoundRowsParams& params) {

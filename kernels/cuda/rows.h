@@ -47,6 +47,15 @@ struct CombineParams {
 };
 void CudaCombine(Launcher* launcher, const CombineParams& params);
 
+// out[r] = contributions[r * top_k] + ... in order, from zero: one for each of the row's first
+// chosen[r * top_k ..] that are not negative. All f32.
+struct CombineChosenParams {
+  View contributions, out;
+  const int32_t* chosen;  // [rows, top_k], -1 behind the last; device memory
+  int64_t top_k;
+};
+void CudaCombineChosen(Launcher* launcher, const CombineChosenParams& params);
+
 // x [rows, cols] f32 to bf16 [rows, padded], columns from cols on zero; padded is a multiple of 8.
 struct RoundRowsParams {
   View x;

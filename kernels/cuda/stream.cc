@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/serving_thread.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 
@@ -34,6 +35,7 @@ absl::Status Stream::Init(const CudaOptions& options) {
   }
   const size_t part = std::max<size_t>(options.host_ring_bytes / kRingParts / 256 * 256, 256);
   CCOE_RETURN_IF_ERROR(MakeBlock(part * kRingParts, &ring_));
+  CCOE_RETURN_IF_ERROR(MakeGraphMemory(options.graph_bytes / kGraphHostBytes));
   workspace_bytes_ = std::max<size_t>(options.workspace_bytes, 256);
   return CudaStatus(cudaMalloc(reinterpret_cast<void**>(&workspace_), workspace_bytes_), what);
 }
@@ -43,6 +45,7 @@ Stream::~Stream() {
   cudaSetDevice(device_);
   if (stream_ != nullptr) cudaStreamSynchronize(stream_);
   for (auto& [key, graph] : graphs_) FreeGraph(&graph);
+  FreeBlock(&graph_memory_);
   FreeBlock(&ring_);
   if (workspace_ != nullptr) cudaFree(workspace_);
   for (cudaEvent_t event : ring_left_) {
@@ -75,6 +78,7 @@ char* Stream::Workspace(size_t bytes) {
     Fail(absl::FailedPreconditionError(absl::StrCat(what, ": grown while capturing")));
     return nullptr;
   }
+  NoteAllocation();
   // Ops in flight may use the old one. In a replay the new address makes the hash another.
   Fail(CudaStatus(cudaStreamSynchronize(stream_), what));
   Fail(CudaStatus(cudaFree(workspace_), what));
@@ -113,7 +117,7 @@ HostBlock Stream::ReserveHost(size_t bytes) {
   if (mode_ != Mode::kPlain) {
     Graph& graph = *current_;
     if (graph.used + aligned > graph.host.bytes) {
-      Fail(absl::ResourceExhaustedError("cuda: host arrays of a captured step do not fit"));
+      arrays_overflow_ = true;
       return {};
     }
     const HostBlock block = {graph.host.host + graph.used, graph.host.device + graph.used, bytes};
@@ -192,6 +196,15 @@ void Stream::LaunchRaw(const void* kernel, const LaunchShape& shape, const void*
   Fail(CudaStatus(
       cudaLaunchKernel(kernel, grid, dim3(shape.block), arguments, shape.shared_bytes, stream_),
       "cuda: launching a kernel"));
+}
+
+absl::Status Stream::Fetch(const HostBlock& block) {
+  if (status_.ok() && block.bytes > 0) {
+    Fail(CudaStatus(
+        cudaMemcpyAsync(block.host, block.device, block.bytes, cudaMemcpyDeviceToHost, stream_),
+        "cuda: fetching results"));
+  }
+  return Synchronize();
 }
 
 absl::Status Stream::Synchronize() {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -47,15 +48,26 @@ class Stream final : public Launcher {
   // The first error sticks until Synchronize returns it.
   void Fail(const absl::Status& status);
   bool ok() const { return status_.ok(); }
+  // A step is being captured: nothing may be allocated, copied or waited for.
+  bool capturing() const { return mode_ == Mode::kCapture; }
 
   // Device memory for one call, 256-byte aligned, uninitialised; the next call reuses it (calls are
-  // ordered by the stream). Ask once a call. Null after an error, which sticks.
+  // ordered by the stream). Ask once a call: options.workspace_bytes are there, more has to be
+  // waited for and is counted (serving_thread.h). Null after an error, which sticks.
   char* Workspace(size_t bytes);
 
   // Room for host arrays of one call; write them, then Send. Blocks of a quarter of the ring at
-  // most; `host` is null after an error, which sticks.
+  // most; `host` is null after an error, which sticks, and where those of a captured step do not
+  // fit, which is then run plainly.
   HostBlock ReserveHost(size_t bytes);
   void Send(const HostBlock& block);
+
+  // The most that one ReserveHost gives outside of captured steps.
+  size_t host_block_bytes() const { return ring_.bytes / kRingParts; }
+
+  // Copies what kernels wrote to block.device to block.host, and Synchronize. `block` is the last
+  // that was reserved: the ring does not use it again before the next ReserveHost.
+  absl::Status Fetch(const HostBlock& block);
 
   // For what is not a kernel of ours (cuBLASLt): true where the work must be put on the stream now;
   // false in a replay, or after an error. `identity` is hashed as a launch is.
@@ -65,6 +77,9 @@ class Stream final : public Launcher {
   void RunCaptured(uint64_t key, absl::FunctionRef<void()> body);
 
   absl::Status Synchronize();
+
+  static constexpr int kRingParts = 4;
+  static constexpr size_t kGraphHostBytes = size_t{1} << 20;
 
  private:
   enum class Mode : uint8_t { kPlain, kCapture, kReplay };
@@ -87,6 +102,7 @@ class Stream final : public Launcher {
   absl::Status AdvanceRing(size_t bytes);
   absl::Status MakeBlock(size_t bytes, HostBlock* block);
   void FreeBlock(HostBlock* block);
+  absl::Status MakeGraphMemory(size_t graphs);
   absl::Status MakeGraph(Graph* graph);
   void FreeGraph(Graph* graph);
   // Runs `body` in capture mode and fills `graph`. An error leaves nothing on the stream.
@@ -94,9 +110,6 @@ class Stream final : public Launcher {
   bool Replay(absl::FunctionRef<void()> body, Graph* graph);
   absl::Status LaunchGraph(Graph* graph);
 
-  static constexpr int kRingParts = 4;
-  static constexpr size_t kGraphHostBytes = size_t{1} << 20;
-  static constexpr size_t kMaxGraphs = 256;
   static constexpr int kMaxMisses = 8;
   static constexpr size_t kMaxKeys = 4096;  // seen at all
 
@@ -114,12 +127,15 @@ class Stream final : public Launcher {
   cudaEvent_t ring_left_[kRingParts] = {};  // recorded when a part was left: its readers are before
 
   Mode mode_ = Mode::kPlain;
-  Graph* current_ = nullptr;  // in kCapture and kReplay
+  Graph* current_ = nullptr;      // in kCapture and kReplay
+  bool arrays_overflow_ = false;  // of the step that is captured or replayed
   uint64_t hash_ = 0;
   std::unordered_map<const void*, size_t> shared_;  // by kernel: what it was allowed
   std::unordered_set<uint64_t> warm_;               // keys that ran plainly
   std::unordered_set<uint64_t> refused_;            // keys that run plainly for good
   std::unordered_map<uint64_t, Graph> graphs_;
+  HostBlock graph_memory_;              // in blocks of kGraphHostBytes
+  std::vector<HostBlock> free_blocks_;  // of graph_memory_
 };
 
 // Host arrays of one call, gathered into one block: Room for each first, then Make, then Put in the

@@ -16,6 +16,8 @@ int CudaDeviceCount() { return 0; }
 
 absl::StatusOr<std::unique_ptr<Device>> OpenCudaDevice(int) { return NotBuilt(); }
 
+absl::Status FitCudaOptions(const OpShapes&, CudaOptions*) { return NotBuilt(); }
+
 absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(Device*, const CudaOptions&) { return NotBuilt(); }
 
 }  // namespace ccoe::kernels

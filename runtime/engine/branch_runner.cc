@@ -6,15 +6,31 @@
 
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/engine/moe_statistics.h"
+#include "runtime/exchange/row_copy.h"
+#include "runtime/model/op_shapes.h"
 
 namespace ccoe::engine {
+namespace {
+
+// 0 where no layer has FFN experts.
+int64_t MostExpertsOfARow(const BackboneModel& model) {
+  int64_t most = 0;
+  const model::LayerRange layers = model.decoder->layers();
+  for (int32_t layer = layers.first; layer < layers.last; ++layer) {
+    const model::FfnSpec& ffn = model.spec.layers[static_cast<size_t>(layer)].ffn;
+    if (ffn.is_moe()) most = std::max(most, ffn.moe.gate.top_k);
+  }
+  return most;
+}
+
+}  // namespace
 
 absl::StatusOr<kernels::Matrix> RowBuffer::Take(int64_t rows, int64_t cols) {
   const size_t needed = static_cast<size_t>(rows) * cols * sizeof(float);
   if (buffer_.size_bytes() < needed) {
-    const size_t size = std::max(needed, 2 * buffer_.size_bytes());
     buffer_ = kernels::Buffer();
-    CCOE_ASSIGN_OR_RETURN(buffer_, device_->Allocate(size));
+    CCOE_ASSIGN_OR_RETURN(buffer_, device_->Allocate(needed));
   }
   return kernels::F32Matrix(buffer_.f32(), rows, cols);
 }
@@ -31,7 +47,7 @@ BranchRunner::BranchRunner(BackboneModel model, std::unique_ptr<kernels::Ops> op
 
 absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
     BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens,
-    kernels::DType kv_dtype) {
+    kernels::DType kv_dtype, const BranchLimits& limits) {
   std::unique_ptr<BranchRunner> runner(new BranchRunner(std::move(model), std::move(ops)));
   model::KvStorageOptions options;
   options.layers = runner->model_.decoder->layers();
@@ -40,7 +56,72 @@ absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
   options.dtype = kv_dtype;
   CCOE_ASSIGN_OR_RETURN(
       runner->kv_, model::KvStorage::Create(&runner->ops_->device(), runner->model_.spec, options));
+  CCOE_RETURN_IF_ERROR(Annotate(runner->Reserve(limits), "buffers of a backbone"));
   return runner;
+}
+
+absl::Status BranchRunner::Wait() {
+  model::MoeChoices& choices = scratch_.choices();
+  const absl::Status status = ops_->Synchronize();
+  in_use_.clear();
+  if (!status.ok() || statistics_ == nullptr) {
+    choices.Drop();
+    return status;
+  }
+  return choices.Take(
+      [this](int32_t layer, absl::Span<const int32_t> offsets, absl::Span<const int32_t> experts) {
+        statistics_->Add(layer, offsets, experts);
+      });
+}
+
+absl::Status BranchRunner::CountChoices() {
+  return statistics_ == nullptr || scratch_.choices().empty() ? absl::OkStatus() : Wait();
+}
+
+absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
+    BackboneModel model, std::unique_ptr<kernels::Ops> ops, const EngineOptions& options) {
+  BranchLimits limits;
+  limits.max_rows = options.max_step_tokens;
+  limits.suspended = options.max_steps_in_flight;
+  return Create(std::move(model), std::move(ops), options.kv_tokens / options.page_tokens,
+                options.page_tokens, options.kv_dtype, limits);
+}
+
+kernels::OpShapes BranchRunner::ShapesOf(const model::ModelSpec& spec,
+                                         const EngineOptions& options) {
+  model::PassLimits limits;
+  limits.rows = options.max_step_tokens;
+  limits.sequences = options.max_running;
+  limits.head_rows = kMaxHeadRows;
+  limits.tokens = options.kv_tokens;
+  limits.page_tokens = options.page_tokens;
+  return model::ShapesOfPasses(spec, limits);
+}
+
+absl::Status BranchRunner::Reserve(const BranchLimits& limits) {
+  const int64_t rows = limits.max_rows;
+  const int64_t pairs = rows * MostExpertsOfARow(model_);
+  CCOE_RETURN_IF_ERROR(scratch_.ReservePasses(model_.spec, rows));
+  CCOE_RETURN_IF_ERROR(gathered_buffer_.Take(rows, hidden_size()).status());
+  CCOE_RETURN_IF_ERROR(logits_buffer_.Take(std::min(rows, kMaxHeadRows), vocab_size()).status());
+  CCOE_RETURN_IF_ERROR(contributions_buffer_.Take(pairs, hidden_size()).status());
+  if (!ops_->device().ReadsHostMemory()) {
+    CCOE_RETURN_IF_ERROR(upload_buffer_.Take(pairs, hidden_size()).status());
+  }
+  CCOE_RETURN_IF_ERROR(ReserveParked(rows, pairs, now_));
+  if (pairs == 0) return absl::OkStatus();
+  for (int i = 0; i < limits.suspended; ++i) {
+    CCOE_RETURN_IF_ERROR(ReserveParked(rows, pairs, idle_.emplace_back(NewParkedRows())));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BranchRunner::ReserveParked(int64_t rows, int64_t pairs, ParkedRows& parked) {
+  CCOE_RETURN_IF_ERROR(parked.hidden_buffer.Take(rows, hidden_size()).status());
+  if (pairs == 0) return absl::OkStatus();
+  CCOE_RETURN_IF_ERROR(parked.shared_buffer.Take(rows, hidden_size()).status());
+  CCOE_RETURN_IF_ERROR(parked.own_buffer.Take(pairs, hidden_size()).status());
+  return parked.ended.Reserve(&ops_->device(), model_.spec, rows);
 }
 
 absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
@@ -50,13 +131,21 @@ absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
   return model_.embedding->Embed(ids, *ops_, now_.hidden);
 }
 
-absl::Status BranchRunner::Load(absl::Span<const float> rows) {
+absl::Status BranchRunner::Load(const exchange::RowBlock& rows) {
   now_.EndPass();
-  CCOE_ASSIGN_OR_RETURN(
-      now_.hidden,
-      now_.hidden_buffer.Take(static_cast<int64_t>(rows.size()) / hidden_size(), hidden_size()));
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // the buffer may still be read by what ran before
-  return ops_->device().CopyFromHost(rows.data(), now_.hidden.data, rows.size() * sizeof(float));
+  if (!rows.on_device()) {
+    CCOE_ASSIGN_OR_RETURN(now_.hidden, Upload(rows.host(), now_.hidden_buffer));
+    return absl::OkStatus();
+  }
+  const kernels::ConstMatrix from = rows.Rows(hidden_size());
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, now_.hidden_buffer.Take(from.rows, hidden_size()));
+  in_use_.push_back(rows);
+  exchange::CopyRows(*ops_, from, now_.hidden);
+  return absl::OkStatus();
+}
+
+bool BranchRunner::Holds(const exchange::RowMemory* memory) const {
+  return memory != nullptr && memory->device() == &ops_->device();
 }
 
 absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& batch) {
@@ -86,18 +175,13 @@ absl::Status BranchRunner::Attend(int32_t layer, const model::RowBatch& batch) {
 }
 
 absl::StatusOr<model::RoutedRows> BranchRunner::Route(int32_t layer,
-                                                      const model::GateSteering* steering,
-                                                      std::vector<float>* rows) {
+                                                      const model::GateSteering* steering) {
   now_.pass->steering = steering;
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
                         model_.decoder->Route(layer, *now_.pass, *ops_, scratch_, now_.hidden));
   now_.pass->steering = nullptr;
-  if (rows != nullptr) {
-    rows->resize(static_cast<size_t>(routed.rows.rows * hidden_size()));
-    CCOE_RETURN_IF_ERROR(ops_->Synchronize());
-    CCOE_RETURN_IF_ERROR(
-        ops_->device().CopyToHost(routed.rows.data, rows->data(), rows->size() * sizeof(float)));
-  }
+  CCOE_RETURN_IF_ERROR(CountChoices());  // the branch may be parked now
+  in_use_.clear();                       // the choice is on the host, so all before it is done
   return routed;
 }
 
@@ -107,18 +191,16 @@ absl::Status BranchRunner::RunHere(const FfnPart& part, const model::RoutedRows&
     rows.insert(rows.end(), part.dispatch.offsets[i + 1] - part.dispatch.offsets[i], part.rows[i]);
   }
   std::iota(places.begin(), places.end(), 0);
-  CCOE_ASSIGN_OR_RETURN(now_.own, now_.own_buffer.Take(part.dispatch.pairs(), hidden_size()));
+  const bool combine = part.dispatch.combine;
+  RowBuffer& buffer = combine ? contributions_buffer_ : now_.own_buffer;
+  CCOE_ASSIGN_OR_RETURN(now_.own, buffer.Take(part.dispatch.pairs(), hidden_size()));
   CCOE_RETURN_IF_ERROR(model_.decoder->RunHeldExperts(
       routed.layer, {rows, part.dispatch.experts, part.dispatch.weights, places}, routed.rows,
       *ops_, scratch_, now_.own));
-  return part.dispatch.combine ? CombineOwn(part) : absl::OkStatus();
-}
-
-absl::Status BranchRunner::CombineOwn(const FfnPart& part) {
+  if (!combine) return absl::OkStatus();
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix combined,
-                        gathered_buffer_.Take(part.dispatch.rows(), hidden_size()));
+                        now_.own_buffer.Take(part.dispatch.rows(), hidden_size()));
   ops_->CombineRows({now_.own, part.dispatch.offsets, combined});
-  std::swap(now_.own_buffer, gathered_buffer_);
   now_.own = combined;
   return absl::OkStatus();
 }
@@ -129,18 +211,26 @@ absl::Status BranchRunner::RunShared(const model::RoutedRows& routed) {
   return model_.decoder->RunSharedExpert(routed.layer, routed.rows, *ops_, scratch_, now_.shared);
 }
 
-// `rows` [.., hidden_size] of host memory as the ops can read them.
-absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(absl::Span<const float> rows,
-                                                            RowBuffer& buffer) {
+// `rows` [.., hidden_size] of host memory in `buffer`.
+absl::StatusOr<kernels::Matrix> BranchRunner::Upload(absl::Span<const float> rows,
+                                                     RowBuffer& buffer) {
   const int64_t count = static_cast<int64_t>(rows.size()) / hidden_size();
-  if (ops_->device().ReadsHostMemory()) {
-    return kernels::F32Matrix(rows.data(), count, hidden_size());
-  }
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // the buffer may still be read
+  CCOE_RETURN_IF_ERROR(Wait());  // the buffer may still be read by what ran before
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device, buffer.Take(count, hidden_size()));
   CCOE_RETURN_IF_ERROR(
       ops_->device().CopyFromHost(rows.data(), device.data, rows.size() * sizeof(float)));
   return device;
+}
+
+// `rows` as the ops can read them.
+absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(const exchange::RowBlock& rows,
+                                                            RowBuffer& buffer) {
+  if (rows.on_device()) {
+    in_use_.push_back(rows);
+    return rows.Rows(hidden_size());
+  }
+  if (!ops_->device().ReadsHostMemory()) return Upload(rows.host(), buffer);
+  return rows.Rows(hidden_size());
 }
 
 absl::Status BranchRunner::FinishMoe(int32_t layer, const Contributions& contributions) {
@@ -164,29 +254,53 @@ absl::Status BranchRunner::FinishMoe(int32_t layer, const Contributions& contrib
                                    now_.hidden);
 }
 
-ParkedRows BranchRunner::Park() {
-  ParkedRows fresh(&ops_->device());
-  if (!idle_.empty()) {
-    fresh = std::move(idle_.back());
-    idle_.pop_back();
-  }
-  return std::exchange(now_, std::move(fresh));
+absl::StatusOr<ParkedRows> BranchRunner::Park() {
+  if (idle_.empty()) return ParkOnHost();
+  ParkedRows next = std::move(idle_.back());
+  idle_.pop_back();
+  return std::exchange(now_, std::move(next));
 }
 
-void BranchRunner::Restore(ParkedRows rows) {
+absl::StatusOr<ParkedRows> BranchRunner::ParkOnHost() {
+  ParkedRows parked = NewParkedRows();
+  CCOE_RETURN_IF_ERROR(Wait());
+  const auto download = [this](const kernels::Matrix& from, std::vector<float>& to) {
+    to.resize(static_cast<size_t>(from.rows * from.cols));
+    return ops_->device().CopyToHost(from.data, to.data(), to.size() * sizeof(float));
+  };
+  CCOE_RETURN_IF_ERROR(download(now_.hidden, parked.host_hidden));
+  CCOE_RETURN_IF_ERROR(download(now_.shared, parked.host_shared));
+  CCOE_RETURN_IF_ERROR(download(now_.own, parked.host_own));
+  return parked;
+}
+
+absl::Status BranchRunner::Restore(ParkedRows rows) {
   now_.EndPass();
-  idle_.push_back(std::exchange(now_, std::move(rows)));
+  if (rows.host_hidden.empty()) {
+    idle_.push_back(std::exchange(now_, std::move(rows)));
+    return absl::OkStatus();
+  }
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, Upload(rows.host_hidden, now_.hidden_buffer));
+  now_.shared = now_.own = kernels::Matrix();
+  if (!rows.host_shared.empty()) {
+    CCOE_ASSIGN_OR_RETURN(now_.shared, Upload(rows.host_shared, now_.shared_buffer));
+  }
+  if (!rows.host_own.empty()) {
+    CCOE_ASSIGN_OR_RETURN(now_.own, Upload(rows.host_own, now_.own_buffer));
+  }
+  return absl::OkStatus();
 }
 
-absl::StatusOr<kernels::Matrix> BranchRunner::Gather(absl::Span<const int32_t> rows) {
+absl::StatusOr<kernels::Matrix> BranchRunner::Gather(kernels::ConstMatrix from,
+                                                     absl::Span<const int32_t> rows) {
   CCOE_ASSIGN_OR_RETURN(kernels::Matrix gathered,
                         gathered_buffer_.Take(static_cast<int64_t>(rows.size()), hidden_size()));
-  ops_->GatherRows(now_.hidden, rows, gathered);
+  ops_->GatherRows(from, rows, gathered);
   return gathered;
 }
 
 absl::Status BranchRunner::Keep(absl::Span<const int32_t> rows) {
-  CCOE_ASSIGN_OR_RETURN(now_.hidden, Gather(rows));
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, Gather(now_.hidden, rows));
   std::swap(now_.hidden_buffer, gathered_buffer_);
   now_.EndPass();
   return absl::OkStatus();
@@ -194,28 +308,68 @@ absl::Status BranchRunner::Keep(absl::Span<const int32_t> rows) {
 
 absl::Status BranchRunner::Read(int64_t begin, int64_t count, float* out) {
   CCOE_CHECK(begin >= 0 && begin + count <= now_.hidden.rows);
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  CCOE_RETURN_IF_ERROR(Wait());
   return ops_->device().CopyToHost(now_.hidden.Row(begin), out,
                                    count * hidden_size() * sizeof(float));
 }
 
-absl::Status BranchRunner::Read(absl::Span<const int32_t> rows, std::vector<float>& out) {
+absl::Status BranchRunner::Read(kernels::ConstMatrix from, absl::Span<const int32_t> rows,
+                                std::vector<float>& out) {
   out.resize(rows.size() * hidden_size());
-  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(rows));
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(from, rows));
+  CCOE_RETURN_IF_ERROR(Wait());
   return ops_->device().CopyToHost(gathered.data, out.data(), out.size() * sizeof(float));
 }
 
-absl::Status BranchRunner::Logits(const model::LmHead& head, absl::Span<const int32_t> rows,
-                                  std::vector<float>& logits) {
-  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(rows));
-  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device_logits,
+absl::Status BranchRunner::Read(absl::Span<const int32_t> rows, std::vector<float>& out) {
+  return Read(now_.hidden, rows, out);
+}
+
+absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(absl::Span<const int32_t> rows,
+                                                          const RowForm& form) {
+  return HandOver(now_.hidden, rows, form);
+}
+
+absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(kernels::ConstMatrix from,
+                                                          absl::Span<const int32_t> rows,
+                                                          const RowForm& form) {
+  if (Holds(form.memory)) {
+    auto fresh = form.memory->Take(static_cast<int64_t>(rows.size()), hidden_size(), form.dtype);
+    if (fresh.ok()) {
+      ops_->GatherRows(from, rows, fresh->rows);
+      in_use_.push_back(fresh->block);
+      return std::move(fresh->block);
+    }
+  }
+  std::vector<float> values;
+  CCOE_RETURN_IF_ERROR(Read(from, rows, values));
+  return exchange::RowBlock(std::move(values));
+}
+
+absl::Status BranchRunner::Logits(const model::LmHead& head, absl::Span<const int32_t> rows) {
+  logits_ = kernels::Matrix();
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(now_.hidden, rows));
+  CCOE_ASSIGN_OR_RETURN(const kernels::Matrix logits,
                         logits_buffer_.Take(static_cast<int64_t>(rows.size()), vocab_size()));
-  CCOE_RETURN_IF_ERROR(head.Logits(gathered, *ops_, gathered, device_logits));
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());
-  logits.resize(rows.size() * vocab_size());
-  return ops_->device().CopyToHost(device_logits.data, logits.data(),
-                                   logits.size() * sizeof(float));
+  CCOE_RETURN_IF_ERROR(head.Logits(gathered, *ops_, gathered, logits));
+  logits_ = logits;
+  return absl::OkStatus();
+}
+
+absl::Status BranchRunner::ReadLogits(int64_t begin, int64_t count, std::vector<float>& out) {
+  CCOE_CHECK(begin >= 0 && begin + count <= logits_.rows);
+  CCOE_RETURN_IF_ERROR(Wait());
+  out.resize(static_cast<size_t>(count * vocab_size()));
+  return ops_->device().CopyToHost(logits_.Row(begin), out.data(), out.size() * sizeof(float));
+}
+
+absl::Status BranchRunner::Sample(int64_t begin, absl::Span<const kernels::SampleRow> rows,
+                                  absl::Span<kernels::SampledRow> out) {
+  const auto count = static_cast<int64_t>(rows.size());
+  CCOE_CHECK(begin >= 0 && begin + count <= logits_.rows);
+  CCOE_RETURN_IF_ERROR(ops_->SampleRows({logits_.Slice(begin, count), rows}, out));
+  in_use_.clear();  // the device has been waited for
+  return CountChoices();
 }
 
 }  // namespace ccoe::engine

@@ -10,7 +10,7 @@ namespace ccoe::engine {
 namespace {
 
 // Bounds the memory for logits: with a vocabulary of 150 000, 38 MB.
-constexpr size_t kHeadRows = 64;
+constexpr size_t kHeadRows = BranchRunner::kMaxHeadRows;
 
 }  // namespace
 
@@ -47,10 +47,11 @@ std::vector<Delivery::HeadRow> Delivery::RowsForHead(absl::Span<StepEntry> entri
     for (int64_t r = 0; r < held[i].count; ++r) {
       const bool samples = entry.samples() && r == held[i].count - 1;
       if (samples || entry.sequence->WantsLogits(first + r)) {
-        rows.push_back({&entry, static_cast<int32_t>(held[i].begin + r), first + r});
+        rows.push_back({&entry, static_cast<int32_t>(held[i].begin + r), first + r, samples});
       }
     }
   }
+  std::stable_partition(rows.begin(), rows.end(), [](const HeadRow& row) { return !row.samples; });
   return rows;
 }
 
@@ -72,21 +73,14 @@ void Delivery::EndSteps(absl::Span<StepEntry> entries) {
 absl::Status Delivery::RunHead(absl::Span<const HeadRow> rows, const model::LmHead& head) {
   std::vector<int32_t> numbers;
   for (const HeadRow& row : rows) numbers.push_back(row.row);
-  CCOE_RETURN_IF_ERROR(runner_->Logits(head, numbers, logits_));
-  EmitLogits(rows);
-  const int64_t vocab = runner_->vocab_size();
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const StepEntry& entry = *rows[i].entry;
-    if (entry.alive() && entry.samples() && rows[i].position + 1 == entry.end_position()) {
-      SampleNext(rows[i], absl::MakeConstSpan(logits_).subspan(i * vocab, vocab));
-    }
-  }
-  return absl::OkStatus();
+  CCOE_RETURN_IF_ERROR(runner_->Logits(head, numbers));
+  CCOE_RETURN_IF_ERROR(EmitLogits(rows));
+  return SampleRows(rows);
 }
 
-// Passes on the logits of prompt rows, as many of one sequence at a time as stand together.
-void Delivery::EmitLogits(absl::Span<const HeadRow> rows) {
-  const int64_t vocab = runner_->vocab_size();
+// Passes on the logits of prompt rows, as many of one sequence at a time as stand together. No
+// others leave the device.
+absl::Status Delivery::EmitLogits(absl::Span<const HeadRow> rows) {
   for (size_t begin = 0, end = 0; begin < rows.size(); begin = std::max(end, begin + 1)) {
     const StepEntry* entry = rows[begin].entry;
     for (end = begin; end < rows.size() && rows[end].entry == entry; ++end) {
@@ -94,21 +88,42 @@ void Delivery::EmitLogits(absl::Span<const HeadRow> rows) {
     }
     if (end == begin) continue;
     const int64_t count = static_cast<int64_t>(end - begin);
-    entry->sequence->EmitLogits(rows[begin].position, count,
-                                absl::MakeConstSpan(logits_).subspan(begin * vocab, count * vocab));
+    CCOE_RETURN_IF_ERROR(runner_->ReadLogits(static_cast<int64_t>(begin), count, logits_));
+    entry->sequence->EmitLogits(rows[begin].position, count, logits_);
   }
+  return absl::OkStatus();
 }
 
-void Delivery::SampleNext(const HeadRow& row, absl::Span<const float> logits) {
-  const std::shared_ptr<Sequence>& sequence = row.entry->sequence;
-  SampleRequest request;
-  request.logits = logits;
-  request.params = &sequence->query().sampling;
-  request.counts = &sequence->counts();
-  if (sequence->HoldsBackStops()) request.held_back = sequence->stop_ids();
-  request.seed = sequence->seed();
-  request.position = sequence->known_tokens();
-  const absl::StatusOr<GeneratedToken> token = sampler_.Sample(request);
+absl::Status Delivery::SampleRows(absl::Span<const HeadRow> rows) {
+  const auto first =
+      std::find_if(rows.begin(), rows.end(), [](const HeadRow& row) { return row.samples; });
+  const int64_t begin = first - rows.begin();
+  const absl::Span<const HeadRow> sampled = rows.subspan(static_cast<size_t>(begin));
+  if (sampled.empty()) return absl::OkStatus();
+  std::vector<SampleRequest> requests;
+  std::vector<kernels::SampleRow> inputs;
+  for (const HeadRow& row : sampled) {
+    const Sequence& sequence = *row.entry->sequence;
+    SampleRequest& request = requests.emplace_back();
+    request.params = &sequence.query().sampling;
+    request.counts = &sequence.counts();
+    if (sequence.HoldsBackStops()) request.held_back = sequence.stop_ids();
+    request.seed = sequence.seed();
+    request.position = sequence.known_tokens();
+    inputs.push_back(SampleRowFor(request));
+  }
+  std::vector<kernels::SampledRow> tokens(inputs.size());
+  CCOE_RETURN_IF_ERROR(runner_->Sample(begin, inputs, absl::MakeSpan(tokens)));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (sampled[i].entry->alive()) {
+      EndRow(sampled[i].entry->sequence, TokenOf(requests[i], tokens[i]));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void Delivery::EndRow(const std::shared_ptr<Sequence>& sequence,
+                      const absl::StatusOr<GeneratedToken>& token) {
   if (!token.ok()) {
     const absl::Status error =
         Annotate(token.status(), absl::StrCat("query ", sequence->query().query_id));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "runtime/engine/branch_runner.h"
@@ -48,21 +49,24 @@ class Delivery {
     StepEntry* entry;
     int32_t row;       // in the runner
     int64_t position;  // in the sequence
+    bool samples;      // its logits choose a token
   };
 
+  // Those that choose a token behind the others; the rows of a sequence rise.
   std::vector<HeadRow> RowsForHead(absl::Span<StepEntry> entries,
                                    absl::Span<const HeldRows> held) const;
   void EndSteps(absl::Span<StepEntry> entries);
   absl::Status RunHead(absl::Span<const HeadRow> rows, const model::LmHead& head);
-  void EmitLogits(absl::Span<const HeadRow> rows);
-  void SampleNext(const HeadRow& row, absl::Span<const float> logits);
+  absl::Status EmitLogits(absl::Span<const HeadRow> rows);
+  absl::Status SampleRows(absl::Span<const HeadRow> rows);
+  void EndRow(const std::shared_ptr<Sequence>& sequence,
+              const absl::StatusOr<GeneratedToken>& token);
   void Emit(const std::shared_ptr<Sequence>& sequence, const GeneratedToken& token);
 
   BranchRunner* const runner_;
   Roster* const roster_;
   EngineObserver* const observer_;
-  Sampler sampler_;
-  std::vector<float> logits_;
+  std::vector<float> logits_;  // on their way to a sink
   int64_t prompt_tokens_ = 0;
   int64_t generated_tokens_ = 0;
 };

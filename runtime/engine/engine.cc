@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/serving_thread.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/admission.h"
 #include "runtime/engine/branch_runner.h"
@@ -56,7 +57,10 @@ class Engine::Impl {
         directory_(directory),
         inbox_(std::move(inbox)),
         loop_(std::move(loop)),
-        thread_([this] { loop_->Run(); }) {}
+        thread_([this] {
+          kernels::ServingThread serving;
+          loop_->Run();
+        }) {}
 
   ~Impl() {
     inbox_->Stop();
@@ -110,8 +114,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(BackboneModel model,
   const int64_t pages = options.kv_tokens / options.page_tokens;
   const AdmissionLimits limits = LimitsOf(model, pages * options.page_tokens, options.moe_policy);
   std::vector<int32_t> eos_ids = model.spec.eos_token_ids;
-  CCOE_ASSIGN_OR_RETURN(auto runner, BranchRunner::Create(std::move(model), std::move(ops), pages,
-                                                          options.page_tokens, options.kv_dtype));
+  CCOE_ASSIGN_OR_RETURN(auto runner,
+                        BranchRunner::Create(std::move(model), std::move(ops), options));
   auto inbox = std::make_shared<Inbox>(options.max_waiting, Entropy());
   auto loop = std::make_unique<EngineLoop>(std::move(runner), inbox, ffn, options, pages);
   auto impl = std::make_unique<Impl>(limits, std::move(eos_ids), directory, std::move(inbox),

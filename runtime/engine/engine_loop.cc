@@ -47,12 +47,11 @@ absl::Status CheckShape(const exchange::StepHeader& header, const exchange::Swap
   const int64_t rows = header.returned_rows() * header.hidden_size;
   const int64_t captured =
       header.capture_layers ? header.layers.size() * header.rows() * header.hidden_size : 0;
-  if (static_cast<int64_t>(result.rows.size()) == rows &&
-      static_cast<int64_t>(result.captured.size()) == captured) {
+  if (result.row_values() == rows && static_cast<int64_t>(result.captured.size()) == captured) {
     return absl::OkStatus();
   }
   return absl::InternalError(absl::StrCat("answer of a wrong size: expected ", rows, " values and ",
-                                          captured, " captured ones, found ", result.rows.size(),
+                                          captured, " captured ones, found ", result.row_values(),
                                           " and ", result.captured.size()));
 }
 
@@ -89,7 +88,9 @@ EngineLoop::EngineLoop(std::unique_ptr<BranchRunner> runner, std::shared_ptr<Inb
       moe_swaps_(MoeOptionsOf(options, runner_->model().spec), inbox_,
                  [this] { return swaps_.TakeId(); }),
       delivery_(runner_.get(), &roster_, options.observer),
-      moe_(options, {runner_.get(), &delivery_, ffn, &moe_swaps_}) {}
+      moe_(options, {runner_.get(), &delivery_, ffn, &moe_swaps_}) {
+  runner_->CountIn(options.moe_statistics);
+}
 
 void EngineLoop::Run() {
   absl::Time wake = absl::InfiniteFuture();
@@ -227,6 +228,7 @@ void EngineLoop::RunToEnd(Branch branch) {
   const absl::StatusOr<bool> done = Advance(branch);
   const absl::Span<StepEntry> entries = absl::MakeSpan(branch.entries);
   if (!done.ok()) {
+    runner_->DropChoices();
     return delivery_.Fail(entries, Annotate(done.status(), absl::StrCat("step ", branch.step->id)));
   }
   if (!*done) return;
@@ -237,6 +239,11 @@ void EngineLoop::RunToEnd(Branch branch) {
     begin += entry.row_count;
   }
   delivery_.Deliver(entries, held, *branch.head);
+  // Rows that needed no logits have not been waited for.
+  const absl::Status counted = runner_->CountChoices();
+  if (!counted.ok()) {
+    delivery_.Fail(entries, Annotate(counted, absl::StrCat("step ", branch.step->id)));
+  }
 }
 
 absl::StatusOr<bool> EngineLoop::Advance(Branch& branch) {
@@ -253,7 +260,7 @@ absl::StatusOr<bool> EngineLoop::Advance(Branch& branch) {
 
 absl::StatusOr<bool> EngineLoop::RunLayers(Branch& branch, int32_t last) {
   while (branch.cursor < last && !branch.entries.empty()) {
-    CCOE_RETURN_IF_ERROR(RunDenseLayers(branch, std::min(last, NextMoeLayer(branch.cursor))));
+    CCOE_RETURN_IF_ERROR(RunPlainLayers(branch, moe_.NextStop(branch, last)));
     if (branch.cursor == last) break;
     CCOE_ASSIGN_OR_RETURN(const bool here, moe_.Run(branch));
     if (!here) return false;
@@ -262,14 +269,7 @@ absl::StatusOr<bool> EngineLoop::RunLayers(Branch& branch, int32_t last) {
   return true;
 }
 
-int32_t EngineLoop::NextMoeLayer(int32_t from) const {
-  while (from < spec().layer_count() && !spec().layers[static_cast<size_t>(from)].ffn.is_moe()) {
-    ++from;
-  }
-  return from;
-}
-
-absl::Status EngineLoop::RunDenseLayers(Branch& branch, int32_t last) {
+absl::Status EngineLoop::RunPlainLayers(Branch& branch, int32_t last) {
   const model::LayerRange range{branch.cursor, last};
   const bool capture = std::any_of(branch.entries.begin(), branch.entries.end(),
                                    [](const StepEntry& e) { return !e.hidden.empty(); });
@@ -295,11 +295,17 @@ absl::Status EngineLoop::ReadHidden(Branch& branch, int32_t plane) {
 absl::Status EngineLoop::SendAway(Branch& branch, const std::vector<LeavingGroup>& groups) {
   const std::vector<size_t> staying = Staying(branch, groups);
   const std::vector<int32_t> staying_rows = RowsOf(branch, staying);
+  std::vector<exchange::RowBlock> rows;
   for (const LeavingGroup& group : groups) {
-    CCOE_RETURN_IF_ERROR(runner_->Read(RowsOf(branch, group.entries), outgoing_));
+    const RowForm form = {group.binding->link->device_memory(), options_.wire_dtype};
+    CCOE_ASSIGN_OR_RETURN(rows.emplace_back(),
+                          runner_->HandOver(RowsOf(branch, group.entries), form));
+  }
+  CCOE_RETURN_IF_ERROR(runner_->Wait());
+  for (size_t g = 0; g < groups.size(); ++g) {
     std::vector<StepEntry> leaving;
-    for (size_t i : group.entries) leaving.push_back(branch.entries[i]);
-    swaps_.Send(branch.step, group.binding, std::move(leaving), outgoing_);
+    for (size_t i : groups[g].entries) leaving.push_back(branch.entries[i]);
+    swaps_.Send(branch.step, groups[g].binding, std::move(leaving), std::exchange(rows[g], {}));
   }
   KeepEntries(branch, staying);
   return staying.empty() ? absl::OkStatus() : runner_->Keep(staying_rows);
@@ -319,7 +325,7 @@ void EngineLoop::LandAnswer(SwapAnswer answer) {
     if (flight->header.layers.last < spec().layer_count()) {
       Continue(*std::move(flight), *std::move(answer.result));
     } else {
-      Deliver(*std::move(flight), *answer.result);
+      Deliver(*std::move(flight), *std::move(answer.result));
     }
   }
   EndStepIfOver(*step);
@@ -346,22 +352,22 @@ void EngineLoop::Continue(SwapFlight flight, exchange::SwapResult result) {
   branch.step = flight.step;
   branch.cursor = flight.header.layers.last;
   branch.head = &HeadOf(*flight.binding, runner_->model());
-  std::vector<float> rows;  // of the living, where some are not
-  int64_t begin = 0;
-  for (StepEntry& entry : flight.entries) {
-    const auto from = result.rows.begin() + begin;
-    begin += entry.row_count * spec().hidden_size;
-    if (!entry.alive()) continue;
-    rows.insert(rows.end(), from, result.rows.begin() + begin);
-    branch.entries.push_back(std::move(entry));
+  branch.entries = std::move(flight.entries);
+  std::vector<size_t> living;
+  for (size_t i = 0; i < branch.entries.size(); ++i) {
+    if (branch.entries[i].alive()) living.push_back(i);
   }
-  if (branch.entries.empty()) return;
-  const absl::Status status = runner_->Load(rows);
+  if (living.empty()) return;
+  absl::Status status = runner_->Load(result.TakeRows());
+  if (status.ok() && living.size() < branch.entries.size()) {
+    status = runner_->Keep(RowsOf(branch, living));
+  }
+  KeepEntries(branch, living);
   if (!status.ok()) return delivery_.Fail(absl::MakeSpan(branch.entries), status);
   RunToEnd(std::move(branch));
 }
 
-void EngineLoop::Deliver(SwapFlight flight, const exchange::SwapResult& result) {
+void EngineLoop::Deliver(SwapFlight flight, exchange::SwapResult result) {
   const absl::Span<StepEntry> entries = absl::MakeSpan(flight.entries);
   std::vector<HeldRows> held;
   int64_t begin = 0;
@@ -369,8 +375,8 @@ void EngineLoop::Deliver(SwapFlight flight, const exchange::SwapResult& result) 
     held.push_back({begin, sequence.returned()});
     begin += sequence.returned();
   }
-  if (!result.rows.empty()) {
-    const absl::Status status = runner_->Load(result.rows);
+  if (result.row_values() > 0) {
+    const absl::Status status = runner_->Load(result.TakeRows());
     if (!status.ok()) return delivery_.Fail(entries, status);
   }
   delivery_.Deliver(entries, held, HeadOf(*flight.binding, runner_->model()));

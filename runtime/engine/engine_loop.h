@@ -49,15 +49,15 @@ class EngineLoop {
   // False: the branch has gone into a flight.
   absl::StatusOr<bool> Advance(Branch& branch);
   absl::StatusOr<bool> RunLayers(Branch& branch, int32_t last);
-  absl::Status RunDenseLayers(Branch& branch, int32_t last);
-  int32_t NextMoeLayer(int32_t from) const;
+  // Layers that need nothing from the host on their way.
+  absl::Status RunPlainLayers(Branch& branch, int32_t last);
   absl::Status SendAway(Branch& branch, const std::vector<LeavingGroup>& groups);
   absl::Status ReadHidden(Branch& branch, int32_t plane);
 
   void LandAnswer(SwapAnswer answer);
   void LandContributions(SwapAnswer answer);
   void Continue(SwapFlight flight, exchange::SwapResult result);
-  void Deliver(SwapFlight flight, const exchange::SwapResult& result);
+  void Deliver(SwapFlight flight, exchange::SwapResult result);
   void ObserveSwap(const SwapFlight& flight, const absl::StatusOr<exchange::SwapResult>& result);
   void EndStepIfOver(const Step& step);
 
@@ -72,7 +72,6 @@ class EngineLoop {
   MoeBoard moe_swaps_;
   Delivery delivery_;
   MoeStage moe_;
-  std::vector<float> outgoing_;  // rows on their way to a link
   uint64_t last_step_id_ = 0;
   int64_t last_step_rows_ = 0;
 };

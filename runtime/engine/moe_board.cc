@@ -43,12 +43,13 @@ void MoeBoard::SendParts(MoeFlight& flight) {
     header.hidden_size = options_.hidden_size;
     header.wire_dtype = options_.wire_dtype;
     header.ffn = away.part.dispatch;
-    const std::vector<float> rows = RowsOfPart(away.part, flight.rows, options_.hidden_size);
-    away.peer.link->Swap(header,
-                         kernels::F32Matrix(rows.data(), header.rows(), options_.hidden_size),
-                         away.deadline, [inbox = inbox_, id = away.swap_id](auto result) {
-                           inbox->Answer({id, std::move(result)});
-                         });
+    exchange::RowBlock rows = std::exchange(away.outgoing, {});
+    if (rows.empty()) rows = RowsOfPart(away.part, flight.rows.host(), options_.hidden_size);
+    away.peer.link->Swap(
+        header, rows.on_device() ? rows : exchange::RowBlock(rows.Rows(header.hidden_size)),
+        away.deadline, [inbox = inbox_, id = away.swap_id](auto result) {
+          inbox->Answer({id, std::move(result)});
+        });
   }
 }
 

@@ -30,7 +30,9 @@ struct AwayPart {
   FfnPeer peer;
   uint64_t swap_id = 0;  // 0: not sent yet
   bool arrived = false;
-  std::vector<float> rows;  // what came back
+  exchange::RowBlock outgoing;  // its rows until they are sent; empty: they are cut out of
+                                // MoeFlight::rows
+  exchange::RowBlock rows;      // what came back
   absl::Time sent, deadline;
 
   // "expert worker expert-2 over grpc://10.0.0.7:8201, step 12, layer 7", for messages.
@@ -42,7 +44,9 @@ struct MoeFlight {
   Branch branch;
   ParkedRows parked;
   model::RoutedRows routed;  // its view of the rows is not used any more
-  std::vector<float> rows;   // [rows, hidden_size]: the experts' input, to send again if need be
+  // [rows, hidden_size]: the experts' input, to send again if need be. f32 of host memory, or in
+  // the wire dtype on the device; then parts have `outgoing`.
+  exchange::RowBlock rows;
   std::vector<FfnPart> own;  // the part that ran here: one or none
   std::list<AwayPart> away;  // in the order sent
   absl::flat_hash_set<const exchange::ActivationLink*> broken;  // failed in this flight

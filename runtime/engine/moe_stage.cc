@@ -61,7 +61,17 @@ std::string LastHolder(const model::RoutedRows& routed, absl::Span<const int32_t
   return gone == table.gone.end() ? "" : absl::StrCat("; the last was ", gone->second);
 }
 
-std::shared_ptr<const FfnTable> AllHere(const model::ModelSpec& spec) {
+bool AnyWantsRouting(const Branch& branch) {
+  return std::any_of(branch.entries.begin(), branch.entries.end(), [](const StepEntry& entry) {
+    return entry.sequence->query().routing && entry.alive();
+  });
+}
+
+bool IsHere(const std::vector<int32_t>& holders) {
+  return std::find(holders.begin(), holders.end(), FfnTable::kHere) != holders.end();
+}
+
+std::shared_ptr<const FfnTable> TableOfAllHere(const model::ModelSpec& spec) {
   auto table = std::make_shared<FfnTable>();
   for (const model::LayerSpec& layer : spec.layers) {
     const int64_t experts = layer.ffn.is_moe() ? layer.ffn.moe.experts : 0;
@@ -78,16 +88,46 @@ MoeStage::MoeStage(const EngineOptions& options, const Parts& parts)
       hidden_size_(parts.runner->hidden_size()),
       max_part_pairs_(std::max<int64_t>(
           1, kMaxPartBytes / (hidden_size_ * static_cast<int64_t>(sizeof(float))))),
-      all_here_(parts.directory == nullptr ? AllHere(parts.runner->model().spec) : nullptr) {}
+      all_here_(parts.directory == nullptr ? TableOfAllHere(parts.runner->model().spec) : nullptr) {
+}
+
+std::shared_ptr<const FfnTable> MoeStage::Table() {
+  return parts_.directory == nullptr ? all_here_ : parts_.directory->Table();
+}
+
+const std::vector<bool>& MoeStage::AllHere() {
+  const std::shared_ptr<const FfnTable> table = Table();
+  if (table == judged_.lock()) return judged_here_;
+  const BackboneModel& model = parts_.runner->model();
+  judged_here_.assign(model.spec.layers.size(), false);
+  for (size_t layer = 0; layer < judged_here_.size() && layer < table->holders.size(); ++layer) {
+    const auto& holders = table->holders[layer];
+    judged_here_[layer] =
+        static_cast<int64_t>(holders.size()) == model.spec.layers[layer].ffn.moe.experts &&
+        std::all_of(holders.begin(), holders.end(), IsHere) &&
+        model.decoder->HoldsAll(static_cast<int32_t>(layer));
+  }
+  judged_ = table;
+  return judged_here_;
+}
+
+int32_t MoeStage::NextStop(const Branch& branch, int32_t last) {
+  const model::ModelSpec& spec = parts_.runner->model().spec;
+  const bool routing = AnyWantsRouting(branch);
+  for (int32_t layer = branch.cursor; layer < last; ++layer) {
+    if (!spec.layers[static_cast<size_t>(layer)].ffn.is_moe()) continue;
+    if (routing || !AllHere()[static_cast<size_t>(layer)] || Steering(branch, layer).has_value()) {
+      return layer;
+    }
+  }
+  return last;
+}
 
 absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
   const int32_t layer = branch.cursor;
   CCOE_RETURN_IF_ERROR(parts_.runner->Attend(layer, BatchOf(branch)));
-  const std::shared_ptr<const FfnTable> table =
-      parts_.directory == nullptr ? all_here_ : parts_.directory->Table();
-  std::vector<float> rows;
-  CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
-                        Route(branch, table->peers.empty() ? nullptr : &rows));
+  const std::shared_ptr<const FfnTable> table = Table();
+  CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed, Route(branch));
   FfnDispatchPlan plan = Plan(routed, AllPairs(routed), *table, nullptr);
   if (!plan.lost.empty()) {
     FailRows(absl::MakeSpan(branch.entries), routed, plan.lost,
@@ -97,8 +137,8 @@ absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
   }
   SortedParts sorted = Sort(std::move(plan.parts), *table);
   if (!sorted.away.empty()) {
-    CCOE_RETURN_IF_ERROR(Suspend(branch, std::move(routed), std::move(rows), std::move(sorted.own),
-                                 std::move(sorted.away)));
+    CCOE_RETURN_IF_ERROR(
+        Suspend(branch, std::move(routed), std::move(sorted.own), std::move(sorted.away)));
     return false;
   }
   CCOE_RETURN_IF_ERROR(RunOwn(routed, sorted.own));
@@ -108,17 +148,20 @@ absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
   return true;
 }
 
-absl::StatusOr<model::RoutedRows> MoeStage::Route(const Branch& branch, std::vector<float>* rows) {
-  const int32_t layer = branch.cursor;
+std::optional<model::GateSteering> MoeStage::Steering(const Branch& branch, int32_t layer) const {
   std::vector<RowsOfQuery> queries;
   for (const StepEntry& entry : branch.entries) {
     queries.push_back({entry.sequence->query().moe.get(), entry.row_count});
   }
   const model::FfnSpec& ffn = parts_.runner->model().spec.layers[static_cast<size_t>(layer)].ffn;
-  const std::optional<model::GateSteering> steering = SteeringFor(layer, queries, ffn.moe);
-  CCOE_ASSIGN_OR_RETURN(
-      model::RoutedRows routed,
-      parts_.runner->Route(layer, steering.has_value() ? &*steering : nullptr, rows));
+  return SteeringFor(layer, queries, ffn.moe);
+}
+
+absl::StatusOr<model::RoutedRows> MoeStage::Route(const Branch& branch) {
+  const int32_t layer = branch.cursor;
+  const std::optional<model::GateSteering> steering = Steering(branch, layer);
+  CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
+                        parts_.runner->Route(layer, steering.has_value() ? &*steering : nullptr));
   if (options_.moe_statistics != nullptr) {
     options_.moe_statistics->Add(layer, routed.offsets, routed.experts);
   }
@@ -150,25 +193,53 @@ absl::Status MoeStage::RunOwn(const model::RoutedRows& routed, absl::Span<const 
   return parts_.runner->RunShared(routed);
 }
 
+absl::Status MoeStage::KeepRows(MoeFlight& flight) {
+  RowForm form;
+  for (const AwayPart& part : flight.away) {
+    if (form.memory == nullptr) form = FormFor(*part.peer.link);
+  }
+  std::vector<int32_t> all(static_cast<size_t>(flight.routed.rows.rows));
+  std::iota(all.begin(), all.end(), 0);
+  CCOE_ASSIGN_OR_RETURN(flight.rows, parts_.runner->HandOver(flight.routed.rows, all, form));
+  return absl::OkStatus();
+}
+
+absl::Status MoeStage::PackParts(MoeFlight& flight) {
+  if (!flight.rows.on_device()) return absl::OkStatus();
+  for (AwayPart& part : flight.away) {
+    if (part.swap_id != 0) continue;
+    CCOE_ASSIGN_OR_RETURN(part.outgoing,
+                          parts_.runner->HandOver(flight.rows.Rows(hidden_size_), part.part.rows,
+                                                  FormFor(*part.peer.link)));
+  }
+  return parts_.runner->Wait();
+}
+
 // The rows that leave are on their way before those that stay are computed.
-absl::Status MoeStage::Suspend(Branch& branch, model::RoutedRows routed, std::vector<float> rows,
-                               std::vector<FfnPart> own, std::vector<AwayPart> away) {
+absl::Status MoeStage::Suspend(Branch& branch, model::RoutedRows routed, std::vector<FfnPart> own,
+                               std::vector<AwayPart> away) {
   auto held = std::make_unique<MoeFlight>(parts_.runner->NewParkedRows());
   MoeFlight& flight = *held;
   flight.branch = branch;
   flight.routed = std::move(routed);
-  flight.rows = std::move(rows);
   flight.own = std::move(own);
   for (AwayPart& part : away) flight.away.push_back(std::move(part));
+  CCOE_RETURN_IF_ERROR(KeepRows(flight));
+  CCOE_RETURN_IF_ERROR(PackParts(flight));
   parts_.board->Hold(std::move(held));
-  const absl::Status status = RunOwn(flight.routed, flight.own);
-  if (!status.ok()) {
+  absl::StatusOr<ParkedRows> parked = RunOwnAndPark(flight);
+  if (!parked.ok()) {
     parts_.board->Abandon(flight);
-    return status;
+    return parked.status();
   }
-  flight.parked = parts_.runner->Park();
+  flight.parked = *std::move(parked);
   branch.entries.clear();
   return absl::OkStatus();
+}
+
+absl::StatusOr<ParkedRows> MoeStage::RunOwnAndPark(const MoeFlight& flight) {
+  CCOE_RETURN_IF_ERROR(RunOwn(flight.routed, flight.own));
+  return parts_.runner->Park();
 }
 
 absl::Status MoeStage::Finish(int32_t layer, const model::RoutedRows& routed,
@@ -213,9 +284,9 @@ void MoeStage::FailRows(absl::Span<StepEntry> entries, const model::RoutedRows& 
 absl::Status MoeStage::CheckAnswer(const AwayPart& part, const exchange::SwapResult& result) const {
   const exchange::FfnDispatch& dispatch = part.part.dispatch;
   const int64_t expected = (dispatch.combine ? dispatch.rows() : dispatch.pairs()) * hidden_size_;
-  if (static_cast<int64_t>(result.rows.size()) == expected) return absl::OkStatus();
+  if (result.row_values() == expected) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("answer of a wrong size: expected ", expected,
-                                          " values, found ", result.rows.size()));
+                                          " values, found ", result.row_values()));
 }
 
 void MoeStage::SendElsewhere(MoeBoard::Landing landing, const absl::Status& why) {
@@ -234,6 +305,11 @@ void MoeStage::SendElsewhere(MoeBoard::Landing landing, const absl::Status& why)
   }
   for (AwayPart& part : Sort(std::move(plan.parts), *table).away) {
     flight.away.push_back(std::move(part));
+  }
+  if (absl::Status packed = PackParts(flight); !packed.ok()) {
+    // The device's: nothing of this branch can be computed any more.
+    parts_.delivery->Fail(absl::MakeSpan(flight.branch.entries), packed);
+    flight.away.remove_if([](const AwayPart& part) { return part.swap_id == 0; });
   }
   parts_.board->SendParts(flight);
 }
@@ -264,7 +340,7 @@ std::optional<MoeStage::Resumed> MoeStage::Land(SwapAnswer answer) {
   absl::Status status = answer.result.status();
   if (status.ok()) status = CheckAnswer(part, *answer.result);
   if (status.ok()) {
-    part.rows = std::move(answer.result->rows);
+    part.rows = answer.result->TakeRows();
     part.arrived = true;
   } else {
     SendElsewhere(*landing, status);
@@ -274,8 +350,10 @@ std::optional<MoeStage::Resumed> MoeStage::Land(SwapAnswer answer) {
   Resumed resumed;
   resumed.branch = std::move(flight->branch);
   resumed.step = resumed.branch.step;
-  parts_.runner->Restore(std::move(flight->parked));
-  resumed.status = Finish(resumed.branch.cursor, flight->routed, flight->own, flight->away);
+  resumed.status = parts_.runner->Restore(std::move(flight->parked));
+  if (resumed.status.ok()) {
+    resumed.status = Finish(resumed.branch.cursor, flight->routed, flight->own, flight->away);
+  }
   ++resumed.branch.cursor;
   if (resumed.status.ok()) resumed.status = DropDead(resumed.branch);
   return resumed;

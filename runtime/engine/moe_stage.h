@@ -1,5 +1,6 @@
-// Runs branches through MoE layers: here where all experts are, else by suspending the branch until
-// the expert workers' contributions are back.
+// Runs branches through the MoE layers whose choice of experts the host must see: where experts are
+// elsewhere (the branch is suspended until the expert workers' contributions are back), requests
+// steer the gate or want to know what it chose.
 #ifndef CCOE_RUNTIME_ENGINE_MOE_STAGE_H_
 #define CCOE_RUNTIME_ENGINE_MOE_STAGE_H_
 
@@ -35,6 +36,10 @@ class MoeStage {
   };
   MoeStage(const EngineOptions& options, const Parts& parts);
 
+  // The first layer from the branch's cursor on, below `last`, that is for Run; else `last`. The
+  // layers before it can run as any others: dense, or with all their experts here.
+  int32_t NextStop(const Branch& branch, int32_t last);
+
   // Runs the MoE layer at the branch's cursor over the rows in the runner. True: it is done, the
   // cursor stands behind it and the entries whose queries lived on are left. False: the branch has
   // gone into a flight. An error is the device's or the decoder's and leaves the branch as it was.
@@ -52,12 +57,24 @@ class MoeStage {
   std::optional<Resumed> Land(SwapAnswer answer);
 
  private:
-  absl::StatusOr<model::RoutedRows> Route(const Branch& branch, std::vector<float>* rows);
+  std::shared_ptr<const FfnTable> Table();
+  // By layer of the model: all experts are here, by the table now.
+  const std::vector<bool>& AllHere();
+  std::optional<model::GateSteering> Steering(const Branch& branch, int32_t layer) const;
+  absl::StatusOr<model::RoutedRows> Route(const Branch& branch);
   FfnDispatchPlan Plan(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
                        const FfnTable& table, const MoeFlight* flight);
   absl::Status RunOwn(const model::RoutedRows& routed, absl::Span<const FfnPart> own);
-  absl::Status Suspend(Branch& branch, model::RoutedRows routed, std::vector<float> rows,
-                       std::vector<FfnPart> own, std::vector<AwayPart> away);
+  absl::StatusOr<ParkedRows> RunOwnAndPark(const MoeFlight& flight);
+  absl::Status Suspend(Branch& branch, model::RoutedRows routed, std::vector<FfnPart> own,
+                       std::vector<AwayPart> away);
+  // Copies the experts' input into the flight, before its scratch is used again; PackParts waits.
+  absl::Status KeepRows(MoeFlight& flight);
+  // Makes the rows of parts that are not sent yet ready to be.
+  absl::Status PackParts(MoeFlight& flight);
+  RowForm FormFor(const exchange::ActivationLink& link) const {
+    return {link.device_memory(), options_.wire_dtype};
+  }
   absl::Status Finish(int32_t layer, const model::RoutedRows& routed, absl::Span<const FfnPart> own,
                       const std::list<AwayPart>& away);
   absl::Status DropDead(Branch& branch);
@@ -73,6 +90,8 @@ class MoeStage {
   const int64_t hidden_size_;
   const int64_t max_part_pairs_;
   const std::shared_ptr<const FfnTable> all_here_;  // without a directory
+  std::weak_ptr<const FfnTable> judged_;            // what judged_here_ is of; keeps no link alive
+  std::vector<bool> judged_here_;
   uint64_t turn_ = 0;
 };
 

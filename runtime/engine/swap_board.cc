@@ -17,7 +17,7 @@ SwapBoard::SwapBoard(const SwapBoardOptions& options, std::shared_ptr<Inbox> inb
     : options_(options), inbox_(std::move(inbox)), patience_(options.step_patience) {}
 
 void SwapBoard::Send(std::shared_ptr<Step> step, std::shared_ptr<const ExpertBinding> binding,
-                     std::vector<StepEntry> entries, absl::Span<const float> rows) {
+                     std::vector<StepEntry> entries, const exchange::RowBlock& rows) {
   SwapFlight flight;
   flight.id = TakeId();
   flight.header = HeaderFor(*binding, entries, options_.layer_count);
@@ -33,10 +33,9 @@ void SwapBoard::Send(std::shared_ptr<Step> step, std::shared_ptr<const ExpertBin
   flight.entries = std::move(entries);
   const SwapFlight& kept = flights_.emplace(flight.id, std::move(flight)).first->second;
 
-  const int64_t row_count = static_cast<int64_t>(rows.size()) / options_.hidden_size;
   kept.binding->link->Swap(
-      kept.header, kernels::F32Matrix(rows.data(), row_count, options_.hidden_size), kept.deadline,
-      [inbox = inbox_, id = kept.id](absl::StatusOr<exchange::SwapResult> result) {
+      kept.header, rows.on_device() ? rows : exchange::RowBlock(rows.Rows(options_.hidden_size)),
+      kept.deadline, [inbox = inbox_, id = kept.id](absl::StatusOr<exchange::SwapResult> result) {
         inbox->Answer({id, std::move(result)});
       });
 }

@@ -16,6 +16,7 @@
 #include "runtime/engine/patience.h"
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/step.h"
+#include "runtime/exchange/row_block.h"
 
 namespace ccoe::engine {
 
@@ -47,9 +48,10 @@ class SwapBoard {
   // The next id; also for swaps that are not this board's.
   uint64_t TakeId() { return ++last_id_; }
 
-  // Sends the entries' rows [sum of row_count, hidden_size].
+  // Sends the entries' rows [sum of row_count, hidden_size], owned: f32 of host memory, or of the
+  // link's device in the wire dtype.
   void Send(std::shared_ptr<Step> step, std::shared_ptr<const ExpertBinding> binding,
-            std::vector<StepEntry> entries, absl::Span<const float> rows);
+            std::vector<StepEntry> entries, const exchange::RowBlock& rows);
 
   // The flight of an answer; nullopt for one that was given up. Its step has one swap in flight
   // less.

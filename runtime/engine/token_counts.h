@@ -2,10 +2,13 @@
 #ifndef CCOE_RUNTIME_ENGINE_TOKEN_COUNTS_H_
 #define CCOE_RUNTIME_ENGINE_TOKEN_COUNTS_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
+#include "kernels/sample.h"
 
 namespace ccoe::engine {
 
@@ -13,15 +16,23 @@ namespace ccoe::engine {
 class TokenCounts {
  public:
   void AddPrompt(absl::Span<const int32_t> ids) {
-    for (int32_t id : ids) answer_counts_.try_emplace(id, 0);
+    for (int32_t id : ids) Entry(id);
   }
-  void AddAnswer(int32_t id) { ++answer_counts_[id]; }
+  void AddAnswer(int32_t id) { ++Entry(id).answer_count; }
 
-  // Every id of prompt and answer, with how often it stands in the answer (0: in the prompt only).
-  const absl::flat_hash_map<int32_t, int32_t>& answer_counts() const { return answer_counts_; }
+  // Every id of prompt and answer, with how often it stands in the answer (0: in the prompt only);
+  // in order of first appearance. Valid until the next Add.
+  absl::Span<const kernels::TokenCount> entries() const { return entries_; }
 
  private:
-  absl::flat_hash_map<int32_t, int32_t> answer_counts_;
+  kernels::TokenCount& Entry(int32_t id) {
+    const auto [found, fresh] = places_.try_emplace(id, entries_.size());
+    if (fresh) entries_.push_back({id, 0});
+    return entries_[found->second];
+  }
+
+  absl::flat_hash_map<int32_t, size_t> places_;
+  std::vector<kernels::TokenCount> entries_;
 };
 
 }  // namespace ccoe::engine

@@ -7,25 +7,38 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "kernels/view.h"
+#include "kernels/device.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/row_memory.h"
 #include "runtime/exchange/step_header.h"
 #include "runtime/exchange/swap_size.h"
 
 namespace ccoe::exchange {
 
-// Rows that came back, f32 (widened from the wire dtype), contiguous, host memory, in the order of
-// the header's sequences or, of a dispatch, of its rows (combine) or pairs.
+// Rows that came back, in the order of the header's sequences or, of a dispatch, of its rows
+// (combine) or pairs: f32 (widened from the wire dtype) in host memory, or in the wire dtype on the
+// device, where the rows sent were on one too and there was room.
 struct SwapResult {
-  std::vector<float> rows;  // [header.returned_rows(), hidden_size]
+  std::vector<float> rows;  // [header.returned_rows(), hidden_size], or empty:
+  RowBlock device_rows;     // likewise, on a device
   std::vector<float>
       captured;  // with capture_layers: [layers.size(), header.rows(), hidden_size], else empty
   absl::Duration expert_time = absl::ZeroDuration();  // computing, on the expert worker
+
+  // Of the rows that came back, wherever they lie.
+  int64_t row_values() const {
+    return device_rows.on_device() ? device_rows.values() : static_cast<int64_t>(rows.size());
+  }
+  RowBlock TakeRows() {
+    return device_rows.on_device() ? std::move(device_rows) : RowBlock(std::move(rows));
+  }
 };
 
 // Called exactly once for each accepted Swap, on a thread of the link's; must not block and must
@@ -37,9 +50,10 @@ class ActivationLink {
  public:
   virtual ~ActivationLink() = default;  // closes first
 
-  // Sends `rows` [header.rows(), hidden_size] f32 (read before Swap returns; the caller may then
-  // reuse them) and calls `done` with the answer. Swaps of one link are computed in the order they
-  // were sent. `done` gets
+  // Sends `rows` [header.rows(), hidden_size] and calls `done` with the answer. Rows of host memory
+  // are f32 and read before Swap returns; rows of a device are in the wire dtype, lie in
+  // device_memory()'s device and are shared until they are sent. Swaps of one link are computed in
+  // the order they were sent. `done` gets
   //   INVALID_ARGUMENT     the header is wrong (Validate), or disagrees with `rows`
   //   NOT_FOUND            the worker does not hold this expert version, or an FFN expert of the
   //   dispatch FAILED_PRECONDITION  the worker holds no KV for positions before first_position (it
@@ -47,8 +61,12 @@ class ActivationLink {
   //   preempt and try again DEADLINE_EXCEEDED    no answer by `deadline` (a late one is dropped);
   //   the link is unavailable from then on UNAVAILABLE          the peer died or hangs, or the link
   //   is closed; all swaps in flight end so
-  virtual void Swap(const StepHeader& header, kernels::ConstMatrix rows, absl::Time deadline,
+  virtual void Swap(const StepHeader& header, const RowBlock& rows, absl::Time deadline,
                     SwapCallback done) = 0;
+
+  // Where rows may lie that this link takes from a device and, for those, brings back to it; null:
+  // host memory only. Does not change; lives as long as the link, or the last block of it.
+  virtual RowMemory* device_memory() const { return nullptr; }
 
   // Frees the KV of a sequence on the worker, for all experts. In order with swaps: it takes effect
   // after those sent before. Never fails: a link that is gone has no KV left.
@@ -74,11 +92,16 @@ class SwapHandler {
  public:
   virtual ~SwapHandler() = default;
 
-  // Computes a swap of peer `peer_id`; `rows` [header.rows(), hidden_size] f32, contiguous, owned.
-  // Calls `done` exactly once, with the codes listed at ActivationLink::Swap. Swaps of one peer are
-  // computed in the order of the calls; RESOURCE_EXHAUSTED at once where too many wait.
-  virtual void HandleSwap(uint64_t peer_id, const StepHeader& header, std::vector<float> rows,
+  // Computes a swap of peer `peer_id`; `rows` [header.rows(), hidden_size], owned: f32 of host
+  // memory, or of device() in the wire dtype, and then the answer's rows are of its memory too
+  // where there is room. Calls `done` exactly once, with the codes listed at ActivationLink::Swap.
+  // Swaps of one peer are computed in the order of the calls; RESOURCE_EXHAUSTED at once where too
+  // many wait.
+  virtual void HandleSwap(uint64_t peer_id, const StepHeader& header, RowBlock rows,
                           SwapCallback done) = 0;
+
+  // Whose rows this handler takes in place; null: host memory only.
+  virtual kernels::Device* device() const { return nullptr; }
 
   // As ActivationLink::ReleaseSequence.
   virtual void HandleRelease(uint64_t peer_id, uint64_t sequence_id) = 0;

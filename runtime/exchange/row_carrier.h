@@ -1,5 +1,6 @@
 // Carries the rows of a grpc link's swaps beside its stream: headers, answers and signs of life
-// stay messages, rows go from device to device. Implemented by runtime/exchange/nccl.
+// stay messages, rows go from device to device, out of host memory or of the device's own.
+// Implemented by runtime/exchange/nccl.
 #ifndef CCOE_RUNTIME_EXCHANGE_ROW_CARRIER_H_
 #define CCOE_RUNTIME_EXCHANGE_ROW_CARRIER_H_
 
@@ -10,6 +11,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/row_memory.h"
 
 namespace ccoe::exchange {
 
@@ -25,6 +28,12 @@ class RowCarrier {
   // Fills `bytes`, whose size says how much comes.
   virtual absl::Status Receive(std::string& bytes) = 0;
 
+  // The same of rows in the factory's memory(), which neither end passes through host memory; the
+  // peer may hold its side in host memory all the same. After an error the carrier keeps the block
+  // for as long as a transfer may still touch it.
+  virtual absl::Status SendRows(const RowBlock& rows) = 0;
+  virtual absl::Status ReceiveRows(const RowMemory::Fresh& rows) = 0;
+
   // Ends what runs and refuses what comes, soon, whatever the peer does. From any thread, several
   // times.
   virtual void Abort() = 0;
@@ -37,6 +46,10 @@ class RowCarrierFactory {
 
   // Both ends must have the same: "nccl 2.28.9".
   virtual std::string Version() const = 0;
+
+  // Where rows may lie that carriers send and receive in place; null: SendRows and ReceiveRows are
+  // not to be called. Lives as long as the factory or the last block of it.
+  virtual RowMemory* memory() const = 0;
 
   // What the accepting end makes and the other gets to know, of this one carrier: opaque bytes.
   virtual absl::StatusOr<std::string> MakeId() = 0;

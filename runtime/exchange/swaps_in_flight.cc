@@ -11,16 +11,23 @@
 
 namespace ccoe::exchange {
 
-absl::Status CheckSwap(const StepHeader& header, kernels::ConstMatrix rows, int64_t hidden_size,
-                       const StepLimits& limits) {
+absl::Status CheckSwap(const StepHeader& header, const RowBlock& block, int64_t hidden_size,
+                       const StepLimits& limits, const RowMemory* memory) {
   CCOE_RETURN_IF_ERROR(Validate(header, hidden_size, limits));
-  if (rows.dtype != kernels::DType::kF32 || rows.rows != header.rows() ||
-      rows.cols != hidden_size || rows.stride < rows.cols || rows.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "rows of step ", header.step_id, ": expected [", header.rows(), ", ", hidden_size,
-        "] f32, found [", rows.rows, ", ", rows.cols, "] ", kernels::DTypeName(rows.dtype)));
+  const kernels::ConstMatrix rows = block.view();
+  const kernels::DType dtype = block.on_device() ? header.wire_dtype : kernels::DType::kF32;
+  if (rows.dtype != dtype || rows.rows != header.rows() || rows.cols != hidden_size ||
+      rows.stride < rows.cols || rows.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rows of step ", header.step_id, ": expected [", header.rows(), ", ",
+                     hidden_size, "] ", kernels::DTypeName(dtype), ", found [", rows.rows, ", ",
+                     rows.cols, "] ", kernels::DTypeName(rows.dtype)));
   }
-  return absl::OkStatus();
+  if (!block.on_device() || block.memory() == memory) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("rows of step ", header.step_id, ": expected in ",
+                   memory == nullptr ? "host memory" : "the link's memory of the device",
+                   ", found in memory of ", block.memory()->device()->Name()));
 }
 
 SwapsInFlight::SwapsInFlight(Options options)
@@ -89,11 +96,11 @@ absl::Status SwapsInFlight::TakeLocked(uint64_t step_id, absl::StatusOr<SwapResu
   waiting_.erase(found);
   waiting_bytes_ -= swap.bytes;
   absl::Status status = absl::OkStatus();
-  if (result.ok() && (static_cast<int64_t>(result->rows.size()) != swap.row_values ||
+  if (result.ok() && (result->row_values() != swap.row_values ||
                       static_cast<int64_t>(result->captured.size()) != swap.captured_values)) {
     status = absl::InternalError(absl::StrCat(
         options_.link_name, ": the answer to step ", step_id, ": expected ", swap.row_values,
-        " row values and ", swap.captured_values, " captured ones, found ", result->rows.size(),
+        " row values and ", swap.captured_values, " captured ones, found ", result->row_values(),
         " and ", result->captured.size()));
     result = status;
   } else if (!result.ok()) {

@@ -16,7 +16,6 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "kernels/view.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/silence_watch.h"
 #include "runtime/exchange/step_header.h"
@@ -24,9 +23,9 @@
 namespace ccoe::exchange {
 
 // INVALID_ARGUMENT where the header is wrong (Validate) or `rows` is not [header.rows(),
-// hidden_size] f32.
-absl::Status CheckSwap(const StepHeader& header, kernels::ConstMatrix rows, int64_t hidden_size,
-                       const StepLimits& limits);
+// hidden_size], f32 of host memory or of the wire dtype on the device of `memory` (null: none).
+absl::Status CheckSwap(const StepHeader& header, const RowBlock& rows, int64_t hidden_size,
+                       const StepLimits& limits, const RowMemory* memory = nullptr);
 
 // Thread-safe. Callbacks run without a lock held: those of Answer on its caller's thread, all
 // others on a thread of this object's own, so that none runs inside a call of the link's user.

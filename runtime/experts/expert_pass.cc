@@ -1,63 +1,133 @@
 #include "runtime/experts/expert_pass.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "absl/memory/memory.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/exchange/row_copy.h"
 
 namespace ccoe::experts {
 
-ExpertPass::ExpertPass(int64_t hidden_size, std::unique_ptr<kernels::Ops> ops)
-    : hidden_size_(hidden_size), ops_(std::move(ops)), scratch_(&ops_->device()) {}
+ExpertPass::ExpertPass(int64_t hidden_size, int64_t max_rows, std::unique_ptr<kernels::Ops> ops)
+    : hidden_size_(hidden_size),
+      max_rows_(max_rows),
+      ops_(std::move(ops)),
+      scratch_(&ops_->device()) {}
+
+absl::StatusOr<std::unique_ptr<ExpertPass>> ExpertPass::Create(const model::ModelSpec& spec,
+                                                               int64_t max_rows,
+                                                               std::unique_ptr<kernels::Ops> ops) {
+  auto pass = absl::WrapUnique(new ExpertPass(spec.hidden_size, max_rows, std::move(ops)));
+  CCOE_RETURN_IF_ERROR(Annotate(pass->scratch_.ReservePasses(spec, max_rows), "an expert's pass"));
+  CCOE_ASSIGN_OR_RETURN(
+      pass->hidden_,
+      pass->device().Allocate(static_cast<size_t>(max_rows * spec.hidden_size) * sizeof(float)));
+  return pass;
+}
 
 absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::Run(
     const model::Decoder& decoder, const model::KvStorage& storage,
     absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
   const absl::Time start = absl::Now();
-  std::vector<exchange::SwapResult> results(swaps.size());
-  CCOE_RETURN_IF_ERROR(Upload(swaps, batch.rows()));
-  const bool capture = swaps.front().header.capture_layers;
-  CCOE_RETURN_IF_ERROR(
-      Compute(decoder, storage, batch, capture ? &results.front().captured : nullptr));
-  int64_t row = 0;
-  for (size_t i = 0; i < swaps.size(); ++i) {
-    CCOE_RETURN_IF_ERROR(Download(swaps[i].header, row, results[i].rows));
-    row += swaps[i].header.rows();
+  std::vector<Target> targets;
+  for (const WaitingSwap& swap : swaps) targets.push_back(TargetOf(swap));
+  absl::Status run = RunSwaps(decoder, storage, swaps, batch, targets);
+  // Rows that are handed over are complete; and after an error what still runs may touch the
+  // swaps' rows and the results', which go now.
+  run.Update(ops_->Synchronize());
+  CCOE_RETURN_IF_ERROR(run);
+  std::vector<exchange::SwapResult> results;
+  for (Target& target : targets) {
+    target.result.expert_time = absl::Now() - start;
+    results.push_back(std::move(target.result));
   }
-  for (exchange::SwapResult& result : results) result.expert_time = absl::Now() - start;
   return results;
 }
 
-absl::Status ExpertPass::Upload(absl::Span<const WaitingSwap> swaps, int64_t rows) {
-  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // a pass that failed half-way may still be running
-  const size_t bytes = static_cast<size_t>(rows * hidden_size_) * sizeof(float);
-  if (hidden_.size_bytes() < bytes) {
-    CCOE_ASSIGN_OR_RETURN(hidden_, device().Allocate(bytes));
+absl::Status ExpertPass::RunSwaps(const model::Decoder& decoder, const model::KvStorage& storage,
+                                  absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch,
+                                  std::vector<Target>& targets) {
+  const int64_t rows = batch.rows();
+  std::vector<float>& captured = targets.front().result.captured;
+  const bool captures = swaps.front().header.capture_layers;
+  if (captures) captured.resize(decoder.layers().size() * rows * hidden_size_);
+  for (int64_t begin = 0; begin < rows; begin += max_rows_) {
+    const Piece piece = {begin, std::min(rows, begin + max_rows_)};
+    CCOE_RETURN_IF_ERROR(TakeIn(swaps, piece));
+    Capture capture;
+    if (captures) capture = {captured.data() + begin * hidden_size_, rows * hidden_size_};
+    CCOE_RETURN_IF_ERROR(Compute(decoder, storage, Cut(batch, piece), capture));
+    CCOE_RETURN_IF_ERROR(Give(swaps, piece, targets));
   }
+  return absl::OkStatus();
+}
+
+ExpertPass::Target ExpertPass::TargetOf(const WaitingSwap& swap) const {
+  Target target;
+  const int64_t returned = swap.header.returned_rows();
+  if (swap.rows.on_device() && returned > 0) {
+    auto fresh = swap.rows.memory()->Take(returned, hidden_size_, swap.header.wire_dtype);
+    if (fresh.ok()) {
+      target.device_rows = fresh->rows;
+      target.result.device_rows = std::move(fresh->block);
+      return target;
+    }
+  }
+  target.result.rows.resize(static_cast<size_t>(returned * hidden_size_));
+  return target;
+}
+
+// A sequence's rows may be cut: those behind see the KV of those before.
+model::RowBatch ExpertPass::Cut(const model::RowBatch& batch, const Piece& piece) {
+  model::RowBatch cut;
+  for (const kernels::SequenceRows& all : batch.sequences) {
+    const int64_t begin = std::max(all.row_begin, piece.begin);
+    const int64_t end = std::min(all.row_begin + all.row_count, piece.end);
+    if (begin >= end) continue;
+    cut.sequences.push_back({begin - piece.begin, end - begin,
+                             all.first_position + (begin - all.row_begin), all.block_table});
+  }
+  return cut;
+}
+
+absl::Status ExpertPass::TakeIn(absl::Span<const WaitingSwap> swaps, const Piece& piece) {
+  CCOE_RETURN_IF_ERROR(ops_->Synchronize());  // a pass that failed half-way may still be running
   int64_t row = 0;
   for (const WaitingSwap& swap : swaps) {
-    CCOE_RETURN_IF_ERROR(
-        device().CopyFromHost(swap.rows.data(), Row(row), swap.rows.size() * sizeof(float)));
+    const int64_t begin = std::max(row, piece.begin);
+    const int64_t end = std::min(row + swap.header.rows(), piece.end);
+    if (begin < end) {
+      const kernels::ConstMatrix from =
+          swap.rows.Rows(hidden_size_).Slice(begin - row, end - begin);
+      float* const to = Row(begin - piece.begin);
+      if (swap.rows.on_device()) {
+        exchange::CopyRows(*ops_, from, kernels::F32Matrix(to, end - begin, hidden_size_));
+      } else {
+        CCOE_RETURN_IF_ERROR(
+            device().CopyFromHost(from.data, to, (end - begin) * hidden_size_ * sizeof(float)));
+      }
+    }
     row += swap.header.rows();
   }
   return absl::OkStatus();
 }
 
 absl::Status ExpertPass::Compute(const model::Decoder& decoder, const model::KvStorage& storage,
-                                 const model::RowBatch& batch, std::vector<float>* captured) {
+                                 const model::RowBatch& batch, const Capture& capture) {
   const kernels::Matrix hidden = kernels::F32Matrix(hidden_.f32(), batch.rows(), hidden_size_);
-  if (captured == nullptr) {
+  if (capture.values == nullptr) {
     CCOE_RETURN_IF_ERROR(decoder.Run(decoder.layers(), batch, storage, *ops_, scratch_, hidden));
     return ops_->Synchronize();
   }
-  const int64_t values = batch.rows() * hidden_size_;
-  captured->resize(static_cast<size_t>(decoder.layers().size() * values));
   absl::Status copied = absl::OkStatus();
   auto copy = [&](int32_t layer, kernels::ConstMatrix output) {
     if (absl::Status done = ops_->Synchronize(); !done.ok()) copied = done;
-    float* target = captured->data() + (layer - decoder.layers().first) * values;
-    const absl::Status status = device().CopyToHost(output.data, target, values * sizeof(float));
+    float* target = capture.values + (layer - decoder.layers().first) * capture.layer_values;
+    const absl::Status status =
+        device().CopyToHost(output.data, target, batch.rows() * hidden_size_ * sizeof(float));
     if (!status.ok()) copied = status;
   };
   CCOE_RETURN_IF_ERROR(
@@ -66,18 +136,32 @@ absl::Status ExpertPass::Compute(const model::Decoder& decoder, const model::KvS
   return ops_->Synchronize();
 }
 
-absl::Status ExpertPass::Download(const exchange::StepHeader& header, int64_t row,
-                                  std::vector<float>& rows) {
-  rows.resize(static_cast<size_t>(header.returned_rows() * hidden_size_));
-  float* target = rows.data();
-  for (const exchange::SwapSequence& sequence : header.sequences) {
-    row += sequence.row_count;
-    const int64_t values = sequence.returned() * hidden_size_;
-    if (values == 0) continue;
-    CCOE_RETURN_IF_ERROR(
-        device().CopyToHost(Row(row - sequence.returned()), target, values * sizeof(float)));
-    target += values;
+absl::Status ExpertPass::Give(absl::Span<const WaitingSwap> swaps, const Piece& piece,
+                              std::vector<Target>& targets) {
+  int64_t row = 0;
+  for (size_t i = 0; i < swaps.size(); ++i) {
+    int64_t place = 0;  // among the swap's rows that go back
+    for (const exchange::SwapSequence& sequence : swaps[i].header.sequences) {
+      row += sequence.row_count;
+      const int64_t first = row - sequence.returned();
+      const int64_t begin = std::max(first, piece.begin), end = std::min(row, piece.end);
+      if (begin < end) {
+        CCOE_RETURN_IF_ERROR(
+            GiveRows(begin - piece.begin, end - begin, place + (begin - first), targets[i]));
+      }
+      place += sequence.returned();
+    }
   }
+  return absl::OkStatus();
+}
+
+absl::Status ExpertPass::GiveRows(int64_t row, int64_t count, int64_t place, Target& target) {
+  if (target.device_rows.empty()) {
+    return device().CopyToHost(Row(row), target.result.rows.data() + place * hidden_size_,
+                               count * hidden_size_ * sizeof(float));
+  }
+  exchange::CopyRows(*ops_, kernels::F32Matrix(Row(row), count, hidden_size_),
+                     target.device_rows.Slice(place, count));
   return absl::OkStatus();
 }
 

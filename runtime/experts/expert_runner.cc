@@ -13,11 +13,13 @@
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
+#include "kernels/serving_thread.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/experts/expert_kv.h"
 #include "runtime/experts/expert_pass.h"
 #include "runtime/experts/peer_table.h"
 #include "runtime/experts/swap_queue.h"
+#include "runtime/model/op_shapes.h"
 
 namespace ccoe::experts {
 namespace {
@@ -46,16 +48,32 @@ int64_t WeightBytes(const model::Weights& weights) {
 
 }  // namespace
 
+kernels::OpShapes ShapesOf(const model::ModelSpec& spec, const ExpertRunnerOptions& options) {
+  model::PassLimits limits;
+  limits.rows = limits.sequences = options.max_batch_rows;
+  limits.tokens = options.kv_tokens;
+  limits.page_tokens = options.page_tokens;
+  return model::ShapesOfPasses(spec, limits);
+}
+
+model::KvStorageOptions KvOptionsOf(const ExpertRunnerOptions& options, model::LayerRange layers) {
+  const int64_t pages = (options.kv_tokens + options.page_tokens - 1) / options.page_tokens;
+  return {layers, pages, options.page_tokens, options.kv_dtype};
+}
+
 class ExpertRunner::Impl {
  public:
-  Impl(const model::ModelSpec& spec, std::unique_ptr<kernels::Ops> ops,
+  Impl(const model::ModelSpec& spec, std::unique_ptr<ExpertPass> pass,
        const ExpertRunnerOptions& options)
       : spec_(spec),
         options_(options),
-        pass_(spec.hidden_size, std::move(ops)),
+        pass_(std::move(pass)),
         queue_({options.max_batch_rows, options.max_waiting_swaps, options.max_waiting_rows}) {
     limits_.max_position = spec.max_positions;
-    thread_ = std::thread([this] { ComputeLoop(); });
+    thread_ = std::thread([this] {
+      kernels::ServingThread serving;
+      ComputeLoop();
+    });
   }
   ~Impl();
 
@@ -65,6 +83,7 @@ class ExpertRunner::Impl {
   void RemovePeer(uint64_t peer_id) ABSL_LOCKS_EXCLUDED(mutex_);
   void HandleSwap(WaitingSwap swap) ABSL_LOCKS_EXCLUDED(mutex_);
   void HandleRelease(uint64_t peer_id, uint64_t sequence_id) ABSL_LOCKS_EXCLUDED(mutex_);
+  kernels::Device* device() const { return &pass_->device(); }
   int64_t hidden_size() const { return spec_.hidden_size; }
 
  private:
@@ -105,7 +124,7 @@ class ExpertRunner::Impl {
   const model::ModelSpec spec_;
   const ExpertRunnerOptions options_;
   exchange::StepLimits limits_;
-  ExpertPass pass_;  // the compute thread's
+  const std::unique_ptr<ExpertPass> pass_;  // the compute thread's
 
   mutable absl::Mutex mutex_;
   SwapQueue queue_ ABSL_GUARDED_BY(mutex_);
@@ -134,16 +153,15 @@ absl::Status ExpertRunner::Impl::AddExpert(const Bundle& bundle) {
   const std::string name = absl::StrCat("expert ", manifest.expert.ToString());
   auto decoder = model::Decoder::Create(spec_, manifest.layers, bundle.weights);
   if (!decoder.ok()) return Annotate(decoder.status(), name);
-  const int64_t pages = (options_.kv_tokens + options_.page_tokens - 1) / options_.page_tokens;
-  auto storage = model::KvStorage::Create(
-      &pass_.device(), spec_, {manifest.layers, pages, options_.page_tokens, options_.kv_dtype});
+  const model::KvStorageOptions kv = KvOptionsOf(options_, manifest.layers);
+  auto storage = model::KvStorage::Create(&pass_->device(), spec_, kv);
   if (!storage.ok()) return Annotate(storage.status(), name);
   ExpertLoad load;
   load.expert = manifest.expert;
   load.layers = manifest.layers;
   load.weight_bytes = WeightBytes(*bundle.weights);
-  auto expert = std::make_unique<Expert>(Expert{*std::move(decoder), *std::move(storage),
-                                                ExpertKv(pages, options_.page_tokens), load});
+  auto expert = std::make_unique<Expert>(
+      Expert{*std::move(decoder), *std::move(storage), ExpertKv(kv.pages, kv.page_tokens), load});
   absl::MutexLock lock(&mutex_);
   if (!experts_.emplace(manifest.expert, std::move(expert)).second) {
     return absl::AlreadyExistsError(absl::StrCat(name, " is loaded already"));
@@ -229,10 +247,7 @@ absl::Status ExpertRunner::Impl::CheckSwap(const WaitingSwap& swap) const {
         absl::StrCat(step, ": expected rows for a layer expert, found a dispatch to FFN experts"));
   }
   CCOE_RETURN_IF_ERROR(exchange::Validate(swap.header, spec_.hidden_size, limits_));
-  const int64_t values = swap.header.rows() * spec_.hidden_size;
-  if (static_cast<int64_t>(swap.rows.size()) == values) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("rows of ", step, ": expected ", values, " values, found ", swap.rows.size()));
+  return CheckRows(swap, spec_.hidden_size, pass_->device());
 }
 
 void ExpertRunner::Impl::HandleSwap(WaitingSwap swap) {
@@ -297,7 +312,7 @@ ExpertRunner::Impl::Work ExpertRunner::Impl::NextWork() {
 }
 
 std::vector<ExpertRunner::Impl::Finished> ExpertRunner::Impl::Compute(Work work) {
-  auto results = pass_.Run(*work.expert->decoder, *work.expert->storage, work.swaps, work.batch);
+  auto results = pass_->Run(*work.expert->decoder, *work.expert->storage, work.swaps, work.batch);
   Settle(*work.expert, work.swaps, results.ok());
   std::vector<Finished> finished;
   finished.reserve(work.swaps.size());
@@ -340,7 +355,9 @@ absl::StatusOr<std::unique_ptr<ExpertRunner>> ExpertRunner::Create(
     const model::ModelSpec& spec, std::unique_ptr<kernels::Ops> ops,
     const ExpertRunnerOptions& options) {
   CCOE_RETURN_IF_ERROR(CheckOptions(options));
-  return absl::WrapUnique(new ExpertRunner(std::make_unique<Impl>(spec, std::move(ops), options)));
+  CCOE_ASSIGN_OR_RETURN(auto pass,
+                        ExpertPass::Create(spec, options.max_batch_rows, std::move(ops)));
+  return absl::WrapUnique(new ExpertRunner(std::make_unique<Impl>(spec, std::move(pass), options)));
 }
 
 ExpertRunner::ExpertRunner(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -351,12 +368,13 @@ std::vector<ExpertLoad> ExpertRunner::Load() const { return impl_->Load(); }
 uint64_t ExpertRunner::AddPeer() { return impl_->AddPeer(); }
 void ExpertRunner::RemovePeer(uint64_t peer_id) { impl_->RemovePeer(peer_id); }
 void ExpertRunner::HandleSwap(uint64_t peer_id, const exchange::StepHeader& header,
-                              std::vector<float> rows, exchange::SwapCallback done) {
+                              exchange::RowBlock rows, exchange::SwapCallback done) {
   impl_->HandleSwap({peer_id, header, std::move(rows), std::move(done)});
 }
 void ExpertRunner::HandleRelease(uint64_t peer_id, uint64_t sequence_id) {
   impl_->HandleRelease(peer_id, sequence_id);
 }
+kernels::Device* ExpertRunner::device() const { return impl_->device(); }
 int64_t ExpertRunner::hidden_size() const { return impl_->hidden_size(); }
 
 }  // namespace ccoe::experts

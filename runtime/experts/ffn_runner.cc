@@ -10,11 +10,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
+#include "kernels/serving_thread.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/experts/ffn_pass.h"
 #include "runtime/experts/ffn_queue.h"
 #include "runtime/experts/peer_table.h"
 #include "runtime/model/moe.h"
+#include "runtime/model/op_shapes.h"
 
 namespace ccoe::experts {
 namespace {
@@ -42,15 +44,21 @@ int64_t Bytes(const model::FfnExpertWeights& expert) {
 
 }  // namespace
 
+kernels::OpShapes ShapesOf(const model::ModelSpec& spec, const FfnRunnerOptions& options) {
+  return model::ShapesOfExperts(spec, options.max_batch_rows);
+}
+
 class FfnRunner::Impl {
  public:
-  Impl(const model::ModelSpec& spec, std::unique_ptr<kernels::Ops> ops,
-       const FfnRunnerOptions& options)
+  Impl(const model::ModelSpec& spec, std::unique_ptr<FfnPass> pass, const FfnRunnerOptions& options)
       : spec_(spec),
-        pass_(spec.hidden_size, options.max_batch_rows, std::move(ops)),
+        pass_(std::move(pass)),
         queue_({options.max_batch_rows, options.max_waiting_swaps, options.max_waiting_rows}),
         layers_(spec.layers.size()) {
-    thread_ = std::thread([this] { ComputeLoop(); });
+    thread_ = std::thread([this] {
+      kernels::ServingThread serving;
+      ComputeLoop();
+    });
   }
   ~Impl();
 
@@ -60,6 +68,7 @@ class FfnRunner::Impl {
   uint64_t AddPeer() ABSL_LOCKS_EXCLUDED(mutex_);
   void RemovePeer(uint64_t peer_id) ABSL_LOCKS_EXCLUDED(mutex_);
   void HandleSwap(WaitingSwap swap) ABSL_LOCKS_EXCLUDED(mutex_);
+  kernels::Device* device() const { return &pass_->device(); }
   int64_t hidden_size() const { return spec_.hidden_size; }
 
  private:
@@ -83,7 +92,7 @@ class FfnRunner::Impl {
   void Finish(std::vector<Finished> finished) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const model::ModelSpec spec_;
-  FfnPass pass_;  // the compute thread's
+  const std::unique_ptr<FfnPass> pass_;  // the compute thread's
 
   mutable absl::Mutex mutex_;
   FfnQueue queue_ ABSL_GUARDED_BY(mutex_);
@@ -176,11 +185,7 @@ absl::Status FfnRunner::Impl::CheckSwap(const WaitingSwap& swap) const {
                      header.expert.ToString()));
   }
   CCOE_RETURN_IF_ERROR(exchange::Validate(header, spec_.hidden_size));
-  const int64_t values = header.rows() * spec_.hidden_size;
-  if (static_cast<int64_t>(swap.rows.size()) != values) {
-    return absl::InvalidArgumentError(absl::StrCat("rows of step ", header.step_id, ": expected ",
-                                                   values, " values, found ", swap.rows.size()));
-  }
+  CCOE_RETURN_IF_ERROR(CheckRows(swap, spec_.hidden_size, pass_->device()));
   const int32_t layer = header.ffn->layer;
   if (layer >= spec_.layer_count() || !spec_.layers[layer].ffn.is_moe()) {
     return absl::InvalidArgumentError(absl::StrCat("step ", header.step_id, ": layer ", layer,
@@ -241,7 +246,7 @@ void FfnRunner::Impl::ComputeLoop() {
 
 std::vector<FfnRunner::Impl::Finished> FfnRunner::Impl::Compute(Work work) {
   const int32_t layer = work.swaps.front().header.ffn->layer;
-  auto results = pass_.Run(spec_.layers[layer].ffn, *work.experts, work.swaps);
+  auto results = pass_->Run(spec_.layers[layer].ffn, *work.experts, work.swaps);
   std::vector<Finished> finished;
   finished.reserve(work.swaps.size());
   absl::MutexLock lock(&mutex_);
@@ -273,7 +278,8 @@ absl::StatusOr<std::unique_ptr<FfnRunner>> FfnRunner::Create(const model::ModelS
                                                              std::unique_ptr<kernels::Ops> ops,
                                                              const FfnRunnerOptions& options) {
   CCOE_RETURN_IF_ERROR(CheckOptions(options));
-  return absl::WrapUnique(new FfnRunner(std::make_unique<Impl>(spec, std::move(ops), options)));
+  CCOE_ASSIGN_OR_RETURN(auto pass, FfnPass::Create(spec, options.max_batch_rows, std::move(ops)));
+  return absl::WrapUnique(new FfnRunner(std::make_unique<Impl>(spec, std::move(pass), options)));
 }
 
 FfnRunner::FfnRunner(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -287,11 +293,12 @@ FfnLoad FfnRunner::Load() const { return impl_->Load(); }
 uint64_t FfnRunner::AddPeer() { return impl_->AddPeer(); }
 void FfnRunner::RemovePeer(uint64_t peer_id) { impl_->RemovePeer(peer_id); }
 void FfnRunner::HandleSwap(uint64_t peer_id, const exchange::StepHeader& header,
-                           std::vector<float> rows, exchange::SwapCallback done) {
+                           exchange::RowBlock rows, exchange::SwapCallback done) {
   impl_->HandleSwap({peer_id, header, std::move(rows), std::move(done)});
 }
 // Nothing is kept of a sequence.
 void FfnRunner::HandleRelease(uint64_t, uint64_t) {}
+kernels::Device* FfnRunner::device() const { return impl_->device(); }
 int64_t FfnRunner::hidden_size() const { return impl_->hidden_size(); }
 
 }  // namespace ccoe::experts

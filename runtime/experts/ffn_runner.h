@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/op_shapes.h"
 #include "kernels/ops.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/model/ffn_shard.h"
@@ -18,12 +19,15 @@
 namespace ccoe::experts {
 
 struct FfnRunnerOptions {
-  // (row, expert) pairs of one pass; a larger swap runs alone, piece by piece. Scratch memory grows
-  // to this * (3 * hidden + 2 * intermediate) floats.
+  // (row, expert) pairs of one pass; a larger swap runs alone, piece by piece. The device memory of
+  // this many, (4 * hidden + 2 * intermediate) floats each, is taken at creation.
   int64_t max_batch_rows = 2048;
   int max_waiting_swaps = 1024;      // over all peers; one more gets RESOURCE_EXHAUSTED
   int64_t max_waiting_rows = 65536;  // likewise, unless nothing else waits
 };
+
+// The ops' calls of a runner with these options.
+kernels::OpShapes ShapesOf(const model::ModelSpec& spec, const FfnRunnerOptions& options);
 
 struct FfnLoad {
   model::FfnShard shard;
@@ -52,9 +56,10 @@ class FfnRunner final : public exchange::SwapHandler {
   // its experts and their weights.
   uint64_t AddPeer() override;
   void RemovePeer(uint64_t peer_id) override;
-  void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, std::vector<float> rows,
+  void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, exchange::RowBlock rows,
                   exchange::SwapCallback done) override;
   void HandleRelease(uint64_t peer_id, uint64_t sequence_id) override;
+  kernels::Device* device() const override;
   int64_t hidden_size() const override;
 
  private:

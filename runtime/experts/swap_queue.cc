@@ -4,6 +4,20 @@
 
 namespace ccoe::experts {
 
+absl::Status CheckRows(const WaitingSwap& swap, int64_t hidden_size,
+                       const kernels::Device& device) {
+  const int64_t values = swap.header.rows() * hidden_size;
+  if (swap.rows.values() != values) {
+    return absl::InvalidArgumentError(absl::StrCat("rows of step ", swap.header.step_id,
+                                                   ": expected ", values, " values, found ",
+                                                   swap.rows.values()));
+  }
+  if (!swap.rows.on_device() || swap.rows.memory()->device() == &device) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("rows of step ", swap.header.step_id,
+                                                 ": expected in ", device.Name(), ", found in ",
+                                                 swap.rows.memory()->device()->Name()));
+}
+
 // What Take has gathered so far.
 struct SwapQueue::Selection {
   Pass pass;

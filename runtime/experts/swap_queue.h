@@ -10,6 +10,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
+#include "kernels/device.h"
 #include "runtime/base/ids.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/step_header.h"
@@ -19,9 +20,13 @@ namespace ccoe::experts {
 struct WaitingSwap {
   uint64_t peer_id = 0;
   exchange::StepHeader header;  // validated
-  std::vector<float> rows;      // [header.rows(), hidden]
+  exchange::RowBlock rows;      // [header.rows(), hidden], owned: see SwapHandler
   exchange::SwapCallback done;
 };
+
+// INVALID_ARGUMENT where the rows are not `hidden_size` values for each of the header's, or are
+// those of another device than `device`.
+absl::Status CheckRows(const WaitingSwap& swap, int64_t hidden_size, const kernels::Device& device);
 
 // Not thread-safe.
 class SwapQueue {

@@ -50,7 +50,7 @@ void SwapRouter::RemovePeer(uint64_t peer_id) {
 }
 
 void SwapRouter::HandleSwap(uint64_t peer_id, const exchange::StepHeader& header,
-                            std::vector<float> rows, exchange::SwapCallback done) {
+                            exchange::RowBlock rows, exchange::SwapCallback done) {
   const bool ffn = header.ffn.has_value();
   exchange::SwapHandler* const runner = ffn ? ffn_experts_ : layer_experts_;
   if (runner == nullptr) {
@@ -67,6 +67,12 @@ void SwapRouter::HandleRelease(uint64_t peer_id, uint64_t sequence_id) {
   Peer peer;
   if (layer_experts_ == nullptr || !Find(peer_id, peer)) return;
   layer_experts_->HandleRelease(peer.layer_experts, sequence_id);
+}
+
+kernels::Device* SwapRouter::device() const {
+  if (layer_experts_ == nullptr) return ffn_experts_->device();
+  if (ffn_experts_ == nullptr) return layer_experts_->device();
+  return layer_experts_->device() == ffn_experts_->device() ? layer_experts_->device() : nullptr;
 }
 
 int64_t SwapRouter::hidden_size() const {

@@ -26,9 +26,11 @@ class SwapRouter final : public exchange::SwapHandler {
 
   uint64_t AddPeer() override ABSL_LOCKS_EXCLUDED(mutex_);
   void RemovePeer(uint64_t peer_id) override ABSL_LOCKS_EXCLUDED(mutex_);
-  void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, std::vector<float> rows,
+  void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, exchange::RowBlock rows,
                   exchange::SwapCallback done) override ABSL_LOCKS_EXCLUDED(mutex_);
   void HandleRelease(uint64_t peer_id, uint64_t sequence_id) override ABSL_LOCKS_EXCLUDED(mutex_);
+  // Null where the runners compute on different devices.
+  kernels::Device* device() const override;
   int64_t hidden_size() const override;
 
  private:

@@ -17,18 +17,7 @@ std::string RangeText(LayerRange range) {
   return absl::StrCat("[", range.first, ", ", range.last, ")");
 }
 
-// The part of a head that is rotated, the same in all layers.
-int64_t RotaryDim(const ModelSpec& spec) {
-  const AttentionSpec& attention = spec.layers[0].attention;
-  return attention.is_latent() ? attention.latent.rope_dim : attention.head_dim;
-}
-
-// A row a sequence, through layers that need nothing from the host on their way: what a device may
-// capture once and replay.
-bool IsPlainDecode(const ModelSpec& spec, LayerRange range, const RowBatch& batch) {
-  for (int32_t i = range.first; i < range.last; ++i) {
-    if (spec.layers[static_cast<size_t>(i)].ffn.is_moe()) return false;
-  }
+bool IsPlainDecode(const RowBatch& batch) {
   return std::all_of(batch.sequences.begin(), batch.sequences.end(),
                      [](const kernels::SequenceRows& rows) { return rows.row_count == 1; });
 }
@@ -81,6 +70,24 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelSpec& spec, 
   return decoder;
 }
 
+bool Decoder::StaysOnDevice(LayerRange range) const {
+  for (int32_t i = range.first; i < range.last; ++i) {
+    if (spec_.layers[static_cast<size_t>(i)].ffn.is_moe() && !HoldsAll(i)) return false;
+  }
+  return true;
+}
+
+// So that layers `range` allocate nothing.
+absl::Status Decoder::ReserveAll(LayerRange range, int64_t rows, DecoderScratch& scratch) const {
+  CCOE_RETURN_IF_ERROR(scratch.Reserve(spec_, rows));
+  for (int32_t i = range.first; i < range.last; ++i) {
+    if (!spec_.layers[static_cast<size_t>(i)].ffn.is_moe()) continue;
+    CCOE_RETURN_IF_ERROR(scratch.choices_.Begin(spec_, layers_, rows));
+    return scratch.moe_.Reserve(spec_, rows);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Decoder::Layer> Decoder::Bind(int32_t layer, const FfnShard& experts) const {
   const LayerSpec& spec = spec_.layers[static_cast<size_t>(layer)];
   Layer bound;
@@ -92,6 +99,8 @@ absl::StatusOr<Decoder::Layer> Decoder::Bind(int32_t layer, const FfnShard& expe
   if (spec.ffn.is_moe()) {
     CCOE_ASSIGN_OR_RETURN(bound.moe, BindMoe(spec_, layer, *weights_));
     CCOE_ASSIGN_OR_RETURN(bound.experts, BindExperts(spec_, layer, experts, *weights_));
+    bound.holds_all = std::none_of(bound.experts.begin(), bound.experts.end(),
+                                   [](const FfnExpertWeights& e) { return e.gate.empty(); });
   } else {
     CCOE_ASSIGN_OR_RETURN(bound.ffn, BindFfn(spec_, layer, *weights_));
   }
@@ -114,17 +123,19 @@ absl::Status Decoder::CheckPass(LayerRange range, const KvStorage& kv, int64_t r
   return absl::OkStatus();
 }
 
+// A row a sequence, through layers that need nothing from the host on their way: what a device may
+// capture once and replay.
 absl::Status Decoder::Run(LayerRange range, const RowBatch& batch, const KvStorage& kv,
                           kernels::Ops& ops, DecoderScratch& scratch,
                           kernels::Matrix hidden) const {
-  if (!IsPlainDecode(spec_, range, batch)) {
+  CCOE_RETURN_IF_ERROR(CheckPass(range, kv, batch.rows(), hidden));
+  if (!IsPlainDecode(batch) || !StaysOnDevice(range)) {
     return Run(range, batch, kv, ops, scratch, hidden, [](int32_t, kernels::ConstMatrix) {});
   }
-  CCOE_RETURN_IF_ERROR(CheckPass(range, kv, batch.rows(), hidden));
   if (batch.rows() == 0) return absl::OkStatus();
   CCOE_ASSIGN_OR_RETURN(scratch.ended_, BeginPass(batch, kv, ops, std::move(scratch.ended_)));
   const DecoderPass& pass = scratch.ended_;
-  CCOE_RETURN_IF_ERROR(scratch.Reserve(spec_, batch.rows()));  // nothing is allocated in between
+  CCOE_RETURN_IF_ERROR(ReserveAll(range, batch.rows(), scratch));
   absl::Status status;
   const auto layers = [&] {
     status = absl::OkStatus();
@@ -133,7 +144,9 @@ absl::Status Decoder::Run(LayerRange range, const RowBatch& batch, const KvStora
       if (status.ok()) status = RunFfn(i, pass, ops, scratch, hidden);
     }
   };
-  ops.RunCaptured(absl::HashOf(this, hidden.data, range.first, range.last, batch.rows()), layers);
+  ops.RunCaptured(absl::HashOf(this, hidden.data, range.first, range.last, batch.rows(),
+                               scratch.choices_.rows_apart()),
+                  layers);
   return status;
 }
 

@@ -16,6 +16,7 @@
 #include "runtime/model/kv_storage.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/model/moe.h"
+#include "runtime/model/moe_choices.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::model {
@@ -43,6 +44,8 @@ struct DecoderPass {
   const GateSteering* steering = nullptr;  // may be null; outlives the pass
 
   int64_t rows() const { return batch.rows(); }
+  // Room for `rows` rows, for a pass that is given to BeginPass as the one that ended.
+  absl::Status Reserve(kernels::Device* device, const ModelSpec& spec, int64_t rows);
 };
 
 // Weights are views into `weights`, which the decoder keeps alive. Its const functions may be
@@ -65,7 +68,8 @@ class Decoder {
   // Runs layers `range` (within layers() and kv.layers()) over `hidden` [rows, hidden_size] f32 in
   // place, appending the rows' K and V to `kv`. `scratch` grows as needed and may be used again by
   // the next call. INVALID_ARGUMENT, before anything is written, for a batch that does not fit the
-  // cache, its block tables or the model's context.
+  // cache, its block tables or the model's context. Where all FFN experts of the layers are held
+  // here, what the rows chose is kept in scratch.choices() and nothing waits for the device.
   absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops,
                    DecoderScratch& scratch, kernels::Matrix hidden) const;
   absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops,
@@ -81,7 +85,8 @@ class Decoder {
   absl::Status RunAttention(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
                             DecoderScratch& scratch, kernels::Matrix hidden) const;
   // hidden += feed-forward, dense or with all FFN experts held here (FAILED_PRECONDITION names one
-  // that is chosen and is not).
+  // that is chosen and is not). Keeps the choice and does not wait, as Run, where all are held and
+  // the pass is not steered.
   absl::Status RunFfn(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
                       DecoderScratch& scratch, kernels::Matrix hidden) const;
   // A MoE layer's feed-forward in parts; see moe.h.
@@ -99,6 +104,8 @@ class Decoder {
                          kernels::Ops& ops, DecoderScratch& scratch, kernels::Matrix hidden) const;
   // Whether this decoder holds an FFN expert.
   bool Holds(int32_t layer, int32_t expert) const;
+  // Whether it holds all of a MoE layer's.
+  bool HoldsAll(int32_t layer) const;
 
   LayerRange layers() const { return layers_; }
   const ModelSpec& spec() const { return spec_; }
@@ -111,8 +118,10 @@ class Decoder {
   absl::Status CheckPass(LayerRange range, const KvStorage& kv, int64_t rows,
                          kernels::ConstMatrix hidden) const;
   absl::Status CheckMoe(int32_t layer) const;
-  absl::Status RunMoe(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
-                      DecoderScratch& scratch, kernels::Matrix hidden) const;
+  bool StaysOnDevice(LayerRange range) const;
+  absl::Status ReserveAll(LayerRange range, int64_t rows, DecoderScratch& scratch) const;
+  absl::Status RunMoeByHost(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
+                            DecoderScratch& scratch, kernels::Matrix hidden) const;
 
   const ModelSpec spec_;
   const LayerRange layers_;
@@ -124,11 +133,17 @@ class Decoder {
 // Intermediate activations of one pass at a time, kept between passes. Not thread-safe.
 class DecoderScratch {
  public:
-  explicit DecoderScratch(kernels::Device* device) : device_(device), moe_(device) {}
+  explicit DecoderScratch(kernels::Device* device)
+      : device_(device), moe_(device), choices_(device) {}
 
-  // Room for `rows` rows of the given spec; grows by doubling, never shrinks. RESOURCE_EXHAUSTED
-  // from the device.
+  // Room for the attention and dense feed-forward of `rows` rows of the given spec; grows by
+  // doubling, never shrinks. RESOURCE_EXHAUSTED from the device.
   absl::Status Reserve(const ModelSpec& spec, int64_t rows);
+  // For all of a pass of up to `rows` rows, over any layers: it allocates nothing.
+  absl::Status ReservePasses(const ModelSpec& spec, int64_t rows);
+
+  // Of the layers that ran last: see Decoder::Run.
+  MoeChoices& choices() { return choices_; }
 
  private:
   friend class Decoder;
@@ -138,6 +153,7 @@ class DecoderScratch {
   kernels::Buffer q_down_, nope_;  // of latent attention
   DecoderPass ended_;              // Run's last one
   MoeScratch moe_;
+  MoeChoices choices_;
 };
 
 }  // namespace ccoe::model

@@ -16,7 +16,15 @@ absl::Status Decoder::RunFfn(int32_t layer, const DecoderPass& pass, kernels::Op
   CCOE_RETURN_IF_ERROR(CheckPass({layer, layer + 1}, *pass.kv, rows, hidden));
   if (rows == 0) return absl::OkStatus();
   const FfnSpec& spec = spec_.layers[static_cast<size_t>(layer)].ffn;
-  if (spec.is_moe()) return RunMoe(layer, pass, ops, scratch, hidden);
+  if (spec.is_moe()) {
+    if (pass.steering != nullptr || !HoldsAll(layer)) {
+      return RunMoeByHost(layer, pass, ops, scratch, hidden);
+    }
+    CCOE_RETURN_IF_ERROR(scratch.choices_.Begin(spec_, layers_, rows));
+    const Layer& bound = BoundLayer(layer);
+    const MoeBlock block{&bound.moe, bound.experts, scratch.choices_.Keep(layer, rows)};
+    return RunMoeBlock(spec_, layer, block, ops, scratch.moe_, hidden);
+  }
   CCOE_RETURN_IF_ERROR(scratch.Reserve(spec_, rows));
   model::RunFfn(spec, BoundLayer(layer).ffn, spec_.norm_eps,
                 {ScratchView(scratch.normed_, rows, spec_.hidden_size),
@@ -26,8 +34,9 @@ absl::Status Decoder::RunFfn(int32_t layer, const DecoderPass& pass, kernels::Op
   return absl::OkStatus();
 }
 
-absl::Status Decoder::RunMoe(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
-                             DecoderScratch& scratch, kernels::Matrix hidden) const {
+// Where the host must see what is chosen.
+absl::Status Decoder::RunMoeByHost(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
+                                   DecoderScratch& scratch, kernels::Matrix hidden) const {
   CCOE_ASSIGN_OR_RETURN(const RoutedRows routed, Route(layer, pass, ops, scratch, hidden));
   std::vector<int32_t> rows(routed.experts.size()), out_rows(routed.experts.size());
   for (size_t row = 0; row + 1 < routed.offsets.size(); ++row) {
@@ -96,6 +105,10 @@ bool Decoder::Holds(int32_t layer, int32_t expert) const {
   const std::vector<FfnExpertWeights>& experts = BoundLayer(layer).experts;
   return static_cast<size_t>(expert) < experts.size() &&
          !experts[static_cast<size_t>(expert)].gate.empty();
+}
+
+bool Decoder::HoldsAll(int32_t layer) const {
+  return layer >= layers_.first && layer < layers_.last && BoundLayer(layer).holds_all;
 }
 
 absl::Status Decoder::CheckMoe(int32_t layer) const {

@@ -19,6 +19,7 @@ struct Decoder::Layer {
   FfnWeights ffn;
   MoeWeights moe;
   std::vector<FfnExpertWeights> experts;  // all of the layer's, empty views where not held
+  bool holds_all = false;                 // of `experts`, none is empty
 };
 
 }  // namespace ccoe::model

@@ -2,6 +2,7 @@
 
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder.h"
+#include "runtime/model/rope.h"
 #include "runtime/model/scratch.h"
 
 namespace ccoe::model {
@@ -31,6 +32,19 @@ absl::Status DecoderScratch::Reserve(const ModelSpec& spec, int64_t rows) {
     CCOE_RETURN_IF_ERROR(GrowScratch(device_, rows * part.cols, part.buffer));
   }
   return absl::OkStatus();
+}
+
+absl::Status DecoderScratch::ReservePasses(const ModelSpec& spec, int64_t rows) {
+  CCOE_RETURN_IF_ERROR(Reserve(spec, rows));
+  CCOE_RETURN_IF_ERROR(ended_.Reserve(device_, spec, rows));
+  CCOE_RETURN_IF_ERROR(choices_.Begin(spec, {0, spec.layer_count()}, rows));
+  return moe_.Reserve(spec, rows);
+}
+
+absl::Status DecoderPass::Reserve(kernels::Device* device, const ModelSpec& spec, int64_t rows) {
+  const int64_t values = rows * ((RotaryDim(spec) + 1) / 2);
+  CCOE_RETURN_IF_ERROR(GrowScratch(device, values, cos));
+  return GrowScratch(device, values, sin);
 }
 
 }  // namespace ccoe::model

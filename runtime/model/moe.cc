@@ -1,5 +1,6 @@
 #include "runtime/model/moe.h"
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -103,6 +104,51 @@ SortedPairs SortByExpert(absl::Span<const FfnExpertWeights> expert_weights,
   return sorted;
 }
 
+// A gate and what it is asked.
+struct GateCall {
+  const MoeWeights& weights;
+  const GateSteering* steering;  // may be null
+  int32_t* chosen;
+};
+
+// norm(hidden), which is returned; gate; top-k into call.chosen and scratch.weights. There is room.
+kernels::Matrix RunGate(const ModelSpec& spec, int32_t layer, const GateCall& call,
+                        kernels::ConstMatrix hidden, kernels::Ops& ops, MoeScratch& scratch) {
+  const MoeSpec& moe = LayerOf(spec, layer).ffn.moe;
+  const kernels::Matrix normed = ScratchView(scratch.normed, hidden.rows, spec.hidden_size);
+  const kernels::Matrix logits = ScratchView(scratch.logits, hidden.rows, moe.experts);
+  ops.RmsNorm(hidden, call.weights.norm, spec.norm_eps, normed);
+  const kernels::LinearPart router[] = {{call.weights.router, {}, logits, /*accumulate=*/false}};
+  ops.Linear(normed, router);
+  kernels::TopKGateArgs gate;
+  gate.logits = logits;
+  gate.form = moe.gate;
+  gate.selection_bias = call.weights.correction_bias;
+  if (call.steering != nullptr) {
+    const GateSteering& steering = *call.steering;
+    const auto forms = static_cast<int64_t>(steering.steering.size()) / moe.experts;
+    gate.row_k = steering.row_k;
+    gate.steering = kernels::F32Matrix(steering.steering.data(), forms, moe.experts);
+    gate.row_steering = steering.row_steering;
+  }
+  gate.experts = call.chosen;
+  gate.weights = scratch.weights.f32();
+  ops.TopKGate(gate);
+  return normed;
+}
+
+// hidden += post_norm?( sum + shared ). `shared` may be empty; `sum` is overwritten.
+void AddToHidden(const ModelSpec& spec, int32_t layer, const MoeWeights& weights,
+                 kernels::ConstMatrix shared, kernels::Ops& ops, kernels::Matrix sum,
+                 kernels::Matrix hidden) {
+  if (!shared.empty()) ops.AddRows(shared, sum);
+  if (LayerOf(spec, layer).post_norms) {
+    ops.AddRmsNorm(sum, weights.post_norm, spec.norm_eps, hidden);
+  } else {
+    ops.AddRows(sum, hidden);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<FfnExpertWeights> BindFfnExpert(const ModelSpec& spec, int32_t layer, int32_t expert,
@@ -151,31 +197,16 @@ absl::StatusOr<RoutedRows> RouteRows(const ModelSpec& spec, int32_t layer,
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, pairs, scratch.experts));
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, pairs, scratch.weights));
 
-  const kernels::Matrix normed = ScratchView(scratch.normed, rows, spec.hidden_size);
-  const kernels::Matrix logits = ScratchView(scratch.logits, rows, moe.experts);
-  ops.RmsNorm(hidden, weights.norm, spec.norm_eps, normed);
-  const kernels::LinearPart router[] = {{weights.router, {}, logits, /*accumulate=*/false}};
-  ops.Linear(normed, router);
-  kernels::TopKGateArgs gate;
-  gate.logits = logits;
-  gate.form = moe.gate;
-  gate.selection_bias = weights.correction_bias;
-  if (steering != nullptr) {
-    const auto forms = static_cast<int64_t>(steering->steering.size()) / moe.experts;
-    gate.row_k = steering->row_k;
-    gate.steering = kernels::F32Matrix(steering->steering.data(), forms, moe.experts);
-    gate.row_steering = steering->row_steering;
-  }
-  gate.experts = static_cast<int32_t*>(scratch.experts.data());
-  gate.weights = scratch.weights.f32();
-  ops.TopKGate(gate);
+  auto* const chosen = static_cast<int32_t*>(scratch.experts.data());
+  const kernels::Matrix normed =
+      RunGate(spec, layer, {weights, steering, chosen}, hidden, ops, scratch);
   CCOE_RETURN_IF_ERROR(ops.Synchronize());
 
   std::vector<int32_t> experts(static_cast<size_t>(pairs));
   std::vector<float> pair_weights(static_cast<size_t>(pairs));
   CCOE_RETURN_IF_ERROR(
-      scratch.device->CopyToHost(gate.experts, experts.data(), experts.size() * sizeof(int32_t)));
-  CCOE_RETURN_IF_ERROR(scratch.device->CopyToHost(gate.weights, pair_weights.data(),
+      scratch.device->CopyToHost(chosen, experts.data(), experts.size() * sizeof(int32_t)));
+  CCOE_RETURN_IF_ERROR(scratch.device->CopyToHost(scratch.weights.data(), pair_weights.data(),
                                                   pair_weights.size() * sizeof(float)));
   RoutedRows routed = Compact(layer, rows, moe.gate.top_k, experts, pair_weights);
   routed.rows = normed;
@@ -247,11 +278,36 @@ absl::Status FinishMoe(const ModelSpec& spec, int32_t layer, const MoeWeights& w
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, hidden.rows * hidden.cols, scratch.sum));
   const kernels::Matrix sum = ScratchView(scratch.sum, hidden.rows, hidden.cols);
   ops.CombineRows({contributions, offsets, sum});
-  if (!shared.empty()) ops.AddRows(shared, sum);
-  if (LayerOf(spec, layer).post_norms) {
-    ops.RmsNorm(sum, weights.post_norm, spec.norm_eps, sum);
+  AddToHidden(spec, layer, weights, shared, ops, sum, hidden);
+  return absl::OkStatus();
+}
+
+absl::Status RunMoeBlock(const ModelSpec& spec, int32_t layer, const MoeBlock& block,
+                         kernels::Ops& ops, MoeScratch& scratch, kernels::Matrix hidden) {
+  const FfnSpec& ffn = LayerOf(spec, layer).ffn;
+  const int64_t rows = hidden.rows, pairs = rows * ffn.moe.gate.top_k;
+  CCOE_RETURN_IF_ERROR(scratch.Reserve(spec, rows));
+  const kernels::Matrix sum = ScratchView(scratch.sum, rows, spec.hidden_size);
+  kernels::MoeFfnArgs args;
+  args.x = RunGate(spec, layer, {*block.weights, nullptr, block.chosen}, hidden, ops, scratch);
+  args.experts = block.experts;
+  args.activation = ffn.activation;
+  args.chosen = block.chosen;
+  args.weights = scratch.weights.f32();
+  args.top_k = ffn.moe.gate.top_k;
+  args.contributions = ScratchView(scratch.contributions, pairs, spec.hidden_size);
+  args.inputs = ScratchView(scratch.inputs, pairs, spec.hidden_size);
+  args.gate = ScratchView(scratch.gate, pairs, ffn.moe.intermediate);
+  args.up = ScratchView(scratch.up, pairs, ffn.moe.intermediate);
+  args.out = sum;
+  ops.MoeFfn(args);
+  kernels::Matrix shared;
+  if (ffn.moe.shared != SharedExpert::kNone) {
+    shared = args.contributions.Slice(0, rows);  // they have been added up
+    CCOE_RETURN_IF_ERROR(
+        RunSharedExpert(spec, layer, *block.weights, args.x, ops, scratch, shared));
   }
-  ops.AddRows(sum, hidden);
+  AddToHidden(spec, layer, *block.weights, shared, ops, sum, hidden);
   return absl::OkStatus();
 }
 

@@ -19,10 +19,7 @@
 namespace ccoe::model {
 
 // Views into a Weights. Matrices of one FFN expert, routed or shared.
-struct FfnExpertWeights {
-  kernels::ConstMatrix gate, up;  // [intermediate, hidden]
-  kernels::ConstMatrix down;      // [hidden, intermediate]
-};
+using FfnExpertWeights = kernels::ExpertMatrices;
 
 // The tensors of expert `expert` of layer `layer`, checked. Errors name the tensor.
 absl::StatusOr<FfnExpertWeights> BindFfnExpert(const ModelSpec& spec, int32_t layer, int32_t expert,
@@ -50,8 +47,8 @@ struct GateSteering {
 // Where the rows of a pass go at one MoE layer. Host memory but for `rows`.
 struct RoutedRows {
   int32_t layer = 0;
-  kernels::ConstMatrix rows;  // [rows, hidden] f32, the experts' input; device memory of the
-                              // scratch that routed them, good until its next use
+  kernels::ConstMatrix rows;     // [rows, hidden] f32, the experts' input; device memory of the
+                                 // scratch that routed them, good until its next use
   std::vector<int32_t> offsets;  // [rows + 1]: row r is pairs [offsets[r], offsets[r + 1])
   std::vector<int32_t> experts;  // [pairs], rising within a row
   std::vector<float> weights;    // [pairs]
@@ -62,6 +59,12 @@ struct RoutedRows {
 // Device memory of the MoE blocks of one pass at a time, kept between passes. Not thread-safe.
 struct MoeScratch {
   explicit MoeScratch(kernels::Device* device) : device(device) {}
+
+  // Room for passes of up to `rows` rows over any MoE layers of the model: such a pass allocates
+  // nothing. Without it memory grows as passes need it. RESOURCE_EXHAUSTED from the device.
+  absl::Status Reserve(const ModelSpec& spec, int64_t rows);
+  // Of RunFfnExperts alone: `input_values` = pairs * hidden, `inner_values` = pairs * intermediate.
+  absl::Status ReserveExperts(int64_t input_values, int64_t inner_values);
 
   kernels::Device* device;
   kernels::Buffer logits, experts, weights;  // of the gate
@@ -103,6 +106,19 @@ absl::Status FinishMoe(const ModelSpec& spec, int32_t layer, const MoeWeights& w
                        kernels::ConstMatrix contributions, absl::Span<const int32_t> offsets,
                        kernels::ConstMatrix shared, kernels::Ops& ops, MoeScratch& scratch,
                        kernels::Matrix hidden);
+
+// A MoE layer all of whose experts are here.
+struct MoeBlock {
+  const MoeWeights* weights = nullptr;
+  absl::Span<const FfnExpertWeights> experts;  // all of the layer
+  int32_t* chosen = nullptr;  // device memory [rows, top_k]: gets the gate's choice, unsteered
+};
+
+// RouteRows, RunFfnExperts, RunSharedExpert and FinishMoe at once, with the same bits. The choice
+// stays on the device: nothing is waited for, and nothing allocated where MoeScratch::Reserve made
+// room, so that it can be part of a captured step.
+absl::Status RunMoeBlock(const ModelSpec& spec, int32_t layer, const MoeBlock& block,
+                         kernels::Ops& ops, MoeScratch& scratch, kernels::Matrix hidden);
 
 }  // namespace ccoe::model
 

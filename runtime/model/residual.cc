@@ -9,8 +9,7 @@ void AddBlockOutput(const BlockOutput& output, kernels::ConstMatrix x, kernels::
       {output.weight, output.bias, normed ? scratch : hidden, /*accumulate=*/!normed}};
   ops.Linear(x, part);
   if (!normed) return;
-  ops.RmsNorm(scratch, output.post_norm, output.norm_eps, scratch);
-  ops.AddRows(scratch, hidden);
+  ops.AddRmsNorm(scratch, output.post_norm, output.norm_eps, hidden);
 }
 
 }  // namespace ccoe::model

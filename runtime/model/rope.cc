@@ -52,6 +52,11 @@ float YarnScaled(const RopeSpec& spec, YarnRange range, int64_t place, float pow
 
 }  // namespace
 
+int64_t RotaryDim(const ModelSpec& spec) {
+  const AttentionSpec& attention = spec.layers[0].attention;
+  return attention.is_latent() ? attention.latent.rope_dim : attention.head_dim;
+}
+
 std::vector<float> RopeFrequencies(const RopeSpec& spec, int64_t rotary_dim) {
   const bool yarn = spec.scaling == RopeScaling::kYarn;
   const YarnRange range = yarn ? BlendedPlaces(spec, rotary_dim) : YarnRange{};

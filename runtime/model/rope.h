@@ -10,6 +10,9 @@
 
 namespace ccoe::model {
 
+// The part of a head that is rotated, the same in all layers.
+int64_t RotaryDim(const ModelSpec& spec);
+
 // The rotary_dim / 2 angular frequencies, radians a position: theta^(-2i / rotary_dim) (Su et al.,
 // arXiv 2104.09864), rescaled as spec.scaling says. Rounded to f32 where the reference
 // implementation rounds, since positions multiply the error.

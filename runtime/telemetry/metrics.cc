@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
+#include "kernels/serving_thread.h"
 #include "runtime/telemetry/build_info.h"
 #include "runtime/telemetry/resident_bytes.h"
 
@@ -272,7 +273,10 @@ class Metrics::Registered final : public Metrics::Sampler {
 
 Metrics::Metrics()
     : resident_bytes_(&AddGauge(registry_, "ccoe_process_resident_bytes",
-                                "Resident memory of the process, mapped files included.")) {
+                                "Resident memory of the process, mapped files included.")),
+      serving_allocations_(
+          &AddGauge(registry_, "ccoe_process_serving_allocations",
+                    "Allocations of device memory while serving: 0 where memory plans held.")) {
   AddGauge(registry_, "ccoe_process_start_time_seconds",
            "When the process made its metrics, in seconds since 1970.")
       .Set(absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()));
@@ -326,6 +330,7 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
     for (const auto& [number, sample] : samplers_) sample();
   }
   resident_bytes_->Set(static_cast<double>(ResidentBytes()));
+  serving_allocations_->Set(static_cast<double>(kernels::AllocationsWhileServing()));
   return registry_.Collect();
 }
 

@@ -195,6 +195,7 @@ class Metrics final : public prometheus::Collectable {
 
   prometheus::Registry registry_;
   prometheus::Gauge* resident_bytes_;
+  prometheus::Gauge* serving_allocations_;
   absl::Mutex mutex_;
   std::unique_ptr<GatewayMetrics> gateway_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<RouterMetrics> router_ ABSL_GUARDED_BY(mutex_);

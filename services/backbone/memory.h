@@ -15,9 +15,9 @@
 
 namespace ccoe::services {
 
-// Counts LoadBackbone and LoadExpertHeads of the same arguments for `target` (no tensor is read),
-// the KV cache and the buffers of an engine with `engine`. Empty where the target does not upload:
-// the CPU's memory is not planned.
+// Counts what LoadBackbone and LoadExpertHeads of the same arguments take for `target` (no tensor
+// is read) and what an engine with `engine` takes: made over a device that counts, as they are made
+// over the target. Empty where the target does not upload: the CPU's memory is not planned.
 absl::StatusOr<model::MemoryPlan> PlanBackboneMemory(const std::string& folder, int32_t layers,
                                                      const std::optional<model::FfnShard>& experts,
                                                      const std::vector<std::string>& bundle_folders,

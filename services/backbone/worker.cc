@@ -9,6 +9,7 @@
 #include "glog/logging.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/engine/branch_runner.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/model/hf_config.h"
@@ -18,6 +19,7 @@
 #include "services/backbone/memory.h"
 #include "services/backbone/moe_metrics.h"
 #include "services/common/compute.h"
+#include "services/common/device_report.h"
 #include "services/common/model_identity.h"
 #include "services/common/stubs.h"
 #include "services/expert/local_peers.h"
@@ -57,10 +59,14 @@ absl::Status BackboneWorker::LoadModel() {
   directory.ffn_experts = model::FfnShard::All(spec);
   CCOE_ASSIGN_OR_RETURN(directory.ffn_here, FfnExpertsHere(spec));
   const Compute& compute = *environment_.compute;
-  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
   engine::EngineOptions engine = options_.engine;
   engine.kv_dtype = compute.kv_dtype();
-  CCOE_RETURN_IF_ERROR(PlanMemory(layers, directory.ffn_here, engine));
+  const kernels::OpShapes shapes = engine::BranchRunner::ShapesOf(spec, engine);
+  CCOE_RETURN_IF_ERROR(PlanMemory(layers, directory.ffn_here, engine, shapes));
+  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
+  if (environment_.local_peers != nullptr) {
+    CCOE_ASSIGN_OR_RETURN(local_rows_, MakeLocalRowMemory(carriers_.get(), compute));
+  }
   CCOE_ASSIGN_OR_RETURN(
       loaded_, LoadBackbone(options_.model_folder, layers, directory.ffn_here, compute.weights()));
   model_identity_ = ModelIdentity(spec);
@@ -74,7 +80,7 @@ absl::Status BackboneWorker::LoadModel() {
   engine.observer = metrics_.get();
   if (spec.has_moe()) moe_statistics_ = std::make_unique<engine::MoeStatistics>(spec);
   engine.moe_statistics = moe_statistics_.get();
-  CCOE_ASSIGN_OR_RETURN(auto ops, compute.MakeOps());
+  CCOE_ASSIGN_OR_RETURN(auto ops, compute.MakeOps(shapes));
   CCOE_ASSIGN_OR_RETURN(engine_,
                         engine::Engine::Create(loaded_.model, std::move(ops), directory_.get(),
                                                directory_.get(), engine));
@@ -87,11 +93,17 @@ absl::Status BackboneWorker::LoadModel() {
 }
 
 absl::Status BackboneWorker::PlanMemory(int32_t layers, const model::FfnShard& experts,
-                                        const engine::EngineOptions& engine) {
+                                        const engine::EngineOptions& engine,
+                                        const kernels::OpShapes& shapes) {
   CCOE_ASSIGN_OR_RETURN(
-      const model::MemoryPlan plan,
+      model::MemoryPlan plan,
       PlanBackboneMemory(options_.model_folder, layers, experts, options_.bundle_folders, engine,
                          environment_.compute->weights()));
+  CCOE_ASSIGN_OR_RETURN(const int64_t ops_bytes, environment_.compute->OpsBytes(shapes));
+  if (ops_bytes > 0) plan.Add("ops", ops_bytes);
+  const int64_t rows = RowMemoryBytes(options_.transport, environment_.local_peers != nullptr,
+                                      *environment_.compute);
+  if (rows > 0) plan.Add("rows on their way", rows);
   planned_bytes_ = plan.total_bytes();
   return Annotate(plan.CheckFits(environment_.compute->device()), options_.worker_id);
 }
@@ -120,7 +132,9 @@ absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLi
     const std::string& address) {
   if (environment_.local_peers != nullptr) {
     if (exchange::SwapHandler* handler = environment_.local_peers->Find(address)) {
-      return exchange::MakeLocalLink(handler);
+      exchange::LinkOptions options;
+      options.memory = local_rows_;
+      return exchange::MakeLocalLink(handler, options);
     }
   }
   CCOE_ASSIGN_OR_RETURN(auto channel, environment_.channels->Connect(address));
@@ -185,12 +199,7 @@ v1::WorkerReport BackboneWorker::Report() const {
   proto->set_kv_tokens_used(load.kv_tokens_used);
   proto->set_kv_tokens_total(load.kv_tokens_total);
   proto->set_resident_bytes(telemetry::ResidentBytes());
-  if (planned_bytes_ > 0) {
-    kernels::Device& device = environment_.compute->device();
-    proto->set_device(device.Name());
-    proto->set_device_planned_bytes(planned_bytes_);
-    proto->set_device_free_bytes(device.FreeBytes());
-  }
+  ReportDevice(environment_.compute->device(), planned_bytes_, proto);
   return report;
 }
 

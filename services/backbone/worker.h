@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ccoe/v1/control.pb.h"
+#include "kernels/op_shapes.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/moe_statistics.h"
 #include "services/backbone/backbone_service.h"
@@ -73,7 +74,7 @@ class BackboneWorker {
   absl::StatusOr<model::FfnShard> FfnExpertsHere(const model::ModelSpec& spec) const;
   // Refuses what does not fit into the device's memory.
   absl::Status PlanMemory(int32_t layers, const model::FfnShard& experts,
-                          const engine::EngineOptions& engine);
+                          const engine::EngineOptions& engine, const kernels::OpShapes& shapes);
   absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> OpenLink(const std::string& address);
   absl::Status Serve();
   absl::Status Register();
@@ -84,6 +85,7 @@ class BackboneWorker {
   std::string address_;
   std::string model_identity_;
   std::unique_ptr<exchange::RowCarrierFactory> carriers_;  // null: rows in messages
+  std::shared_ptr<exchange::RowMemory> local_rows_;        // of links within this process
   int64_t planned_bytes_ = 0;                              // of the device's memory
   LoadedBackbone loaded_;
   std::optional<BaseFingerprints> fingerprints_;  // of the directory's thread

@@ -113,10 +113,10 @@ class Echo final : public exchange::SwapHandler {
  public:
   explicit Echo(int64_t hidden_size) : hidden_size_(hidden_size) {}
 
-  void HandleSwap(uint64_t, const exchange::StepHeader&, std::vector<float> rows,
+  void HandleSwap(uint64_t, const exchange::StepHeader&, exchange::RowBlock rows,
                   exchange::SwapCallback done) override {
     exchange::SwapResult result;
-    result.rows = std::move(rows);
+    result.rows.assign(rows.host().begin(), rows.host().end());
     done(std::move(result));
   }
   void HandleRelease(uint64_t, uint64_t) override {}

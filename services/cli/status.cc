@@ -58,12 +58,14 @@ void PrintDevices(const v1::ClusterStatus& status) {
     const v1::WorkerLoad& load = worker.load();
     if (load.device().empty()) continue;
     if (!std::exchange(any, true)) {
-      std::cout << "\nworker            device    memory planned     free\n";
+      std::cout << "\nworker            device    memory planned     free  taken while serving\n";
     }
-    std::cout << absl::StrFormat("%-17s %-9s %11.2f GB %5.2f GB\n", worker.worker_id(),
-                                 load.device(),
-                                 static_cast<double>(load.device_planned_bytes()) / 1e9,
-                                 static_cast<double>(load.device_free_bytes()) / 1e9);
+    const int64_t allocations = load.device_serving_allocations();
+    std::cout << absl::StrFormat(
+        "%-17s %-9s %11.2f GB %5.2f GB  %s\n", worker.worker_id(), load.device(),
+        static_cast<double>(load.device_planned_bytes()) / 1e9,
+        static_cast<double>(load.device_free_bytes()) / 1e9,
+        allocations == 0 ? "nothing" : absl::StrCat(allocations, " times: the plan was too small"));
   }
 }
 

@@ -27,6 +27,13 @@ absl::StatusOr<std::optional<int>> ParseDevice(absl::string_view name) {
       absl::StrCat("device: expected cpu, cuda or cuda:N, found \"", name, "\""));
 }
 
+kernels::CudaOptions OptionsOfOps(int device, kernels::DType math) {
+  kernels::CudaOptions options;
+  options.device = device;
+  options.math = math;
+  return options;
+}
+
 }  // namespace
 
 Compute::Compute(ThreadTeam* team) : team_(team), device_(&kernels::CpuDevice()) {
@@ -52,12 +59,24 @@ absl::StatusOr<std::unique_ptr<Compute>> Compute::Create(const ComputeOptions& o
   return compute;
 }
 
+absl::StatusOr<std::unique_ptr<kernels::Ops>> Compute::MakeOps(
+    const kernels::OpShapes& shapes) const {
+  if (!cuda_.has_value()) return kernels::MakeCpuOps(team_);
+  kernels::CudaOptions options = OptionsOfOps(*cuda_, math_);
+  CCOE_RETURN_IF_ERROR(kernels::FitCudaOptions(shapes, &options));
+  return kernels::MakeCudaOps(device_, options);
+}
+
 absl::StatusOr<std::unique_ptr<kernels::Ops>> Compute::MakeOps() const {
   if (!cuda_.has_value()) return kernels::MakeCpuOps(team_);
-  kernels::CudaOptions options;
-  options.device = *cuda_;
-  options.math = math_;
-  return kernels::MakeCudaOps(device_, options);
+  return kernels::MakeCudaOps(device_, OptionsOfOps(*cuda_, math_));
+}
+
+absl::StatusOr<int64_t> Compute::OpsBytes(const kernels::OpShapes& shapes) const {
+  if (!cuda_.has_value()) return 0;
+  kernels::CudaOptions options = OptionsOfOps(*cuda_, math_);
+  CCOE_RETURN_IF_ERROR(kernels::FitCudaOptions(shapes, &options));
+  return kernels::CudaOpsBytes(options);
 }
 
 model::WeightTarget Compute::weights() const {

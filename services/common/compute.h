@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
 #include "kernels/dtype.h"
+#include "kernels/op_shapes.h"
 #include "kernels/ops.h"
 #include "runtime/base/parallel.h"
 #include "runtime/model/device_tensors.h"
@@ -34,8 +35,12 @@ class Compute {
   // The CPU.
   explicit Compute(ThreadTeam* team);
 
-  // A new stream of execution.
+  // A new stream of execution, with memory of its own for calls of at most these shapes; without,
+  // for benchmarks, it takes what it turns out to need.
+  absl::StatusOr<std::unique_ptr<kernels::Ops>> MakeOps(const kernels::OpShapes& shapes) const;
   absl::StatusOr<std::unique_ptr<kernels::Ops>> MakeOps() const;
+  // Device memory that MakeOps of the same takes, for memory plans.
+  absl::StatusOr<int64_t> OpsBytes(const kernels::OpShapes& shapes) const;
 
   kernels::Device& device() const { return *device_; }
   // Where weights go and as what, for model::Weights::On.

@@ -28,6 +28,21 @@ absl::string_view RowTransportName(RowTransport transport) {
   return "";
 }
 
+int64_t RowMemoryBytes(RowTransport transport, bool local, const Compute& compute) {
+  if (compute.device().ReadsHostMemory()) return 0;
+  if (transport == RowTransport::kGrpc && !local) return 0;
+  return static_cast<int64_t>(exchange::NcclOptions().memory_bytes);
+}
+
+absl::StatusOr<std::shared_ptr<exchange::RowMemory>> MakeLocalRowMemory(
+    exchange::RowCarrierFactory* carriers, const Compute& compute) {
+  if (compute.device().ReadsHostMemory()) return nullptr;
+  if (carriers != nullptr && carriers->memory() != nullptr) {
+    return carriers->memory()->shared_from_this();
+  }
+  return exchange::RowMemory::Create(&compute.device(), exchange::NcclOptions().memory_bytes);
+}
+
 absl::StatusOr<std::unique_ptr<exchange::RowCarrierFactory>> MakeRowCarriers(
     RowTransport transport, const Compute& compute) {
   if (transport == RowTransport::kGrpc) return nullptr;
@@ -38,6 +53,7 @@ absl::StatusOr<std::unique_ptr<exchange::RowCarrierFactory>> MakeRowCarriers(
   }
   exchange::NcclOptions options;
   options.device = *compute.cuda_device();
+  options.memory_device = &compute.device();
   auto carriers = exchange::MakeNcclCarriers(options);
   if (carriers.ok() || transport == RowTransport::kNccl) return carriers;
   LOG(WARNING) << "rows travel in messages: " << carriers.status().message();

@@ -2,12 +2,14 @@
 #ifndef CCOE_SERVICES_COMMON_ROW_CARRIERS_H_
 #define CCOE_SERVICES_COMMON_ROW_CARRIERS_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "runtime/exchange/row_carrier.h"
+#include "runtime/exchange/row_memory.h"
 #include "services/common/compute.h"
 
 namespace ccoe::services {
@@ -21,6 +23,15 @@ enum class RowTransport : uint8_t {
 // "auto", "grpc", "nccl".
 absl::StatusOr<RowTransport> ParseRowTransport(absl::string_view text);
 absl::string_view RowTransportName(RowTransport transport);
+
+// What rows on their way may take of the compute's device at once: of MakeRowCarriers, or of links
+// within this process (`local`). 0 on the CPU, and where rows travel in messages alone.
+int64_t RowMemoryBytes(RowTransport transport, bool local, const Compute& compute);
+
+// Memory for the rows of links within this process: that of `carriers` (may be null), or its own.
+// Null on the CPU, where rows need not stay anywhere.
+absl::StatusOr<std::shared_ptr<exchange::RowMemory>> MakeLocalRowMemory(
+    exchange::RowCarrierFactory* carriers, const Compute& compute);
 
 // What links of this process carry rows with; null: messages. FAILED_PRECONDITION for kNccl without
 // a GPU to compute with; with kAuto an NCCL that does not work is logged and done without.

@@ -1,4 +1,5 @@
-// What experts will take of a device's memory.
+// What experts will take of a device's memory: they are made over a device that counts, as they
+// will be made over the target. Nothing is read; plans are empty where the target does not upload.
 #ifndef CCOE_SERVICES_EXPERT_MEMORY_H_
 #define CCOE_SERVICES_EXPERT_MEMORY_H_
 
@@ -12,19 +13,24 @@
 
 namespace ccoe::services {
 
-// Of one more layer expert on a runner with `runner`; the buffers count with the `first`. Both:
-// nothing is read; empty where the target does not upload.
+// Of an expert runner without experts, whose passes have up to `max_rows` rows.
+absl::StatusOr<model::MemoryPlan> PlanExpertPass(const model::ModelSpec& spec, int64_t max_rows,
+                                                 const model::WeightTarget& target);
+
+// Of one more layer expert on a runner with `runner`.
 absl::StatusOr<model::MemoryPlan> PlanLayerExpertMemory(const model::ModelSpec& spec,
                                                         const experts::Bundle& bundle,
                                                         const experts::ExpertRunnerOptions& runner,
-                                                        bool first,
                                                         const model::WeightTarget& target);
 
-// Of FFN experts, with the buffers of passes of `max_pairs` (row, expert) pairs.
+// Of an FFN runner without experts, whose passes have up to `max_pairs` (row, expert) pairs.
+absl::StatusOr<model::MemoryPlan> PlanFfnPass(const model::ModelSpec& spec, int64_t max_pairs,
+                                              const model::WeightTarget& target);
+
+// Of more FFN experts.
 absl::StatusOr<model::MemoryPlan> PlanFfnShardMemory(
     const model::ModelSpec& spec, const model::FfnShard& shard,
-    const std::shared_ptr<const model::Weights>& weights, int64_t max_pairs,
-    const model::WeightTarget& target);
+    const std::shared_ptr<const model::Weights>& weights, const model::WeightTarget& target);
 
 }  // namespace ccoe::services
 

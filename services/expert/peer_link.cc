@@ -94,6 +94,8 @@ absl::Status PeerLink::Accept(const v1::LinkMessage& first) {
   CCOE_ASSIGN_OR_RETURN(carrier_,
                         options_.carriers->Connect(carrier.id(), /*opener=*/false,
                                                    absl::Now() + options_.carrier_timeout));
+  exchange::RowMemory* const memory = options_.carriers->memory();
+  if (memory != nullptr && memory->device() == handler_->device()) memory_ = memory;
   return absl::OkStatus();
 }
 
@@ -155,17 +157,18 @@ absl::Status PeerLink::TakeSwap(v1::SwapRequest& request) {
   absl::StatusOr<exchange::StepHeader> header = exchange::FromWire(request.header());
   exchange::StepHeader refused;
   refused.step_id = step_id;
+  exchange::RowBlock beside;
   if (carrier_ != nullptr) {
     // The rows are on their way, so they must be taken in even where the swap is then refused; a
     // header that does not say how many there are ends the link.
     CCOE_RETURN_IF_ERROR(header.status());
-    CCOE_RETURN_IF_ERROR(ReceiveRows(*header, request));
+    CCOE_ASSIGN_OR_RETURN(beside, ReceiveRows(*header, request));
   }
   if (!header.ok()) {
     Reply(refused, header.status());
     return absl::OkStatus();
   }
-  absl::StatusOr<std::vector<float>> rows = CheckedRows(request, *header);
+  absl::StatusOr<exchange::RowBlock> rows = CheckedRows(request, *header, std::move(beside));
   if (!rows.ok()) {
     Reply(refused, rows.status());
     return absl::OkStatus();
@@ -179,19 +182,30 @@ absl::Status PeerLink::TakeSwap(v1::SwapRequest& request) {
   return absl::OkStatus();
 }
 
-absl::Status PeerLink::ReceiveRows(const exchange::StepHeader& header, v1::SwapRequest& request) {
+absl::StatusOr<exchange::RowBlock> PeerLink::ReceiveRows(const exchange::StepHeader& header,
+                                                         v1::SwapRequest& request) {
   CCOE_RETURN_IF_ERROR(exchange::Validate(header, handler_->hidden_size(), options_.limits));
   CCOE_RETURN_IF_ERROR(exchange::CheckFitsMessage(header));
   if (!request.rows().empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "step ", header.step_id, ": rows in the message, which travel beside the stream"));
   }
+  if (memory_ != nullptr) {
+    // Without room they take the way through host memory.
+    auto fresh = memory_->Take(header.rows(), header.hidden_size, header.wire_dtype);
+    if (fresh.ok()) {
+      CCOE_RETURN_IF_ERROR(carrier_->ReceiveRows(*fresh));
+      return std::move(fresh->block);
+    }
+  }
   request.mutable_rows()->resize(exchange::SentRowBytes(header));
-  return carrier_->Receive(*request.mutable_rows());
+  CCOE_RETURN_IF_ERROR(carrier_->Receive(*request.mutable_rows()));
+  return exchange::RowBlock();
 }
 
-absl::StatusOr<std::vector<float>> PeerLink::CheckedRows(v1::SwapRequest& request,
-                                                         const exchange::StepHeader& header) const {
+absl::StatusOr<exchange::RowBlock> PeerLink::CheckedRows(v1::SwapRequest& request,
+                                                         const exchange::StepHeader& header,
+                                                         exchange::RowBlock beside) const {
   CCOE_RETURN_IF_ERROR(exchange::Validate(header, handler_->hidden_size(), options_.limits));
   CCOE_RETURN_IF_ERROR(exchange::CheckFitsMessage(header));
   if (in_flight_.load() >= options_.max_swaps_in_flight) {
@@ -199,7 +213,11 @@ absl::StatusOr<std::vector<float>> PeerLink::CheckedRows(v1::SwapRequest& reques
         absl::StrCat("step ", header.step_id, ": ", in_flight_.load(), " swaps in flight, at most ",
                      options_.max_swaps_in_flight));
   }
-  return exchange::DecodeRows(request.rows(), header.rows(), header.hidden_size, header.wire_dtype);
+  if (beside.on_device()) return beside;
+  CCOE_ASSIGN_OR_RETURN(
+      std::vector<float> rows,
+      exchange::DecodeRows(request.rows(), header.rows(), header.hidden_size, header.wire_dtype));
+  return exchange::RowBlock(std::move(rows));
 }
 
 void PeerLink::Reply(const exchange::StepHeader& header,
@@ -241,21 +259,33 @@ void PeerLink::Write() {
   writer_done_.Notify();
 }
 
+// `rows`: of host memory, if any.
+absl::Status PeerLink::SendRows(const Outgoing& outgoing, const std::string& rows) {
+  if (outgoing.result->device_rows.on_device()) {
+    return carrier_->SendRows(outgoing.result->device_rows);
+  }
+  return rows.empty() ? absl::OkStatus() : carrier_->Send(rows);
+}
+
 void PeerLink::WriteAll() {
   // Nothing is sent before the OpenAccepted, so this waits for the peer's OpenLink.
-  std::optional<Outgoing> next = queue_.Pop(absl::Now() + options_.open_timeout);
-  if (!next.has_value() && !queue_.closed()) context_->TryCancel();
-  for (; next.has_value() && !ending_; next = queue_.Pop()) {
+  absl::Time deadline = absl::Now() + options_.open_timeout;
+  // An answer that was sent is not held while the next one is awaited: its rows take up room.
+  while (std::optional<Outgoing> next = queue_.Pop(deadline)) {
+    if (ending_) return;
+    deadline = absl::InfiniteFuture();
     v1::LinkReply reply = Encode(*next);
     std::string rows;
     if (reply.has_swap() && carrier_ != nullptr) rows.swap(*reply.mutable_swap()->mutable_rows());
-    if (stream_->Write(reply) && (rows.empty() || carrier_->Send(rows).ok())) continue;
+    const bool answered = reply.has_swap() && reply.swap().code() == 0;
+    if (stream_->Write(reply) && (!answered || SendRows(*next, rows).ok())) continue;
     // The stream is dead; ending the call wakes the reader. Answers that still come find a closed
     // queue.
     queue_.Close();
     context_->TryCancel();
     return;
   }
+  if (!queue_.closed()) context_->TryCancel();
 }
 
 }  // namespace ccoe::services

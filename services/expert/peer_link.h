@@ -7,8 +7,8 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <thread>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -48,12 +48,17 @@ class PeerLink {
   absl::Status Accept(const v1::LinkMessage& first);
   // What the OpenAccepted says to a peer that asked for rows beside the stream.
   v1::Carrier OfferCarrier(const v1::RowsBesideStream& asked) const;
-  absl::Status ReceiveRows(const exchange::StepHeader& header, v1::SwapRequest& request);
+  // Rows that came to the device; else none, and they are in `request`.
+  absl::StatusOr<exchange::RowBlock> ReceiveRows(const exchange::StepHeader& header,
+                                                 v1::SwapRequest& request);
   absl::Status Take(v1::LinkMessage& message);
   absl::Status TakeHeartbeat(const v1::Heartbeat& heartbeat);
   absl::Status TakeSwap(v1::SwapRequest& request);
-  absl::StatusOr<std::vector<float>> CheckedRows(v1::SwapRequest& request,
-                                                 const exchange::StepHeader& header) const;
+  // What the handler gets: `beside` if any, else what `request` holds.
+  absl::StatusOr<exchange::RowBlock> CheckedRows(v1::SwapRequest& request,
+                                                 const exchange::StepHeader& header,
+                                                 exchange::RowBlock beside) const;
+  absl::Status SendRows(const Outgoing& outgoing, const std::string& rows);
   void Reply(const exchange::StepHeader& header, absl::StatusOr<exchange::SwapResult> result);
   void Push(Outgoing outgoing);
   void Write();
@@ -67,6 +72,7 @@ class PeerLink {
   const uint64_t peer_;
   BoundedQueue<Outgoing> queue_;
   std::unique_ptr<exchange::RowCarrier> carrier_;  // null: rows in messages; set before any swap
+  exchange::RowMemory* memory_ = nullptr;          // of the carrier's, where the handler reads it
   std::atomic<int> in_flight_ = 0;
   std::atomic<bool> overflowed_ = false;  // the peer does not read its answers
   bool any_step_ = false;

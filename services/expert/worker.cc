@@ -11,6 +11,7 @@
 #include "runtime/model/hf_config.h"
 #include "runtime/telemetry/resident_bytes.h"
 #include "services/common/compute.h"
+#include "services/common/device_report.h"
 #include "services/common/ffn_shards.h"
 #include "services/common/model_identity.h"
 #include "services/expert/local_peers.h"
@@ -61,10 +62,21 @@ absl::Status ExpertWorker::LoadExperts() {
         absl::StrCat(options_.worker_id, ": expected at least one expert bundle, found none, and ",
                      options_.base_folder, " is a model without FFN experts"));
   }
-  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, *environment_.compute));
+  const Compute& compute = *environment_.compute;
+  // Links within the process use the backbone's.
+  if (const int64_t bytes = RowMemoryBytes(options_.transport, /*local=*/false, compute)) {
+    model::MemoryPlan rows;
+    rows.Add("rows on their way", bytes);
+    CCOE_RETURN_IF_ERROR(Fit(rows));
+  }
+  CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
   if (!options_.bundle_folders.empty()) CCOE_RETURN_IF_ERROR(LoadBundles(spec));
   if (spec.has_moe()) {
-    CCOE_ASSIGN_OR_RETURN(auto ops, environment_.compute->MakeOps());
+    CCOE_ASSIGN_OR_RETURN(
+        model::MemoryPlan plan,
+        PlanFfnPass(spec, options_.ffn_runner.max_batch_rows, environment_.compute->weights()));
+    CCOE_ASSIGN_OR_RETURN(auto ops,
+                          MakeOps(experts::ShapesOf(spec, options_.ffn_runner), std::move(plan)));
     CCOE_ASSIGN_OR_RETURN(ffn_runner_,
                           experts::FfnRunner::Create(spec, std::move(ops), options_.ffn_runner));
     absl::MutexLock lock(&mutex_);
@@ -78,13 +90,14 @@ absl::Status ExpertWorker::LoadBundles(const model::ModelSpec& spec) {
   const Compute& compute = *environment_.compute;
   experts::ExpertRunnerOptions runner = options_.runner;
   runner.kv_dtype = compute.kv_dtype();
-  CCOE_ASSIGN_OR_RETURN(auto ops, compute.MakeOps());
+  CCOE_ASSIGN_OR_RETURN(model::MemoryPlan pass,
+                        PlanExpertPass(spec, runner.max_batch_rows, compute.weights()));
+  CCOE_ASSIGN_OR_RETURN(auto ops, MakeOps(experts::ShapesOf(spec, runner), std::move(pass)));
   CCOE_ASSIGN_OR_RETURN(runner_, experts::ExpertRunner::Create(spec, std::move(ops), runner));
   const auto add = [&](const experts::Bundle& opened) -> absl::Status {
     experts::Bundle bundle = opened;
-    CCOE_ASSIGN_OR_RETURN(
-        const model::MemoryPlan plan,
-        PlanLayerExpertMemory(spec, bundle, runner, held_.empty(), compute.weights()));
+    CCOE_ASSIGN_OR_RETURN(const model::MemoryPlan plan,
+                          PlanLayerExpertMemory(spec, bundle, runner, compute.weights()));
     CCOE_RETURN_IF_ERROR(Fit(plan));
     bundle.weights = model::Weights::On(bundle.weights, compute.weights());
     environment_.Progress(
@@ -126,12 +139,19 @@ absl::Status ExpertWorker::AddAssigned(const v1::FfnShard& assignment) {
     ffn_weights_ = model::Weights::On(std::move(mapped), environment_.compute->weights());
   }
   CCOE_ASSIGN_OR_RETURN(const model::ModelSpec spec, model::LoadModelSpec(options_.base_folder));
-  CCOE_ASSIGN_OR_RETURN(
-      const model::MemoryPlan plan,
-      PlanFfnShardMemory(spec, Missing(shard, held), ffn_weights_,
-                         options_.ffn_runner.max_batch_rows, environment_.compute->weights()));
+  CCOE_ASSIGN_OR_RETURN(const model::MemoryPlan plan,
+                        PlanFfnShardMemory(spec, Missing(shard, held), ffn_weights_,
+                                           environment_.compute->weights()));
   CCOE_RETURN_IF_ERROR(Fit(plan));
   return ffn_runner_->AddShard(shard, ffn_weights_);
+}
+
+absl::StatusOr<std::unique_ptr<kernels::Ops>> ExpertWorker::MakeOps(const kernels::OpShapes& shapes,
+                                                                    model::MemoryPlan plan) {
+  CCOE_ASSIGN_OR_RETURN(const int64_t ops_bytes, environment_.compute->OpsBytes(shapes));
+  if (ops_bytes > 0) plan.Add("ops", ops_bytes);
+  CCOE_RETURN_IF_ERROR(Fit(plan));
+  return environment_.compute->MakeOps(shapes);
 }
 
 absl::Status ExpertWorker::Fit(const model::MemoryPlan& plan) {
@@ -201,12 +221,7 @@ v1::WorkerReport ExpertWorker::Report() const {
   {
     absl::MutexLock lock(&mutex_);
     report.set_ready(!draining_.load() && assigned_.ok());
-    if (planned_bytes_ > 0) {
-      kernels::Device& device = environment_.compute->device();
-      report.mutable_load()->set_device(device.Name());
-      report.mutable_load()->set_device_planned_bytes(planned_bytes_);
-      report.mutable_load()->set_device_free_bytes(device.FreeBytes());
-    }
+    ReportDevice(environment_.compute->device(), planned_bytes_, report.mutable_load());
   }
   for (const v1::HeldExpert& held : held_) *report.add_experts() = held;
   v1::WorkerLoad* load = report.mutable_load();

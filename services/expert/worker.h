@@ -14,6 +14,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ccoe/v1/control.pb.h"
+#include "kernels/op_shapes.h"
+#include "kernels/ops.h"
 #include "runtime/experts/expert_runner.h"
 #include "runtime/experts/ffn_runner.h"
 #include "runtime/experts/swap_router.h"
@@ -74,6 +76,10 @@ class ExpertWorker {
   void TakeDirective(const v1::Directive& directive) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status AddAssigned(const v1::FfnShard& assignment);
   // Refuses what does not fit into the device's memory beside what is held.
+  // Ops for a runner whose buffers are planned.
+  absl::StatusOr<std::unique_ptr<kernels::Ops>> MakeOps(const kernels::OpShapes& shapes,
+                                                        model::MemoryPlan plan)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Fit(const model::MemoryPlan& plan) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Serve();
   absl::Status Register();

@@ -13,12 +13,14 @@
 #include "absl/synchronization/mutex.h"
 #include "runtime/base/parallel.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/engine/branch_runner.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/experts/bundle.h"
 #include "runtime/experts/expert_runner.h"
 #include "runtime/experts/ffn_runner.h"
 #include "runtime/experts/swap_router.h"
+#include "runtime/model/hf_config.h"
 #include "runtime/placement/planner.h"
 #include "services/backbone/load_backbone.h"
 #include "services/backbone/memory.h"
@@ -92,9 +94,14 @@ class OfflineEngineImpl final : public OfflineEngine {
     engine::EngineOptions engine = options_.engine;
     engine.kv_dtype = compute_->kv_dtype();
     CCOE_ASSIGN_OR_RETURN(
-        const model::MemoryPlan plan,
+        model::MemoryPlan plan,
         PlanBackboneMemory(options_.model_folder, options_.backbone_layers, std::nullopt,
                            options_.expert_folders, engine, compute_->weights()));
+    CCOE_ASSIGN_OR_RETURN(const model::ModelSpec whole,
+                          model::LoadModelSpec(options_.model_folder));
+    const kernels::OpShapes shapes = engine::BranchRunner::ShapesOf(whole, engine);
+    CCOE_ASSIGN_OR_RETURN(const int64_t ops_bytes, compute_->OpsBytes(shapes));
+    if (ops_bytes > 0) plan.Add("ops", ops_bytes);
     CCOE_RETURN_IF_ERROR(plan.CheckFits(compute_->device()));
     CCOE_ASSIGN_OR_RETURN(loaded_, LoadBackbone(options_.model_folder, options_.backbone_layers,
                                                 std::nullopt, compute_->weights()));
@@ -104,7 +111,7 @@ class OfflineEngineImpl final : public OfflineEngine {
     if (!bundles_.empty()) workers = std::max(options_.expert_workers, 1);
     for (int w = 0; w < workers; ++w) CCOE_RETURN_IF_ERROR(AddWorker());
     if (spread) CCOE_RETURN_IF_ERROR(SpreadFfnExperts());
-    CCOE_ASSIGN_OR_RETURN(auto ops, compute_->MakeOps());
+    CCOE_ASSIGN_OR_RETURN(auto ops, compute_->MakeOps(shapes));
     CCOE_ASSIGN_OR_RETURN(engine_,
                           engine::Engine::Create(loaded_.model, std::move(ops), &directory_,
                                                  spread ? &ffn_directory_ : nullptr, engine));
@@ -132,14 +139,15 @@ class OfflineEngineImpl final : public OfflineEngine {
     experts::ExpertRunnerOptions runner_options;
     runner_options.kv_tokens = options_.expert_kv_tokens;
     runner_options.kv_dtype = compute_->kv_dtype();
-    CCOE_ASSIGN_OR_RETURN(auto ops, compute_->MakeOps());
+    CCOE_ASSIGN_OR_RETURN(auto ops, compute_->MakeOps(experts::ShapesOf(spec(), runner_options)));
     CCOE_ASSIGN_OR_RETURN(worker.runner,
                           experts::ExpertRunner::Create(spec(), std::move(ops), runner_options));
     for (const experts::Bundle& bundle : bundles_)
       CCOE_RETURN_IF_ERROR(worker.runner->AddExpert(bundle));
-    CCOE_ASSIGN_OR_RETURN(auto ffn_ops, compute_->MakeOps());
+    const experts::FfnRunnerOptions ffn_options;
+    CCOE_ASSIGN_OR_RETURN(auto ffn_ops, compute_->MakeOps(experts::ShapesOf(spec(), ffn_options)));
     CCOE_ASSIGN_OR_RETURN(worker.ffn_runner,
-                          experts::FfnRunner::Create(spec(), std::move(ffn_ops), {}));
+                          experts::FfnRunner::Create(spec(), std::move(ffn_ops), ffn_options));
     CCOE_ASSIGN_OR_RETURN(
         worker.router, experts::SwapRouter::Create(worker.runner.get(), worker.ffn_runner.get()));
     CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<exchange::ActivationLink> link, Link(worker));

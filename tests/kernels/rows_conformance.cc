@@ -54,6 +54,24 @@ TEST_P(OpsConformance, RmsNormMatchesTheReferenceAlsoInPlace) {
   }
 }
 
+TEST_P(OpsConformance, AddRmsNormIsRmsNormAndThenAddRowsToTheBit) {
+  for (DType dtype : kFloats) {
+    for (int64_t cols : {1, 7, 64, 100, 1000, 2049}) {
+      const reference::Dense x = RandomDense(9, cols, DType::kF32, 1, 3.0),
+                             weight = RandomDense(1, cols, dtype, 2),
+                             sum = RandomDense(9, cols, DType::kF32, 3);
+      const DeviceMatrix dx(ops_.get(), x, DType::kF32, 2), dweight(ops_.get(), weight, dtype);
+      DeviceMatrix normed(ops_.get(), 9, cols), expected(ops_.get(), sum, DType::kF32),
+          found(ops_.get(), sum, DType::kF32, 3);
+      ops_->RmsNorm(dx.view(), dweight.view(), 1e-5f, normed.view());
+      ops_->AddRows(normed.view(), expected.view());
+      ops_->AddRmsNorm(dx.view(), dweight.view(), 1e-5f, found.view());
+      EXPECT_EQ(FirstBitDifference(found.Download(), expected.Download()), "")
+          << DTypeName(dtype) << cols;
+    }
+  }
+}
+
 TEST_P(OpsConformance, GatedActivationsMatchTheReference) {
   for (Activation activation : {Activation::kSilu, Activation::kGeluTanh, Activation::kGeluErf}) {
     reference::Dense gate(3, 1001), up = RandomDense(3, 1001, DType::kF32, 2);

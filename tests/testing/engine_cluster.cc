@@ -62,9 +62,9 @@ absl::StatusOr<std::unique_ptr<EngineCluster>> EngineCluster::Create(
         auto runner, experts::ExpertRunner::Create(cluster->backbone_.spec,
                                                    OpsOver(options.device, cluster->team_.get()),
                                                    options.expert));
+    cluster->links_.push_back(std::make_shared<FakeLink>(
+        options.connect ? options.connect(runner.get()) : exchange::MakeLocalLink(runner.get())));
     cluster->runners_.push_back(std::move(runner));
-    cluster->links_.push_back(
-        std::make_shared<FakeLink>(exchange::MakeLocalLink(cluster->runners_.back().get())));
   }
   CCOE_ASSIGN_OR_RETURN(
       cluster->engine_,

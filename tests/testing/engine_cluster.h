@@ -4,6 +4,7 @@
 #define CCOE_TESTS_TESTING_ENGINE_CLUSTER_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "runtime/base/parallel.h"
 #include "runtime/engine/engine.h"
+#include "runtime/exchange/activation_link.h"
 #include "runtime/experts/expert_runner.h"
 #include "tests/testing/fake_link.h"
 #include "tests/testing/recording_sink.h"
@@ -31,6 +33,10 @@ std::shared_ptr<const model::Weights> WeightsOn(TaggedDevice* device,
                                                 std::shared_ptr<const model::Weights> weights);
 std::unique_ptr<kernels::Ops> OpsOver(TaggedDevice* device, ThreadTeam* team);
 
+// Makes a link to a worker's handler.
+using ConnectFunction =
+    std::function<std::unique_ptr<exchange::ActivationLink>(exchange::SwapHandler* handler)>;
+
 // Experts by name, all at version 1.
 class MapDirectory final : public engine::ExpertDirectory {
  public:
@@ -48,6 +54,7 @@ struct EngineClusterOptions {
   int expert_workers = 1;
   int32_t held_layers = -1;        // of the backbone
   TaggedDevice* device = nullptr;  // of the backbone and all workers; null: the CPU
+  ConnectFunction connect;         // unset: a local link, for rows of host memory
 };
 
 class EngineCluster {

@@ -66,11 +66,10 @@ class FakeLink final : public exchange::ActivationLink {
     return released_;
   }
 
-  void Swap(const exchange::StepHeader& header, kernels::ConstMatrix rows, absl::Time deadline,
+  void Swap(const exchange::StepHeader& header, const exchange::RowBlock& rows, absl::Time deadline,
             exchange::SwapCallback done) override {
-    const float* data = static_cast<const float*>(rows.data);
-    Held swap{header, std::vector<float>(data, data + rows.rows * rows.cols), deadline,
-              std::move(done)};
+    Held swap{header, rows, deadline, std::move(done)};
+    if (!rows.on_device()) swap.rows = std::vector<float>(rows.host().begin(), rows.host().end());
     absl::Status verdict;
     {
       absl::MutexLock lock(&mutex_);
@@ -84,6 +83,10 @@ class FakeLink final : public exchange::ActivationLink {
     }
     if (!verdict.ok()) return swap.done(verdict);
     Pass(std::move(swap));
+  }
+
+  exchange::RowMemory* device_memory() const override {
+    return inner_ == nullptr ? nullptr : inner_->device_memory();
   }
 
   void ReleaseSequence(uint64_t sequence_id) override {
@@ -103,18 +106,19 @@ class FakeLink final : public exchange::ActivationLink {
  private:
   struct Held {
     exchange::StepHeader header;
-    std::vector<float> rows;
+    exchange::RowBlock rows;  // owned
     absl::Time deadline;
     exchange::SwapCallback done;
   };
 
   void Pass(Held swap) {
     if (inner_ != nullptr) {
-      const kernels::ConstMatrix rows = kernels::F32Matrix(
-          static_cast<const float*>(swap.rows.data()), swap.header.rows(), swap.header.hidden_size);
+      const exchange::RowBlock rows =
+          swap.rows.on_device() ? swap.rows
+                                : exchange::RowBlock(swap.rows.Rows(swap.header.hidden_size));
       return inner_->Swap(swap.header, rows, swap.deadline, std::move(swap.done));
     }
-    swap.done(Echo(swap.header, swap.rows));
+    swap.done(Echo(swap.header, {swap.rows.host().begin(), swap.rows.host().end()}));
   }
 
   static exchange::SwapResult Echo(const exchange::StepHeader& header,

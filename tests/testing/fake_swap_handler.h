@@ -4,6 +4,7 @@
 #ifndef CCOE_TESTS_TESTING_FAKE_SWAP_HANDLER_H_
 #define CCOE_TESTS_TESTING_FAKE_SWAP_HANDLER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -16,6 +17,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "runtime/exchange/activation_link.h"
+#include "tests/testing/device_rows.h"
 
 namespace ccoe::testing {
 
@@ -32,7 +34,9 @@ class FakeSwapHandler final : public exchange::SwapHandler {
     std::vector<float> rows;
   };
 
-  explicit FakeSwapHandler(int64_t hidden_size) : hidden_size_(hidden_size) {}
+  // Takes rows of `device` too and answers those there.
+  explicit FakeSwapHandler(int64_t hidden_size, kernels::Device* device = nullptr)
+      : hidden_size_(hidden_size), device_(device) {}
 
   // What a right answer to `header` and `rows` is.
   static exchange::SwapResult Negated(const exchange::StepHeader& header,
@@ -93,6 +97,8 @@ class FakeSwapHandler final : public exchange::SwapHandler {
                       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return events_.size() >= count; };
     return mutex_.AwaitWithTimeout(absl::Condition(&enough), timeout);
   }
+  // Answers given on the device.
+  int on_device() const { return on_device_.load(); }
   // Peers added and not removed.
   int peers() const {
     absl::MutexLock lock(&mutex_);
@@ -106,13 +112,14 @@ class FakeSwapHandler final : public exchange::SwapHandler {
     return mutex_.AwaitWithTimeout(absl::Condition(&reached), timeout);
   }
 
-  void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, std::vector<float> rows,
+  void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, exchange::RowBlock rows,
                   exchange::SwapCallback done) override {
-    Held swap{peer_id, header, std::move(rows), std::move(done)};
+    std::vector<float> values = HostValues(rows);
+    Held swap{peer_id, header, std::move(rows), std::move(values), std::move(done)};
     bool alive = false;
     {
       absl::MutexLock lock(&mutex_);
-      events_.push_back({peer_id, header.step_id, 0, false, header, swap.rows});
+      events_.push_back({peer_id, header.step_id, 0, false, header, swap.values});
       alive = answering_.count(peer_id) > 0;
       if (alive && hold_) {
         held_.push_back(std::move(swap));
@@ -150,13 +157,15 @@ class FakeSwapHandler final : public exchange::SwapHandler {
     for (Held& each : held) each.done(absl::UnavailableError("the peer was removed"));
   }
 
+  kernels::Device* device() const override { return device_; }
   int64_t hidden_size() const override { return hidden_size_; }
 
  private:
   struct Held {
     uint64_t peer_id = 0;
     exchange::StepHeader header;
-    std::vector<float> rows;
+    exchange::RowBlock rows;
+    std::vector<float> values;  // the rows'
     exchange::SwapCallback done;
   };
 
@@ -174,7 +183,16 @@ class FakeSwapHandler final : public exchange::SwapHandler {
   }
 
   void Give(Held& swap) {
-    swap.done(Answer(swap.header, swap.rows));
+    absl::StatusOr<exchange::SwapResult> result = Answer(swap.header, swap.values);
+    if (result.ok() && swap.rows.on_device() && !result->rows.empty()) {
+      const std::vector<float> rows = std::exchange(result->rows, {});
+      result->device_rows =
+          ToDevice(*swap.rows.memory(),
+                   kernels::F32Matrix(rows.data(), 1, static_cast<int64_t>(rows.size())),
+                   swap.header.wire_dtype);
+      ++on_device_;
+    }
+    swap.done(std::move(result));
     absl::MutexLock lock(&mutex_);
     --answering_[swap.peer_id];
   }
@@ -191,6 +209,8 @@ class FakeSwapHandler final : public exchange::SwapHandler {
   }
 
   const int64_t hidden_size_;
+  kernels::Device* const device_;
+  std::atomic<int> on_device_ = 0;
   mutable absl::Mutex mutex_;
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);
   std::vector<Held> held_ ABSL_GUARDED_BY(mutex_);

@@ -7,7 +7,6 @@
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/model/ffn_shard.h"
 #include "runtime/model/weights.h"
-#include "tests/testing/engine_cluster.h"
 #include "tests/testing/golden_model.h"
 
 namespace ccoe::testing {
@@ -41,7 +40,8 @@ absl::StatusOr<std::unique_ptr<MoeCluster>> MoeCluster::Create(const MoeClusterO
         auto runner, experts::FfnRunner::Create(spec, OpsOver(options.device, cluster->team_.get()),
                                                 experts::FfnRunnerOptions()));
     CCOE_RETURN_IF_ERROR(runner->AddShard(shard, weights));
-    cluster->links_.push_back(std::make_shared<FakeLink>(exchange::MakeLocalLink(runner.get())));
+    cluster->links_.push_back(std::make_shared<FakeLink>(
+        options.connect ? options.connect(runner.get()) : exchange::MakeLocalLink(runner.get())));
     cluster->runners_.push_back(std::move(runner));
     table->peers.push_back({absl::StrCat("expert-", table->peers.size()), cluster->links_.back()});
   }

@@ -15,6 +15,7 @@
 #include "runtime/base/parallel.h"
 #include "runtime/engine/engine.h"
 #include "runtime/experts/ffn_runner.h"
+#include "tests/testing/engine_cluster.h"
 #include "tests/testing/fake_link.h"
 #include "tests/testing/tagged_device.h"
 
@@ -45,6 +46,7 @@ struct MoeClusterOptions {
   int workers = 0;                 // 0: all experts are with the backbone
   // The workers that hold an expert (FfnTable::kHere: the backbone). Unset: expert % workers.
   std::function<std::vector<int32_t>(int32_t layer, int32_t expert)> holders;
+  ConnectFunction connect;  // unset: local links, for rows of host memory
 };
 
 class MoeCluster {

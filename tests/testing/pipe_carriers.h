@@ -3,6 +3,7 @@
 #ifndef CCOE_TESTS_TESTING_PIPE_CARRIERS_H_
 #define CCOE_TESTS_TESTING_PIPE_CARRIERS_H_
 
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -12,11 +13,18 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "runtime/exchange/row_carrier.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::testing {
 
 class PipeCarriers final : public exchange::RowCarrierFactory {
  public:
+  // With `memory`, of a TaggedDevice, rows go from there to there too, without a copy that the
+  // device would count.
+  explicit PipeCarriers(std::shared_ptr<exchange::RowMemory> memory = nullptr)
+      : memory_(std::move(memory)) {}
+
+  exchange::RowMemory* memory() const override { return memory_.get(); }
   std::string Version() const override { return "pipe 1"; }
 
   absl::StatusOr<std::string> MakeId() override {
@@ -90,6 +98,15 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
     absl::Status Receive(std::string& bytes) override {
       return (opener_ ? pipes_->back : pipes_->there).Receive(bytes);
     }
+    absl::Status SendRows(const exchange::RowBlock& rows) override {
+      return Send({static_cast<const char*>(HostAddress(rows.view().data)), rows.bytes()});
+    }
+    absl::Status ReceiveRows(const exchange::RowMemory::Fresh& rows) override {
+      std::string bytes(rows.block.bytes(), '\0');
+      const absl::Status received = Receive(bytes);
+      if (received.ok()) std::memcpy(HostAddress(rows.rows.data), bytes.data(), bytes.size());
+      return received;
+    }
     void Abort() override {
       pipes_->there.Close();
       pipes_->back.Close();
@@ -100,6 +117,7 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
     const bool opener_;
   };
 
+  const std::shared_ptr<exchange::RowMemory> memory_;  // null: host memory only
   absl::Mutex mutex_;
   int ids_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, std::shared_ptr<Pipes>> waiting_ ABSL_GUARDED_BY(mutex_);

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/serving_thread.h"
 #include "runtime/base/check.h"
 
 namespace ccoe::testing {
@@ -44,6 +45,8 @@ kernels::KvLayer On(kernels::KvLayer cache) {
   cache.v = Untagged(cache.v);
   return cache;
 }
+
+int64_t Rounded(size_t size_bytes) { return (static_cast<int64_t>(size_bytes) + 511) & -512; }
 
 // What is documented as host memory must not be the device's.
 template <typename T>
@@ -102,13 +105,19 @@ class TaggedOps final : public kernels::Ops {
     ops_->ScaleRowsBySigmoid(On(gate), On(x));
   }
   void ClampRows(float limit, kernels::Matrix x) override { ops_->ClampRows(limit, On(x)); }
-  void AddRmsNorm(kernels::ConstMatrix, kernels::ConstMatrix, float, kernels::Matrix) override {
-    CCOE_CHECK(false);
+  void AddRmsNorm(kernels::ConstMatrix x, kernels::ConstMatrix weight, float eps,
+                  kernels::Matrix sum) override {
+    ops_->AddRmsNorm(On(x), On(weight), eps, On(sum));
   }
-  void MoeFfn(const kernels::MoeFfnArgs&) override { CCOE_CHECK(false); }
-  absl::Status SampleRows(const kernels::SampleRowsArgs&,
-                          absl::Span<kernels::SampledRow>) override {
-    return absl::UnimplementedError("");
+  absl::Status SampleRows(const kernels::SampleRowsArgs& args,
+                          absl::Span<kernels::SampledRow> out) override {
+    CCOE_CHECK(!capturing);
+    for (const kernels::SampleRow& row : OfHost(args.rows)) {
+      OfHost(row.counts);
+      OfHost(row.held_back);
+    }
+    OfHost(absl::Span<const kernels::SampledRow>(out));
+    return ops_->SampleRows({On(args.logits), args.rows}, out);
   }
 
   void TopKGate(const kernels::TopKGateArgs& args) override {
@@ -143,6 +152,23 @@ class TaggedOps final : public kernels::Ops {
   void CombineRows(const kernels::CombineRowsArgs& args) override {
     ops_->CombineRows({On(args.contributions), OfHost(args.offsets), On(args.out)});
   }
+  void MoeFfn(const kernels::MoeFfnArgs& args) override {
+    std::vector<kernels::ExpertMatrices> experts;
+    for (const kernels::ExpertMatrices& expert : OfHost(args.experts)) {
+      experts.push_back({On(expert.gate), On(expert.up), On(expert.down)});
+    }
+    kernels::MoeFfnArgs on = args;
+    on.x = On(args.x);
+    on.experts = experts;
+    on.chosen = Untagged(args.chosen);
+    on.weights = Untagged(args.weights);
+    on.contributions = On(args.contributions);
+    on.inputs = On(args.inputs);
+    on.gate = On(args.gate);
+    on.up = On(args.up);
+    on.out = On(args.out);
+    ops_->MoeFfn(on);
+  }
   void GatherRows(kernels::ConstMatrix x, absl::Span<const int32_t> rows,
                   kernels::Matrix out) override {
     ops_->GatherRows(On(x), OfHost(rows), On(out));
@@ -153,6 +179,7 @@ class TaggedOps final : public kernels::Ops {
   }
   void RunCaptured(uint64_t key, absl::FunctionRef<void()> body) override {
     CCOE_CHECK(!capturing);
+    device_->CountCapturedStep();
     capturing = true;
     ops_->RunCaptured(key, body);
     capturing = false;
@@ -172,6 +199,8 @@ class TaggedOps final : public kernels::Ops {
 absl::StatusOr<kernels::Buffer> TaggedDevice::Allocate(size_t size_bytes) {
   if (size_bytes == 0) return kernels::Buffer();
   CCOE_CHECK(!capturing);
+  CCOE_CHECK(!kernels::ServingThread::here());
+  CCOE_CHECK(!forbidden_.load());
   const auto bytes = static_cast<int64_t>(size_bytes);
   if (free_bytes_.fetch_sub(bytes) < bytes) {
     free_bytes_.fetch_add(bytes);
@@ -189,6 +218,7 @@ absl::StatusOr<kernels::Buffer> TaggedDevice::Allocate(size_t size_bytes) {
     free_bytes_.fetch_add(bytes);
     return status;
   }
+  taken_bytes_.fetch_add(Rounded(size_bytes));
   // The owner of the memory lies before it.
   char* data = static_cast<char*>((*host)->data());
   std::memcpy(data, &host, sizeof(host));
@@ -199,6 +229,7 @@ void TaggedDevice::Free(void* data, size_t size_bytes) {
   absl::StatusOr<kernels::Buffer>* host = nullptr;
   std::memcpy(&host, static_cast<char*>(Untagged(data)) - 64, sizeof(host));
   delete host;
+  taken_bytes_.fetch_sub(Rounded(size_bytes));
   free_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
 }
 
@@ -213,6 +244,7 @@ absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t s
 absl::Status TaggedDevice::CopyToHost(const void* device, void* host, size_t size_bytes) {
   CCOE_CHECK(!capturing);
   OfHost(absl::MakeConstSpan(static_cast<const char*>(host), size_bytes));
+  downloaded_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
   if (size_bytes > 0) std::memcpy(host, Untagged(device), size_bytes);
   return absl::OkStatus();
 }

@@ -1,7 +1,7 @@
 // A device whose memory the host cannot read, made of host memory: its addresses are tagged so that
 // whoever follows one without the device's ops or copies crashes, and its ops abort on an operand
 // that is host memory. What runs over it mixes the two up nowhere. Waits, copies and allocations
-// within Ops::RunCaptured abort too.
+// within Ops::RunCaptured abort too, and so do allocations of threads that serve.
 #ifndef CCOE_TESTS_TESTING_TAGGED_DEVICE_H_
 #define CCOE_TESTS_TESTING_TAGGED_DEVICE_H_
 
@@ -35,15 +35,30 @@ class TaggedDevice final : public kernels::Device {
   void WatchLowestFree() { lowest_free_.store(free_bytes_.load()); }
   int64_t lowest_free() const { return lowest_free_.load(); }
 
-  // Bytes that CopyFromHost was asked to copy.
+  // Calls of RunCaptured of its ops.
+  int64_t captured_steps() const { return captured_steps_.load(); }
+  void CountCapturedStep() { ++captured_steps_; }
+
+  // Taken now, each buffer rounded up to 512 bytes as a GPU would.
+  int64_t taken_bytes() const { return taken_bytes_.load(); }
+
+  // Allocations abort from now on, whoever asks; or no longer.
+  void ForbidAllocation(bool forbidden = true) { forbidden_.store(forbidden); }
+
+  // Bytes that CopyFromHost and CopyToHost were asked to copy.
   int64_t uploaded_bytes() const { return uploaded_bytes_.load(); }
+  int64_t downloaded_bytes() const { return downloaded_bytes_.load(); }
 
  private:
   void Free(void* data, size_t size_bytes) override;
 
   std::atomic<int64_t> free_bytes_;
+  std::atomic<int64_t> taken_bytes_ = 0;
+  std::atomic<bool> forbidden_ = false;
   std::atomic<int64_t> lowest_free_ = int64_t{1} << 62;
   std::atomic<int64_t> uploaded_bytes_ = 0;
+  std::atomic<int64_t> captured_steps_ = 0;
+  std::atomic<int64_t> downloaded_bytes_ = 0;
 };
 
 // The CPU's ops over a TaggedDevice: the same bits. Both must outlive them.

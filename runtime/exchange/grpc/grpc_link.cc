@@ -15,6 +15,7 @@
 #include "absl/synchronization/notification.h"
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "runtime/base/bounded_queue.h"
+#include "runtime/base/status_macros.h"
 #include "runtime/exchange/grpc/wire_messages.h"
 #include "runtime/exchange/row_codec.h"
 #include "runtime/exchange/swaps_in_flight.h"
@@ -57,25 +58,34 @@ class GrpcLink final : public ActivationLink {
     return open_status_;
   }
 
-  void Swap(const StepHeader& header, kernels::ConstMatrix rows, absl::Time deadline,
+  void Swap(const StepHeader& header, const RowBlock& rows, absl::Time deadline,
             SwapCallback done) override {
-    absl::Status good = CheckSwap(header, rows, options_.hidden_size, limits_);
+    absl::Status good = CheckSwap(header, rows, options_.hidden_size, limits_, device_memory());
     if (good.ok()) good = CheckFitsMessage(header);
     if (!good.ok()) return swaps_->Refuse(std::move(good), std::move(done));
-    v1::LinkMessage message;
-    ToWire(header, *message.mutable_swap()->mutable_header());
-    EncodeRows(rows, header.wire_dtype, *message.mutable_swap()->mutable_rows());
+    Outgoing outgoing;
+    v1::SwapRequest& request = *outgoing.message.mutable_swap();
+    ToWire(header, *request.mutable_header());
+    if (rows.on_device()) {
+      outgoing.device_rows = rows;
+    } else {
+      EncodeRows(rows.view(), header.wire_dtype, *request.mutable_rows());
+    }
     absl::MutexLock lock(&send_mutex_);
     if (!swaps_->Begin(header, deadline, std::move(done))) return;
     Remember(header);
-    Send(std::move(message));
+    Send(std::move(outgoing));
+  }
+
+  RowMemory* device_memory() const override {
+    return carrier_ == nullptr ? nullptr : options_.carriers->memory();
   }
 
   void ReleaseSequence(uint64_t sequence_id) override {
-    v1::LinkMessage message;
-    message.mutable_release()->set_sequence_id(sequence_id);
+    Outgoing outgoing;
+    outgoing.message.mutable_release()->set_sequence_id(sequence_id);
     absl::MutexLock lock(&send_mutex_);
-    Send(std::move(message));
+    Send(std::move(outgoing));
   }
 
   absl::Status Health() const override { return swaps_->Health(); }
@@ -86,8 +96,13 @@ class GrpcLink final : public ActivationLink {
  private:
   using Stream = grpc::ClientReaderWriter<v1::LinkMessage, v1::LinkReply>;
 
-  void Send(v1::LinkMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(send_mutex_) {
-    if (queue_.TryPush(std::move(message)) || queue_.closed()) return;
+  struct Outgoing {
+    v1::LinkMessage message;
+    RowBlock device_rows;  // of a swap, where they go beside the stream from a device
+  };
+
+  void Send(Outgoing outgoing) ABSL_EXCLUSIVE_LOCKS_REQUIRED(send_mutex_) {
+    if (queue_.TryPush(std::move(outgoing)) || queue_.closed()) return;
     swaps_->Close(
         absl::StrCat("the peer takes no messages: ", queue_.capacity(), " wait to be sent"));
   }
@@ -96,9 +111,9 @@ class GrpcLink final : public ActivationLink {
   // will do, so no lock is needed.
   void SendHeartbeat() {
     if (heartbeats_answered_.load() < heartbeats_sent_.load()) return;
-    v1::LinkMessage message;
-    message.mutable_heartbeat()->set_number(heartbeats_sent_.fetch_add(1) + 1);
-    queue_.TryPush(std::move(message));
+    Outgoing outgoing;
+    outgoing.message.mutable_heartbeat()->set_number(heartbeats_sent_.fetch_add(1) + 1);
+    queue_.TryPush(std::move(outgoing));
   }
 
   // Keeps what decoding an answer needs. The step leaves again with its answer, so there are as
@@ -125,13 +140,14 @@ class GrpcLink final : public ActivationLink {
   void Write(Stream& stream);
   absl::Status CheckAccepted(const v1::LinkReply& reply);
   absl::Status ConnectCarrier(const v1::Carrier& offered);
-  absl::Status ReceiveRows(const StepHeader& header, v1::SwapReply& reply);
+  absl::StatusOr<RowBlock> ReceiveRows(const StepHeader& header, v1::SwapReply& reply);
+  absl::Status SendRows(Outgoing& outgoing, const std::string& rows);
   void Start(const v1::OpenAccepted& accepted);
 
   const GrpcLinkOptions options_;
   const std::unique_ptr<v1::Exchange::Stub> stub_;
   grpc::ClientContext context_;
-  BoundedQueue<v1::LinkMessage> queue_;
+  BoundedQueue<Outgoing> queue_;
 
   absl::Notification opened_;
   absl::Status open_status_;              // written before opened_
@@ -286,13 +302,24 @@ absl::Status GrpcLink::TakeHeartbeat(const v1::Heartbeat& answer) {
       absl::StrCat("an answer to heartbeat ", answer.number(), ", which was not asked"));
 }
 
-absl::Status GrpcLink::ReceiveRows(const StepHeader& header, v1::SwapReply& reply) {
+// Rows that came to the device; else none, and they are in `reply`.
+absl::StatusOr<RowBlock> GrpcLink::ReceiveRows(const StepHeader& header, v1::SwapReply& reply) {
   if (!reply.rows().empty()) {
     return absl::InternalError(absl::StrCat("the answer to step ", header.step_id,
                                             " has rows, which travel beside the stream"));
   }
+  if (header.returned_rows() == 0) return RowBlock();
+  if (RowMemory* const memory = device_memory()) {
+    // Without room they take the way through host memory.
+    auto fresh = memory->Take(header.returned_rows(), header.hidden_size, header.wire_dtype);
+    if (fresh.ok()) {
+      CCOE_RETURN_IF_ERROR(carrier_->ReceiveRows(*fresh));
+      return std::move(fresh->block);
+    }
+  }
   reply.mutable_rows()->resize(ReturnedRowBytes(header));
-  return reply.rows().empty() ? absl::OkStatus() : carrier_->Receive(*reply.mutable_rows());
+  CCOE_RETURN_IF_ERROR(carrier_->Receive(*reply.mutable_rows()));
+  return RowBlock();
 }
 
 absl::Status GrpcLink::TakeAnswer(v1::SwapReply& reply) {
@@ -302,28 +329,36 @@ absl::Status GrpcLink::TakeAnswer(v1::SwapReply& reply) {
     return absl::InternalError(
         absl::StrCat("an answer to step ", step_id, ", which is not in flight (answered twice?)"));
   }
+  RowBlock beside;
   if (carrier_ != nullptr && reply.code() == 0) {
-    const absl::Status received = ReceiveRows(*header, reply);
+    absl::StatusOr<RowBlock> received = ReceiveRows(*header, reply);
     if (!received.ok()) {
-      swaps_->Answer(step_id, absl::UnavailableError(received.message())).IgnoreError();
-      return received;
+      swaps_->Answer(step_id, absl::UnavailableError(received.status().message())).IgnoreError();
+      return received.status();
     }
+    beside = *std::move(received);
     swaps_->Heard();
   }
-  absl::StatusOr<SwapResult> result = FromWire(reply, *header);
+  absl::StatusOr<SwapResult> result = FromWire(reply, *header, std::move(beside));
   const absl::Status decoded = reply.code() == 0 ? result.status() : absl::OkStatus();
   const absl::Status taken = swaps_->Answer(step_id, std::move(result));
   return decoded.ok() ? taken : decoded;
 }
 
+// `rows`: of host memory, if any.
+absl::Status GrpcLink::SendRows(Outgoing& outgoing, const std::string& rows) {
+  if (outgoing.device_rows.on_device()) return carrier_->SendRows(outgoing.device_rows);
+  return rows.empty() ? absl::OkStatus() : carrier_->Send(rows);
+}
+
 void GrpcLink::Write(Stream& stream) {
-  while (std::optional<v1::LinkMessage> message = queue_.Pop()) {
+  while (std::optional<Outgoing> outgoing = queue_.Pop()) {
+    v1::LinkMessage& message = outgoing->message;
     std::string rows;
-    if (carrier_ != nullptr && message->has_swap())
-      rows.swap(*message->mutable_swap()->mutable_rows());
-    if (!stream.Write(*message)) return;  // the reader learns why
-    if (rows.empty()) continue;
-    if (const absl::Status sent = carrier_->Send(rows); !sent.ok()) {
+    if (carrier_ != nullptr && message.has_swap())
+      rows.swap(*message.mutable_swap()->mutable_rows());
+    if (!stream.Write(message)) return;  // the reader learns why
+    if (const absl::Status sent = SendRows(*outgoing, rows); !sent.ok()) {
       return swaps_->Close(sent.message());
     }
   }

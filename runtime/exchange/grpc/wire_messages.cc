@@ -152,11 +152,11 @@ void ToWire(const StepHeader& header, const absl::StatusOr<SwapResult>& result,
   absl::Status status = result.status();
   const int64_t rows = header.returned_rows(), captured = CapturedRows(header);
   if (result.ok() &&
-      (static_cast<int64_t>(result->rows.size()) != rows * header.hidden_size ||
+      (result->row_values() != rows * header.hidden_size ||
        static_cast<int64_t>(result->captured.size()) != captured * header.hidden_size)) {
     status = absl::InternalError(absl::StrCat("step ", header.step_id, ": expected ", rows,
                                               " rows and ", captured, " captured ones of ",
-                                              header.hidden_size, ", found ", result->rows.size(),
+                                              header.hidden_size, ", found ", result->row_values(),
                                               " and ", result->captured.size(), " values"));
   }
   message.set_step_id(header.step_id);
@@ -165,18 +165,22 @@ void ToWire(const StepHeader& header, const absl::StatusOr<SwapResult>& result,
     message.set_message(std::string(status.message().substr(0, kMaxTextBytes)));
     return;
   }
-  EncodeRows(kernels::F32Matrix(result->rows.data(), rows, header.hidden_size), header.wire_dtype,
-             *message.mutable_rows());
+  if (!result->device_rows.on_device()) {
+    EncodeRows(kernels::F32Matrix(result->rows.data(), rows, header.hidden_size), header.wire_dtype,
+               *message.mutable_rows());
+  }
   EncodeRows(kernels::F32Matrix(result->captured.data(), captured, header.hidden_size),
              kernels::DType::kF32, *message.mutable_captured());
   message.set_expert_time_nanos(absl::ToInt64Nanoseconds(result->expert_time));
 }
 
-absl::StatusOr<SwapResult> FromWire(const v1::SwapReply& message, const StepHeader& header) {
+absl::StatusOr<SwapResult> FromWire(const v1::SwapReply& message, const StepHeader& header,
+                                    RowBlock beside) {
   if (message.code() != 0) return StatusFromWire(message.code(), message.message());
   SwapResult result;
   absl::StatusOr<std::vector<float>> rows =
-      DecodeRows(message.rows(), header.returned_rows(), header.hidden_size, header.wire_dtype);
+      DecodeRows(message.rows(), beside.on_device() ? 0 : header.returned_rows(),
+                 header.hidden_size, header.wire_dtype);
   absl::StatusOr<std::vector<float>> captured = DecodeRows(
       message.captured(), CapturedRows(header), header.hidden_size, kernels::DType::kF32);
   for (const absl::Status& status : {rows.status(), captured.status()}) {
@@ -186,6 +190,7 @@ absl::StatusOr<SwapResult> FromWire(const v1::SwapReply& message, const StepHead
     }
   }
   result.rows = *std::move(rows);
+  result.device_rows = std::move(beside);
   result.captured = *std::move(captured);
   result.expert_time = absl::Nanoseconds(message.expert_time_nanos());
   return result;

@@ -41,12 +41,14 @@ void ToWire(const StepHeader& header, v1::StepHeader& message);
 // row that goes through no expert); the result still has to pass Validate.
 absl::StatusOr<StepHeader> FromWire(const v1::StepHeader& message);
 
-// A reply to the step `header`. A result of the wrong size becomes an INTERNAL reply.
+// A reply to the step `header`. A result of the wrong size becomes an INTERNAL reply. Rows of a
+// device are left to whoever carries them.
 void ToWire(const StepHeader& header, const absl::StatusOr<SwapResult>& result,
             v1::SwapReply& message);
 // The result that `message` carries: decoded by `header`, the step it answers. INTERNAL where bytes
-// and header disagree.
-absl::StatusOr<SwapResult> FromWire(const v1::SwapReply& message, const StepHeader& header);
+// and header disagree. `beside` are the rows where they came to a device.
+absl::StatusOr<SwapResult> FromWire(const v1::SwapReply& message, const StepHeader& header,
+                                    RowBlock beside = {});
 
 // The status of a code and message from a peer. A code that is none of the canonical ones becomes
 // UNKNOWN.

@@ -12,20 +12,26 @@
 namespace ccoe::exchange {
 namespace {
 
-std::vector<float> CopyRows(kernels::ConstMatrix rows) {
+RowBlock RoundedCopy(kernels::ConstMatrix rows, kernels::DType wire) {
   std::vector<float> copy;
   copy.reserve(rows.rows * rows.cols);
   for (int64_t r = 0; r < rows.rows; ++r) {
     const float* row = static_cast<const float*>(rows.Row(r));
     copy.insert(copy.end(), row, row + rows.cols);
   }
-  return copy;
+  RoundToWire(wire, absl::MakeSpan(copy));
+  return RowBlock(std::move(copy));
 }
 
 class LocalLink final : public ActivationLink {
  public:
   LocalLink(SwapHandler* handler, const LinkOptions& options)
-      : handler_(handler), limits_(options.limits), peer_(handler->AddPeer()) {
+      : handler_(handler),
+        limits_(options.limits),
+        memory_(options.memory != nullptr && options.memory->device() == handler->device()
+                    ? options.memory
+                    : nullptr),
+        peer_(handler->AddPeer()) {
     SwapsInFlight::Options swaps;
     swaps.link_name = Name();
     swaps.max_swaps = options.max_swaps_in_flight;
@@ -35,16 +41,17 @@ class LocalLink final : public ActivationLink {
 
   ~LocalLink() override { swaps_->Stop(); }
 
-  void Swap(const StepHeader& header, kernels::ConstMatrix rows, absl::Time deadline,
+  void Swap(const StepHeader& header, const RowBlock& rows, absl::Time deadline,
             SwapCallback done) override {
-    absl::Status good = CheckSwap(header, rows, handler_->hidden_size(), limits_);
+    absl::Status good = CheckSwap(header, rows, handler_->hidden_size(), limits_, memory_.get());
     if (!good.ok()) return swaps_->Refuse(std::move(good), std::move(done));
-    std::vector<float> copy = CopyRows(rows);
-    RoundToWire(header.wire_dtype, absl::MakeSpan(copy));
+    RowBlock handed = rows.on_device() ? rows : RoundedCopy(rows.view(), header.wire_dtype);
     absl::MutexLock lock(&send_mutex_);
     if (!swaps_->Begin(header, deadline, std::move(done))) return;
-    handler_->HandleSwap(peer_, header, std::move(copy), AnswerTo(header));
+    handler_->HandleSwap(peer_, header, std::move(handed), AnswerTo(header));
   }
+
+  RowMemory* device_memory() const override { return memory_.get(); }
 
   void ReleaseSequence(uint64_t sequence_id) override {
     absl::MutexLock lock(&send_mutex_);
@@ -73,6 +80,7 @@ class LocalLink final : public ActivationLink {
 
   SwapHandler* const handler_;
   const StepLimits limits_;
+  const std::shared_ptr<RowMemory> memory_;  // null: host rows only
   const uint64_t peer_;
   std::shared_ptr<SwapsInFlight> swaps_;  // shared with answers that outlive the link
   absl::Mutex send_mutex_;                // a swap enters swaps_ and the handler in the same order

@@ -11,6 +11,9 @@ namespace ccoe::exchange {
 struct LinkOptions {
   int max_swaps_in_flight = 64;  // one more gets RESOURCE_EXHAUSTED
   StepLimits limits;
+  // Of the device both ends compute on: rows then stay there. Null, or a handler that computes
+  // elsewhere: host memory.
+  std::shared_ptr<RowMemory> memory;
 };
 
 // `handler` must outlive the link.

@@ -7,11 +7,14 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <string>
 #include <utility>
 
+#include "absl/base/const_init.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/nccl/nccl_channel.h"
@@ -33,6 +36,44 @@ std::string VersionText(int code) {
   return absl::StrCat("nccl ", code / 10000, ".", code / 100 % 100, ".", code % 100);
 }
 
+// Memory of a GPU from NCCL's own allocator, as registered memory must be. For nothing else.
+class NcclMemory final : public kernels::Device {
+ public:
+  explicit NcclMemory(int device) : device_(device) {}
+
+  // Lives for good: rows may outlive their carriers.
+  static NcclMemory* Of(int device) {
+    static absl::Mutex mutex(absl::kConstInit);
+    static auto* const all = new std::map<int, NcclMemory>();
+    absl::MutexLock lock(&mutex);
+    return &all->try_emplace(device, device).first->second;
+  }
+
+  std::string Name() const override { return absl::StrCat("nccl memory of cuda:", device_); }
+  bool ReadsHostMemory() const override { return false; }
+
+  absl::StatusOr<kernels::Buffer> Allocate(size_t size_bytes) override {
+    const std::string what = absl::StrCat(Name(), ": ncclMemAlloc of ", size_bytes, " bytes");
+    if (cudaSetDevice(device_) != cudaSuccess) return absl::InternalError(what);
+    void* data = nullptr;
+    CCOE_RETURN_IF_ERROR(NcclStatus(ncclMemAlloc(&data, size_bytes), what));
+    return kernels::Buffer(this, data, size_bytes);
+  }
+  absl::Status CopyFromHost(const void*, void*, size_t) override { return NoCopies(); }
+  absl::Status CopyToHost(const void*, void*, size_t) override { return NoCopies(); }
+
+ private:
+  absl::Status NoCopies() const {
+    return absl::FailedPreconditionError(absl::StrCat(Name(), " makes no copies: its GPU does"));
+  }
+  void Free(void* data, size_t) override {
+    cudaSetDevice(device_);
+    ncclMemFree(data);
+  }
+
+  const int device_;
+};
+
 class NcclCarrier final : public RowCarrier {
  public:
   NcclCarrier(std::unique_ptr<NcclChannel> out, std::unique_ptr<NcclChannel> in,
@@ -42,6 +83,10 @@ class NcclCarrier final : public RowCarrier {
 
   absl::Status Send(absl::string_view bytes) override { return out_->Send(bytes, patience_); }
   absl::Status Receive(std::string& bytes) override { return in_->Receive(bytes, patience_); }
+  absl::Status SendRows(const RowBlock& rows) override { return out_->SendRows(rows, patience_); }
+  absl::Status ReceiveRows(const RowMemory::Fresh& rows) override {
+    return in_->ReceiveRows(rows, patience_);
+  }
 
   void Abort() override {
     out_->Stop();
@@ -66,9 +111,14 @@ class NcclCarrier final : public RowCarrier {
 
 class NcclCarriers final : public RowCarrierFactory {
  public:
-  NcclCarriers(const NcclOptions& options, int version) : options_(options), version_(version) {}
+  NcclCarriers(const NcclOptions& options, int version, std::shared_ptr<RowMemory> memory)
+      : options_(options), version_(version), memory_(std::move(memory)) {}
 
-  std::string Version() const override { return VersionText(version_); }
+  // Ends that register their memory and ends that do not must not meet.
+  std::string Version() const override {
+    return absl::StrCat(VersionText(version_), memory_ == nullptr ? "" : " registered");
+  }
+  RowMemory* memory() const override { return memory_.get(); }
 
   absl::StatusOr<std::string> MakeId() override {
     LinkId id = {};
@@ -98,10 +148,11 @@ class NcclCarriers final : public RowCarrierFactory {
   absl::StatusOr<std::unique_ptr<RowCarrier>> ConnectLink(const LinkId& link, bool opener,
                                                           absl::Time deadline) const {
     const int rank = opener ? 0 : 1;
-    CCOE_ASSIGN_OR_RETURN(auto to_acceptor,
-                          NcclChannel::Create(link.to_acceptor, rank, options_, deadline));
-    CCOE_ASSIGN_OR_RETURN(auto to_opener,
-                          NcclChannel::Create(link.to_opener, rank, options_, deadline));
+    CCOE_ASSIGN_OR_RETURN(
+        auto to_acceptor,
+        NcclChannel::Create({link.to_acceptor, rank, memory_.get()}, options_, deadline));
+    CCOE_ASSIGN_OR_RETURN(auto to_opener, NcclChannel::Create({link.to_opener, rank, memory_.get()},
+                                                              options_, deadline));
     auto& out = opener ? to_acceptor : to_opener;
     auto& in = opener ? to_opener : to_acceptor;
     auto carrier = std::make_unique<NcclCarrier>(std::move(out), std::move(in), options_.patience);
@@ -111,6 +162,7 @@ class NcclCarriers final : public RowCarrierFactory {
 
   const NcclOptions options_;
   const int version_;
+  const std::shared_ptr<RowMemory> memory_;  // null: host memory only
   std::atomic<uint64_t> epoch_ = 0;
 };
 
@@ -131,7 +183,13 @@ absl::StatusOr<std::unique_ptr<RowCarrierFactory>> MakeNcclCarriers(const NcclOp
                      counted == cudaSuccess ? absl::StrCat(devices, " devices")
                                             : std::string(cudaGetErrorString(counted))));
   }
-  return std::make_unique<NcclCarriers>(options, version);
+  std::shared_ptr<RowMemory> memory;
+  if (options.memory_device != nullptr) {
+    CCOE_ASSIGN_OR_RETURN(kernels::Buffer piece,
+                          NcclMemory::Of(options.device)->Allocate(options.memory_bytes));
+    memory = RowMemory::Over(options.memory_device, std::move(piece));
+  }
+  return std::make_unique<NcclCarriers>(options, version, std::move(memory));
 }
 
 }  // namespace ccoe::exchange

@@ -4,10 +4,12 @@
 #ifndef CCOE_RUNTIME_EXCHANGE_NCCL_NCCL_CARRIERS_H_
 #define CCOE_RUNTIME_EXCHANGE_NCCL_NCCL_CARRIERS_H_
 
+#include <cstddef>
 #include <memory>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "kernels/device.h"
 #include "runtime/exchange/row_carrier.h"
 
 namespace ccoe::exchange {
@@ -19,10 +21,15 @@ struct NcclOptions {
   absl::Duration patience = absl::Milliseconds(800);
   // Thread blocks that one communicator's kernels may take from computing.
   int max_ctas = 2;
+  // The same GPU as engine and runners know it, and what rows on their way may take of its memory
+  // at once: they then go from there to there. Null: through host memory. Outlives the carriers.
+  kernels::Device* memory_device = nullptr;
+  size_t memory_bytes = size_t{256} << 20;
 };
 
 // UNIMPLEMENTED in a build without CUDA, FAILED_PRECONDITION without a usable device or with an
-// NCCL older than 2.28. Each link takes 8 MiB of the device's memory and as much pinned.
+// NCCL older than 2.28, INTERNAL where NCCL has not so much memory. Each link takes 8 MiB of the
+// device's memory and as much pinned.
 absl::StatusOr<std::unique_ptr<RowCarrierFactory>> MakeNcclCarriers(const NcclOptions& options);
 
 }  // namespace ccoe::exchange

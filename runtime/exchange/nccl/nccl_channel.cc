@@ -45,15 +45,15 @@ absl::Status NcclStatus(ncclResult_t result, absl::string_view what, ncclComm_t 
                                           detail == nullptr ? "" : detail));
 }
 
-absl::StatusOr<std::unique_ptr<NcclChannel>> NcclChannel::Create(const ncclUniqueId& id, int rank,
+absl::StatusOr<std::unique_ptr<NcclChannel>> NcclChannel::Create(const Place& place,
                                                                  const NcclOptions& options,
                                                                  absl::Time deadline) {
-  std::unique_ptr<NcclChannel> channel(new NcclChannel(rank, options));
-  CCOE_RETURN_IF_ERROR(channel->Init(id, deadline));
+  std::unique_ptr<NcclChannel> channel(new NcclChannel(place.rank, options));
+  CCOE_RETURN_IF_ERROR(channel->Init(place, deadline));
   return channel;
 }
 
-absl::Status NcclChannel::Init(const ncclUniqueId& id, absl::Time deadline) {
+absl::Status NcclChannel::Init(const Place& place, absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
   CCOE_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(options_.device), "choosing the device"));
   CCOE_RETURN_IF_ERROR(CudaStatus(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
@@ -68,9 +68,21 @@ absl::Status NcclChannel::Init(const ncclUniqueId& id, absl::Time deadline) {
   config.blocking = 0;
   config.minCTAs = 1;
   config.maxCTAs = options_.max_ctas;
-  const ncclResult_t started = ncclCommInitRankConfig(&comm_, 2, id, 1 - peer_, &config);
+  const ncclResult_t started = ncclCommInitRankConfig(&comm_, 2, place.id, 1 - peer_, &config);
   CCOE_RETURN_IF_ERROR(NcclStatus(started, "ncclCommInitRankConfig", comm_));
-  return AwaitEnqueued(deadline);
+  CCOE_RETURN_IF_ERROR(AwaitEnqueued(deadline));
+  return place.memory == nullptr ? absl::OkStatus() : Register(place.memory);
+}
+
+// All that a transfer may touch, since both ends' memory must be registered or neither's: rows go
+// without a copy then where both GPUs are in one host. An abort takes the registrations along.
+absl::Status NcclChannel::Register(const RowMemory* memory) {
+  void* handle = nullptr;
+  CCOE_RETURN_IF_ERROR(NcclStatus(ncclCommRegister(comm_, device_, kPieceBytes, &handle),
+                                  "ncclCommRegister of a piece", comm_));
+  return NcclStatus(
+      ncclCommRegister(comm_, const_cast<void*>(memory->data()), memory->size_bytes(), &handle),
+      "ncclCommRegister of the rows' memory", comm_);
 }
 
 NcclChannel::~NcclChannel() {
@@ -142,6 +154,42 @@ absl::Status NcclChannel::Receive(std::string& bytes, absl::Duration patience) {
     std::memcpy(bytes.data() + begin, host_, count);
   }
   return absl::OkStatus();
+}
+
+absl::Status NcclChannel::RunPieces(const RowBlock& rows, void* data, absl::Duration patience,
+                                    Piece piece) {
+  const size_t bytes = rows.bytes();
+  for (size_t begin = 0; begin < bytes; begin += kPieceBytes) {
+    const size_t count = std::min(kPieceBytes, bytes - begin);
+    const absl::Status done = RunPiece(
+        [&] {
+          return NcclStatus(piece(static_cast<char*>(data) + begin, count), "rows of the device");
+        },
+        patience);
+    if (done.ok()) continue;
+    broken_rows_ = rows;
+    return done;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NcclChannel::SendRows(const RowBlock& rows, absl::Duration patience) {
+  absl::MutexLock lock(&mutex_);
+  CCOE_RETURN_IF_ERROR(Usable());
+  const auto send = [&](char* data, size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return ncclSend(data, bytes, ncclUint8, peer_, comm_, stream_);
+  };
+  return Annotate(RunPieces(rows, const_cast<void*>(rows.view().data), patience, send),
+                  "sending rows");
+}
+
+absl::Status NcclChannel::ReceiveRows(const RowMemory::Fresh& rows, absl::Duration patience) {
+  absl::MutexLock lock(&mutex_);
+  CCOE_RETURN_IF_ERROR(Usable());
+  const auto receive = [&](char* data, size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return ncclRecv(data, bytes, ncclUint8, peer_, comm_, stream_);
+  };
+  return Annotate(RunPieces(rows.block, rows.rows.data, patience, receive), "receiving rows");
 }
 
 absl::Status NcclChannel::RunPiece(absl::FunctionRef<absl::Status()> enqueue,

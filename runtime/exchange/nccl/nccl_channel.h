@@ -18,6 +18,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "runtime/exchange/nccl/nccl_carriers.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/row_memory.h"
 
 namespace ccoe::exchange {
 
@@ -28,8 +30,14 @@ absl::Status NcclStatus(ncclResult_t result, absl::string_view what, ncclComm_t 
 // the wish to stop. Thread-safe; calls of Send and Receive take turns.
 class NcclChannel {
  public:
+  // Where a channel is and whom it meets.
+  struct Place {
+    ncclUniqueId id;
+    int rank = 0;
+    const RowMemory* memory = nullptr;  // of SendRows and ReceiveRows; null: no such calls
+  };
   // Meets the peer's rank; DEADLINE_EXCEEDED where it does not come.
-  static absl::StatusOr<std::unique_ptr<NcclChannel>> Create(const ncclUniqueId& id, int rank,
+  static absl::StatusOr<std::unique_ptr<NcclChannel>> Create(const Place& place,
                                                              const NcclOptions& options,
                                                              absl::Time deadline);
   ~NcclChannel();  // Stop, Revoke, aborts
@@ -37,6 +45,10 @@ class NcclChannel {
   // As RowCarrier, with `patience` for each piece. After an error the channel is of no more use.
   absl::Status Send(absl::string_view bytes, absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Receive(std::string& bytes, absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Straight from the rows' memory, and into it.
+  absl::Status SendRows(const RowBlock& rows, absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status ReceiveRows(const RowMemory::Fresh& rows, absl::Duration patience)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Transfers that run end soon, others are refused. Returns at once.
   void Stop() { stopping_.store(true); }
@@ -48,8 +60,14 @@ class NcclChannel {
  private:
   NcclChannel(int rank, const NcclOptions& options) : options_(options), peer_(1 - rank) {}
 
-  absl::Status Init(const ncclUniqueId& id, absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Init(const Place& place, absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Register(const RowMemory* memory) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Usable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Calls `piece` with the place and size of one piece after the other. After an error `rows` stays
+  // with the channel: what runs on may still touch it.
+  using Piece = absl::FunctionRef<ncclResult_t(char* data, size_t bytes)>;
+  absl::Status RunPieces(const RowBlock& rows, void* data, absl::Duration patience, Piece piece)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Runs `enqueue` and waits until what it has put on the stream is done. On error the channel is
   // broken.
   absl::Status RunPiece(absl::FunctionRef<absl::Status()> enqueue, absl::Duration patience)
@@ -69,6 +87,7 @@ class NcclChannel {
   cudaEvent_t done_ ABSL_GUARDED_BY(mutex_) = nullptr;
   void* device_ ABSL_GUARDED_BY(mutex_) = nullptr;  // a piece, from ncclMemAlloc
   char* host_ ABSL_GUARDED_BY(mutex_) = nullptr;    // a piece, pinned
+  RowBlock broken_rows_ ABSL_GUARDED_BY(mutex_);    // of the transfer that failed; goes last
 };
 
 }  // namespace ccoe::exchange

@@ -15,6 +15,8 @@ TEST(CudaStubTest, WithoutADeviceTheFactoriesSayWhyThereIsNone) {
   // Which of the two depends on how this was built.
   EXPECT_TRUE(absl::IsUnimplemented(status) || absl::IsNotFound(status)) << status;
   EXPECT_FALSE(MakeCudaOps(nullptr, {}).ok());
+  CudaOptions options;
+  EXPECT_FALSE(FitCudaOptions({}, &options).ok());
   if (!absl::IsUnimplemented(status)) return;
   EXPECT_THAT(std::string(status.message()), HasSubstr("build with --config=cuda"));
 }

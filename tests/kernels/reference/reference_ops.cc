@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numeric>
 
 namespace ccoe::kernels::reference {
 
@@ -173,6 +175,60 @@ Dense GatedFfn(Activation activation, const Dense& x, const Dense& gate, const D
     inner.values[i] = Activate(activation, inner.values[i]) * factor.values[i];
   }
   return Linear(inner, down, {});
+}
+
+namespace {
+
+void ApplyPenalties(const SampleRow& row, std::vector<double>& logits) {
+  for (const TokenCount& count : row.counts) {
+    double& logit = logits[count.id];
+    logit = logit > 0 ? logit / row.repetition_penalty : logit * row.repetition_penalty;
+    if (count.answer_count > 0) {
+      logit -= row.presence_penalty + row.frequency_penalty * count.answer_count;
+    }
+  }
+  for (const int32_t id : row.held_back) logits[id] = -std::numeric_limits<double>::infinity();
+}
+
+}  // namespace
+
+std::vector<double> SampleProbabilities(const SampleRow& row, const std::vector<double>& raw) {
+  std::vector<double> logits = raw, probability(raw.size(), 0.0);
+  ApplyPenalties(row, logits);
+  std::vector<size_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return logits[a] > logits[b]; });
+  if (row.temperature == 0.0f) {
+    probability[order[0]] = 1.0;
+    return probability;
+  }
+  const double best = logits[order[0]];
+  const auto weight = [&](size_t i) {
+    return std::exp((logits[order[i]] - best) / row.temperature);
+  };
+  size_t kept = order.size();
+  if (row.top_k > 0) kept = std::min<size_t>(kept, row.top_k);
+  double total = 0, sum = 0;
+  for (size_t i = 0; i < kept; ++i) total += weight(i);
+  for (size_t i = 0; i < kept && row.top_p < 1.0f; ++i) {
+    sum += weight(i);
+    if (sum >= row.top_p * total) kept = i + 1;
+  }
+  while (weight(kept - 1) < row.min_p) --kept;
+  total = 0;
+  for (size_t i = 0; i < kept; ++i) total += weight(i);
+  for (size_t i = 0; i < kept; ++i) probability[order[i]] = weight(i) / total;
+  return probability;
+}
+
+std::vector<double> LogSoftmax(const std::vector<double>& logits) {
+  const double best = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const double logit : logits) sum += std::exp(logit - best);
+  std::vector<double> out;
+  for (const double logit : logits) out.push_back(logit - best - std::log(sum));
+  return out;
 }
 
 }  // namespace ccoe::kernels::reference

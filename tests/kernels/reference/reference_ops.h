@@ -65,6 +65,13 @@ std::vector<Choice> Gate(const GateForm& form, const std::vector<double>& logits
 Dense GatedFfn(Activation activation, const Dense& x, const Dense& gate, const Dense& up,
                const Dense& down);
 
+// The probability with which SampleRows gives each id of a row, from its logits; row.uniform is not
+// looked at. Not every id is held back.
+std::vector<double> SampleProbabilities(const SampleRow& row, const std::vector<double>& logits);
+
+// Logarithms of the softmax.
+std::vector<double> LogSoftmax(const std::vector<double>& logits);
+
 }  // namespace ccoe::kernels::reference
 
 #endif  // CCOE_TESTS_KERNELS_REFERENCE_REFERENCE_OPS_H_

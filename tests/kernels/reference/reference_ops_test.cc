@@ -83,5 +83,34 @@ TEST(ReferenceOpsTest, GatedFfnOfASmallCaseByHand) {
               2 * Activate(Activation::kSilu, 2), 1e-12);
 }
 
+TEST(ReferenceOpsTest, SampleProbabilitiesOfASmallCaseByHand) {
+  const std::vector<double> logits = {std::log(4), 0, std::log(3), std::log(2)};
+  SampleRow row;
+  EXPECT_EQ(SampleProbabilities(row, logits), (std::vector<double>{1, 0, 0, 0}));
+  row.temperature = 1.0f;
+  row.top_k = 3;     // 4, 3, 2 of 9
+  row.top_p = 0.8f;  // of 7.2: all three
+  row.min_p = 0.6f;  // of 4: not 2
+  std::vector<double> p = SampleProbabilities(row, logits);
+  EXPECT_NEAR(p[0], 4.0 / 7, 1e-12);
+  EXPECT_EQ(p[1], 0);
+  EXPECT_NEAR(p[2], 3.0 / 7, 1e-12);
+  EXPECT_EQ(p[3], 0);
+  const std::vector<int32_t> held_back = {0};
+  const std::vector<TokenCount> counts = {{1, 0}, {2, 2}};
+  row = SampleRow();
+  row.temperature = 1.0f;
+  row.held_back = held_back;
+  row.counts = counts;
+  row.presence_penalty = row.frequency_penalty = 1.0f;
+  p = SampleProbabilities(row, logits);  // 0, 1, 3 e^-3, 2
+  EXPECT_EQ(p[0], 0);
+  EXPECT_NEAR(p[3], 2.0 / (1 + 3 * std::exp(-3.0) + 2), 1e-12);
+}
+
+TEST(ReferenceOpsTest, LogSoftmaxOfASmallCaseByHand) {
+  EXPECT_NEAR(LogSoftmax({std::log(3), 0})[1], std::log(0.25), 1e-12);
+}
+
 }  // namespace
 }  // namespace ccoe::kernels::reference

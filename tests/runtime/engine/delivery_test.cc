@@ -62,7 +62,8 @@ class DeliveryTest : public ::testing::Test {
     std::vector<int32_t> numbers;
     for (int i = 0; i < count; ++i) numbers.push_back(i);
     std::vector<float> logits;
-    EXPECT_OK(runner_->Logits(*runner_->model().head, numbers, logits));
+    EXPECT_OK(runner_->Logits(*runner_->model().head, numbers));
+    EXPECT_OK(runner_->ReadLogits(0, count, logits));
     return logits;
   }
   static int32_t ArgMax(const std::vector<float>& logits, int row) {

@@ -36,7 +36,7 @@ constexpr int64_t kPages = 16;
 class BrokenLink final : public exchange::ActivationLink {
  public:
   explicit BrokenLink(std::vector<float> rows) : rows_(std::move(rows)) {}
-  void Swap(const exchange::StepHeader&, kernels::ConstMatrix, absl::Time,
+  void Swap(const exchange::StepHeader&, const exchange::RowBlock&, absl::Time,
             exchange::SwapCallback done) override {
     exchange::SwapResult result;
     result.rows = rows_;

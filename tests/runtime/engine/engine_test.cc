@@ -162,6 +162,40 @@ TEST_F(EngineTest, ADeviceWithMemoryOfItsOwnGivesTheSame) {
   cluster_.reset();
 }
 
+TEST_F(EngineTest, LogitsOfTheAnswerStayOnTheDevice) {
+  testing::TaggedDevice device;
+  EngineClusterOptions options = SmallOptions();
+  options.device = &device;
+  ASSERT_NO_FATAL_FAILURE(StartWithExperts(options));
+  QueryOptions query = GreedyQuery(Prompt("", "sql").ids, "", 20);
+  query.sampling.logprobs = 3;
+  query.sampling.frequency_penalty = 0.5f;
+  const int64_t before = device.downloaded_bytes();
+  EXPECT_THAT(Ask(query).tokens, SizeIs(20));
+  EXPECT_EQ(device.downloaded_bytes(), before);  // a query of the backbone alone copies no rows
+  query.prompt_logits = true;
+  EXPECT_THAT(Ask(query).tokens, SizeIs(20));
+  const int64_t logits_bytes = static_cast<int64_t>(query.prompt.size() * 512 * sizeof(float));
+  EXPECT_EQ(device.downloaded_bytes(), before + logits_bytes);  // those of the prompt
+  cluster_.reset();
+}
+
+// Steps as large as they get, passes of experts in pieces, preempted sequences.
+TEST_F(EngineTest, NoStepTakesDeviceMemory) {
+  testing::TaggedDevice device;
+  EngineClusterOptions options = SmallOptions();
+  options.device = &device;
+  options.expert_workers = 2;
+  options.engine.kv_tokens = 160;
+  options.engine.max_step_tokens = 24;
+  options.expert.max_batch_rows = 10;
+  ASSERT_NO_FATAL_FAILURE(StartWithExperts(options));
+  device.ForbidAllocation();
+  ExpectGoldenContinuations();
+  EXPECT_GT(cluster_->engine().Load().preemptions, 0);
+  cluster_.reset();
+}
+
 TEST_F(EngineTest, PreemptionsGiveTheSame) {
   EngineClusterOptions options = SmallOptions();
   options.engine.kv_tokens = 160;

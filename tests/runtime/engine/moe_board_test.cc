@@ -42,7 +42,7 @@ class MoeBoardTest : public ::testing::Test {
     StepEntry& entry = flight->branch.entries.emplace_back();
     entry.sequence = TestSequence(1, 2, recorder_);
     entry.row_count = 2;
-    flight->rows = {1, 2, 3, 4};
+    flight->rows = std::vector<float>{1, 2, 3, 4};
     for (int w = 0; w < 2; ++w) {
       AwayPart& away = flight->away.emplace_back();
       away.peer = {w == 0 ? "expert-0" : "expert-1", links_[w]};
@@ -88,7 +88,7 @@ TEST_F(MoeBoardTest, EachWorkerGetsItsRowsAndAFlightIsCompleteWhenAllAreBack) {
     landing->part->arrived = true;
   }
   EXPECT_TRUE(flight->complete());
-  EXPECT_THAT(flight->away.back().rows, ElementsAre(1, 2, 3, 4, 3, 4));  // an echo a pair
+  EXPECT_THAT(flight->away.back().rows.host(), ElementsAre(1, 2, 3, 4, 3, 4));  // an echo a pair
   EXPECT_EQ(flight->away.front().Describe(12),
             "expert worker expert-0 over fake, step 12, layer 3");
   EXPECT_EQ(board_.Release(*flight)->branch.cursor, 3);

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/engine/moe_statistics.h"
@@ -114,7 +115,9 @@ TEST_F(MoeStageTest, DevicesWithMemoryOfTheirOwnGiveTheSameBits) {
     options.workers = workers;
     ExpectReferenceWith(options);
     options.engine.combine_on_workers = true;
+    options.engine.max_step_tokens = 16;
     ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+    device.ForbidAllocation();
     EXPECT_OK(Ask(*cluster, GreedyQuery(golden_->prompts[0].ids, "")).status);
   }
 }
@@ -219,19 +222,102 @@ TEST_F(MoeStageTest, AQueryThatIsCancelledWhileItsRowsAreAwayLeavesTheOthersAlon
   EXPECT_EQ(lives.Wait().ids(), golden_->prompts[1].greedy_ids);
 }
 
-TEST_F(MoeStageTest, EveryChoiceIsCounted) {
-  ASSERT_OK_AND_ASSIGN(const auto backbone, ::ccoe::testing::GoldenBackbone(kModel));
-  MoeStatistics statistics(backbone.spec);
-  MoeClusterOptions options;
-  options.workers = 2;
-  options.engine.moe_statistics = &statistics;
-  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
-  Ask(*cluster, ScoreQuery(golden_->prompts[0]));
-  const MoeSnapshot snapshot = statistics.Snapshot(/*with_pairs=*/false);
-  EXPECT_THAT(snapshot.layers, ::testing::SizeIs(4));
-  for (const auto& layer : snapshot.layers) {
-    EXPECT_EQ(layer.rows, golden_->prompts[0].ids.size());
+// What a query of `cluster` chose, and the bits of another that ran beside it.
+struct Routing {
+  std::vector<std::vector<int32_t>> experts;  // by call
+  std::vector<std::vector<float>> weights;
+  std::vector<int32_t> layers;
+  std::vector<float> neighbour;
+};
+
+class RoutingSink final : public TokenSink {
+ public:
+  RoutingSink(Routing* routing, absl::Notification* finished)
+      : routing_(routing), finished_(finished) {}
+  void OnToken(const GeneratedToken&) override {}
+  void OnRouting(int32_t layer, int64_t, absl::Span<const int32_t>,
+                 absl::Span<const int32_t> experts, absl::Span<const float> weights) override {
+    routing_->layers.push_back(layer);
+    routing_->experts.emplace_back(experts.begin(), experts.end());
+    routing_->weights.emplace_back(weights.begin(), weights.end());
   }
+  void OnFinish(FinishReason, const absl::Status& status, const Usage&) override {
+    EXPECT_OK(status);
+    finished_->Notify();
+  }
+
+ private:
+  Routing* const routing_;
+  absl::Notification* const finished_;
+};
+
+TEST_F(MoeStageTest, EveryChoiceIsCountedWhereverTheExpertsAre) {
+  ASSERT_OK_AND_ASSIGN(const auto backbone, ::ccoe::testing::GoldenBackbone(kModel));
+  std::vector<MoeSnapshot> snapshots;
+  for (const int workers : {0, 2}) {
+    MoeStatistics statistics(backbone.spec);
+    MoeClusterOptions options;
+    options.workers = workers;
+    options.engine.moe_statistics = &statistics;
+    options.engine.max_prefill_chunk = 5;  // so that some steps need no logits
+    ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+    const GoldenPrompt& prompt = golden_->prompts[0];
+    const RecordedAnswer answer = Ask(*cluster, GreedyQuery(prompt.ids, "", 6));
+    EXPECT_EQ(answer.ids().size(), 6u);
+    const MoeSnapshot& snapshot = snapshots.emplace_back(statistics.Snapshot(/*with_pairs=*/true));
+    EXPECT_THAT(snapshot.layers, ::testing::SizeIs(4));
+    for (const auto& layer : snapshot.layers) EXPECT_EQ(layer.rows, prompt.ids.size() + 5);
+  }
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(snapshots[0].layers[i].tokens, snapshots[1].layers[i].tokens);
+    EXPECT_EQ(snapshots[0].layers[i].pairs, snapshots[1].layers[i].pairs);
+  }
+}
+
+TEST_F(MoeStageTest, AQueryGetsItsRoutingWhereverTheExpertsAre) {
+  std::vector<Routing> routings(2);
+  for (size_t i = 0; i < 2; ++i) {
+    MoeClusterOptions options;
+    options.workers = 2 * static_cast<int>(i);
+    ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+    QueryOptions query = ScoreQuery(golden_->prompts[0]);
+    query.routing = true;
+    absl::Notification finished;
+    AnswerRecorder neighbour;
+    ASSERT_OK(cluster->engine().Submit(ScoreQuery(golden_->prompts[1]), neighbour.Sink()));
+    ASSERT_OK(cluster->engine().Submit(std::move(query),
+                                       std::make_unique<RoutingSink>(&routings[i], &finished)));
+    finished.WaitForNotification();
+    EXPECT_TRUE(neighbour.Wait().logits == (*reference_)[1]);
+  }
+  EXPECT_THAT(routings[0].layers, ::testing::ElementsAre(0, 1, 2, 3));
+  EXPECT_EQ(routings[0].layers, routings[1].layers);
+  EXPECT_EQ(routings[0].experts, routings[1].experts);
+  EXPECT_EQ(routings[0].weights, routings[1].weights);
+}
+
+TEST_F(MoeStageTest, DecodeStepsWithAllExpertsHereAreCapturedAndOthersNot) {
+  for (const int workers : {0, 1}) {
+    testing::TaggedDevice device;
+    MoeClusterOptions options;
+    options.device = &device;
+    options.workers = workers;
+    ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+    EXPECT_OK(Ask(*cluster, GreedyQuery(golden_->prompts[0].ids, "", 6)).status);
+    EXPECT_EQ(device.captured_steps(), workers == 0 ? 5 : 0);
+  }
+}
+
+TEST_F(MoeStageTest, LayersBecomeLocalAndRemoteAsTheTableChanges) {
+  MoeClusterOptions options;
+  options.workers = 1;
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  ExpectReference(*cluster);
+  auto table = std::make_shared<FfnTable>(*cluster->directory().Table());
+  for (auto& expert : table->holders[1]) expert = {kHere};
+  for (auto& expert : table->holders[2]) expert.push_back(kHere);
+  cluster->directory().Set(table);
+  ExpectReference(*cluster);
 }
 
 TEST_F(MoeStageTest, ARequestMaySteerTheGatesWhereverTheExpertsAre) {

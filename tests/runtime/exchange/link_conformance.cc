@@ -8,6 +8,8 @@
 #include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/row_memory.h"
+#include "tests/testing/device_rows.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::exchange {
@@ -20,7 +22,8 @@ using ::testing::IsEmpty;
 
 void LinkConformanceTest::Start(const LinkSetup& setup) {
   setup_ = setup;
-  handler_ = std::make_unique<FakeSwapHandler>(setup.hidden_size);
+  handler_ = std::make_unique<FakeSwapHandler>(
+      setup.hidden_size, GetParam().handler_on_device ? GetParam().device : nullptr);
   worker_ = GetParam().start(handler_.get(), setup);
   ASSERT_NE(worker_, nullptr);
   link_ = Connect();
@@ -88,14 +91,68 @@ TEST_P(LinkConformanceTest, RowsOfAnyStrideAreReadBeforeSwapReturns) {
   const StepHeader header = Header(1, 2);
   std::vector<float> padded = {1, 2, 3, 4, -99, 5, 6, 7, 8, -99};
   handler_->Hold();
-  link_->Swap(header, {padded.data(), kernels::DType::kF32, 2, 4, 5}, absl::Now() + kTestPatience,
-              recorder_.Keep(1));
+  link_->Swap(header, kernels::ConstMatrix{padded.data(), kernels::DType::kF32, 2, 4, 5},
+              absl::Now() + kTestPatience, recorder_.Keep(1));
   std::fill(padded.begin(), padded.end(), 0.0f);
   ASSERT_TRUE(handler_->AwaitEvents(1));
   handler_->AnswerHeld();
   const absl::StatusOr<SwapResult> answer = recorder_.Await(1);
   ASSERT_OK(answer.status());
   EXPECT_THAT(answer->rows, ::testing::ElementsAre(-1, -2, -3, -4, -5, -6, -7, -8));
+}
+
+TEST_P(LinkConformanceTest, RowsOfTheDeviceStayThereBothWays) {
+  Start();
+  RowMemory* const memory = link_->device_memory();
+  ASSERT_EQ(memory == nullptr ? nullptr : memory->device(), GetParam().device);
+  for (const kernels::DType wire : {kernels::DType::kF32, kernels::DType::kBF16}) {
+    StepHeader header = Header(wire == kernels::DType::kF32 ? 1 : 2, 3);
+    header.wire_dtype = wire;
+    Send(header);
+    ExpectAnswer(header);
+  }
+  EXPECT_EQ(handler_->on_device(), memory != nullptr && GetParam().handler_on_device ? 2 : 0);
+  if (memory == nullptr) return;
+  // What was lent comes back, also from threads that end with it after the answer.
+  const absl::Time patience = absl::Now() + kTestPatience;
+  while (memory->free_bytes() != memory->size_bytes() && absl::Now() < patience) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_EQ(memory->free_bytes(), memory->size_bytes());
+  // A link that takes a device's rows takes the host's too.
+  const std::vector<float> rows = {1, 2, 3, 4};
+  link_->Swap(Header(3), kernels::F32Matrix(rows.data(), 1, 4), absl::Now() + kTestPatience,
+              recorder_.Keep(3));
+  const absl::StatusOr<SwapResult> answer = recorder_.Await(3);
+  ASSERT_OK(answer.status());
+  EXPECT_THAT(answer->rows, ::testing::ElementsAre(-1, -2, -3, -4));
+}
+
+TEST_P(LinkConformanceTest, RowsOfAnotherDTypeThanTheWiresAreRefused) {
+  Start();
+  if (link_->device_memory() == nullptr) return;
+  const std::vector<float> rows(4);
+  link_->Swap(Header(1),
+              testing::ToDevice(*link_->device_memory(), kernels::F32Matrix(rows.data(), 1, 4),
+                                kernels::DType::kBF16),
+              absl::Now() + kTestPatience, recorder_.Keep(1));
+  EXPECT_THAT(recorder_.Await(1), StatusIs(absl::StatusCode::kInvalidArgument,
+                                           HasSubstr("expected [1, 4] f32, found [1, 4] bf16")));
+}
+
+TEST_P(LinkConformanceTest, WithoutRoomOnTheDeviceRowsGoThroughHostMemory) {
+  Start();
+  RowMemory* const memory = link_->device_memory();
+  if (memory == nullptr) return;
+  const int64_t rest = static_cast<int64_t>(memory->size_bytes() / sizeof(float));
+  ASSERT_OK_AND_ASSIGN(const RowMemory::Fresh all, memory->Take(1, rest, kernels::DType::kF32));
+  const std::vector<float> rows = {1, 2, 3, 4};
+  link_->Swap(Header(1), kernels::F32Matrix(rows.data(), 1, 4), absl::Now() + kTestPatience,
+              recorder_.Keep(1));
+  const absl::StatusOr<SwapResult> answer = recorder_.Await(1);
+  ASSERT_OK(answer.status());
+  EXPECT_THAT(answer->rows, ::testing::ElementsAre(-1, -2, -3, -4));
+  EXPECT_EQ(handler_->on_device(), 0);
 }
 
 TEST_P(LinkConformanceTest, BF16RowsAreRoundedOnceEachWayAndExactOtherwise) {

@@ -34,7 +34,9 @@ class LinkWorker {
 struct LinkTransport {
   std::string name;
   std::function<std::unique_ptr<LinkWorker>(SwapHandler* handler, const LinkSetup& setup)> start;
-  bool worker_can_die = true;  // while links live; not in one process without a wire
+  bool worker_can_die = true;         // while links live; not in one process without a wire
+  kernels::Device* device = nullptr;  // whose rows its links take; null: of host memory only
+  bool handler_on_device = true;      // they get to the handler there
 };
 
 class LinkConformanceTest : public ::testing::TestWithParam<LinkTransport> {

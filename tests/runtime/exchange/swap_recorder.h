@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "runtime/exchange/activation_link.h"
+#include "tests/testing/device_rows.h"
 
 namespace ccoe::exchange {
 
@@ -80,15 +81,23 @@ class SwapRecorder {
     int calls = 0;  // of the callback
   };
 
-  // Sends `rows` and returns at once.
+  // Sends `rows`, from the device where the link takes them there, and returns at once.
   void Send(ActivationLink& link, const StepHeader& header, const std::vector<float>& rows,
             absl::Time deadline = absl::Now() + kTestPatience) {
-    link.Swap(header, kernels::F32Matrix(rows.data(), header.rows(), header.hidden_size), deadline,
-              Keep(header.step_id));
+    const kernels::ConstMatrix matrix =
+        kernels::F32Matrix(rows.data(), header.rows(), header.hidden_size);
+    RowMemory* const memory = link.device_memory();
+    const bool on_device = memory != nullptr && !rows.empty();
+    link.Swap(header, on_device ? testing::ToDevice(*memory, matrix, header.wire_dtype) : matrix,
+              deadline, Keep(header.step_id));
   }
 
+  // Keeps the answer, its rows in host memory.
   SwapCallback Keep(uint64_t step) {
     return [shared = shared_, step](absl::StatusOr<SwapResult> result) {
+      if (result.ok() && result->device_rows.on_device()) {
+        result->rows = testing::HostValues(std::exchange(result->device_rows, {}));
+      }
       absl::MutexLock lock(&shared->mutex);
       const auto [entry, fresh] =
           shared->answers.try_emplace(step, Answer{absl::UnknownError(""), 0});

@@ -6,7 +6,9 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "runtime/exchange/row_memory.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::experts {
 namespace {
@@ -134,6 +136,25 @@ TEST_F(SwapQueueTest, RemovesAllOfAPeer) {
   ASSERT_OK(Push(2, 3, "math", {3}, 30));
   EXPECT_EQ(queue_.RemoveAll().size(), 2);
   EXPECT_TRUE(queue_.empty());
+}
+
+TEST(CheckRowsTest, RowsMustBeAsManyAsTheHeadersAndOfTheRunnersDevice) {
+  testing::TaggedDevice device, other;
+  ASSERT_OK_AND_ASSIGN(const auto memory, exchange::RowMemory::Create(&device, 4096));
+  ASSERT_OK_AND_ASSIGN(const auto fresh, memory->Take(3, 8, kernels::DType::kBF16));
+  WaitingSwap swap;
+  swap.header.step_id = 5;
+  swap.header.sequences = {{1, 0, 3}};
+  swap.rows = std::vector<float>(23);
+  EXPECT_THAT(CheckRows(swap, 8, device),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("rows of step 5: expected 24 values, found 23")));
+  swap.rows = std::vector<float>(24);
+  EXPECT_OK(CheckRows(swap, 8, device));
+  swap.rows = fresh.block;
+  EXPECT_OK(CheckRows(swap, 8, device));
+  EXPECT_THAT(CheckRows(swap, 8, other),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found in tagged:0")));
 }
 
 }  // namespace

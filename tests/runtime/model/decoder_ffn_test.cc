@@ -21,6 +21,7 @@
 #include "tests/testing/golden_model.h"
 #include "tests/testing/reference_model.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 #include "tests/testing/temp_folder.h"
 
 namespace ccoe::model {
@@ -133,6 +134,29 @@ class MoeModelTest : public ::testing::TestWithParam<std::string> {
   }
   LayerRange All() const { return {0, bench_->spec.layer_count()}; }
 
+  // `rows` through all layers, MoE layers in parts; what was chosen at each of these.
+  absl::StatusOr<std::vector<std::vector<int32_t>>> RunByLayer(const RowBatch& batch,
+                                                               std::vector<float>& rows) {
+    std::vector<std::vector<int32_t>> chosen;
+    const kernels::Matrix hidden = bench_->View(rows);
+    CCOE_ASSIGN_OR_RETURN(const DecoderPass pass,
+                          bench_->decoder->BeginPass(batch, *bench_->kv, *bench_->ops));
+    for (int32_t i = 0; i < All().last; ++i) {
+      CCOE_RETURN_IF_ERROR(
+          bench_->decoder->RunAttention(i, pass, *bench_->ops, bench_->scratch, hidden));
+      if (!bench_->spec.layers[static_cast<size_t>(i)].ffn.is_moe()) {
+        CCOE_RETURN_IF_ERROR(
+            bench_->decoder->RunFfn(i, pass, *bench_->ops, bench_->scratch, hidden));
+        continue;
+      }
+      CCOE_ASSIGN_OR_RETURN(const RoutedRows routed,
+                            bench_->decoder->Route(i, pass, *bench_->ops, bench_->scratch, hidden));
+      chosen.push_back(routed.experts);
+      CCOE_RETURN_IF_ERROR(RunInParts(i, pass, {bench_->decoder.get()}, *bench_, hidden));
+    }
+    return chosen;
+  }
+
   std::unique_ptr<Bench> bench_;
 };
 
@@ -204,6 +228,47 @@ TEST_P(MoeModelTest, LayersInPartsGiveTheSameBitsWhereverExpertsAreHeld) {
     }
     EXPECT_EQ(rows, expected) << holders.size();
   }
+}
+
+// Over a device that aborts where a captured step waits, copies or allocates.
+TEST_P(MoeModelTest, DecodeStepsAreCapturedWholeWithTheSameBitsAndKeepTheChoice) {
+  Bench& bench = *bench_;
+  testing::TaggedDevice device;
+  const auto ops = testing::MakeTaggedOps(&device, &bench.team);
+  WeightTarget target;
+  target.device = &device;
+  ASSERT_OK_AND_ASSIGN(const auto decoder,
+                       Decoder::Create(bench.spec, All(), Weights::On(bench.weights, target)));
+  KvStorageOptions options;
+  options.layers = All();
+  options.pages = kPages;
+  options.page_tokens = 8;
+  ASSERT_OK_AND_ASSIGN(const auto kv, KvStorage::Create(&device, bench.spec, options));
+  DecoderScratch scratch(&device);
+  ASSERT_OK_AND_ASSIGN(const auto hidden,
+                       device.Allocate(3 * bench.spec.hidden_size * sizeof(float)));
+
+  const std::vector<int32_t> a = {5}, b = {1}, c = {7};
+  for (int64_t step = 0; step < 4; ++step) {
+    RowBatch batch;
+    batch.sequences = {{0, 1, step, a}, {1, 1, step, b}, {2, 1, step, c}};
+    std::vector<float> expected = bench.Rows(3, static_cast<int>(step)), found = expected;
+    const size_t bytes = found.size() * sizeof(float);
+    ASSERT_OK(device.CopyFromHost(found.data(), hidden.data(), bytes));
+    ASSERT_OK(decoder->Run(All(), batch, *kv, *ops, scratch,
+                           kernels::F32Matrix(hidden.f32(), 3, bench.spec.hidden_size)));
+    ASSERT_OK(device.CopyToHost(hidden.data(), found.data(), bytes));
+    ASSERT_OK_AND_ASSIGN(const auto by_layer, RunByLayer(batch, expected));
+    EXPECT_EQ(found, expected) << step;
+    std::vector<std::vector<int32_t>> kept;
+    ASSERT_OK(scratch.choices().Take(
+        [&](int32_t, absl::Span<const int32_t> offsets, absl::Span<const int32_t> experts) {
+          EXPECT_EQ(offsets.size(), 4u);
+          kept.emplace_back(experts.begin(), experts.end());
+        }));
+    EXPECT_EQ(kept, by_layer) << step;
+  }
+  EXPECT_EQ(device.captured_steps(), 4);
 }
 
 std::string NameOf(const ::testing::TestParamInfo<std::string>& info) {
@@ -286,6 +351,9 @@ TEST_F(TinyMoeTest, NamesAChosenExpertThatIsNotHeld) {
   EXPECT_FALSE(decoder->Holds(0, 0));
   EXPECT_FALSE(decoder->Holds(1, 6));
   EXPECT_FALSE(decoder->Holds(1, -1));
+  EXPECT_FALSE(decoder->HoldsAll(1));
+  EXPECT_TRUE(bench_->decoder->HoldsAll(1));
+  for (const int32_t layer : {-1, 0, 2}) EXPECT_FALSE(bench_->decoder->HoldsAll(layer));
   std::vector<float> rows = bench_->Rows(kRows, 1);
   const std::string name = "FFN expert " + std::to_string(routed.experts[0]);
   EXPECT_THAT(decoder->RunFfn(1, pass_, *bench_->ops, bench_->scratch, bench_->View(rows)),

@@ -15,6 +15,7 @@
 #include "tests/testing/expect_close.h"
 #include "tests/testing/reference_model.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 #include "tests/testing/temp_folder.h"
 
 namespace ccoe::model {
@@ -227,6 +228,61 @@ TEST_F(MoeTest, AGatedSharedExpertIsScaledByItsSigmoid) {
   for (size_t i = 0; i < plain.size(); ++i) {
     EXPECT_NEAR(gated[i], plain[i] / (1.0f + std::exp(-logit)), 1e-5f);
   }
+}
+
+TEST_F(MoeTest, ABlockWithAllItsExpertsGivesTheBitsOfItsParts) {
+  for (const bool post_norms : {false, true}) {
+    for (const SharedExpert shared :
+         {SharedExpert::kNone, SharedExpert::kPlain, SharedExpert::kSigmoidGated}) {
+      moe().shared = shared;
+      ASSERT_OK_AND_ASSIGN(MoeWeights bound, BindMoe(spec_, 1, *weights_));
+      spec_.layers[1].post_norms = post_norms;
+      bound.post_norm = bound.norm;
+      std::vector<FfnExpertWeights> experts;
+      for (int32_t e = 0; e < 6; ++e) {
+        ASSERT_OK_AND_ASSIGN(experts.emplace_back(), BindFfnExpert(spec_, 1, e, *weights_));
+      }
+      std::vector<float> block(5 * 24);
+      for (size_t i = 0; i < block.size(); ++i) block[i] = static_cast<float>(i * 7 % 23) - 11.0f;
+      std::vector<float> parts = block, contributions(10 * 24), together(5 * 24);
+      const kernels::Matrix hidden = kernels::F32Matrix(parts.data(), 5, 24);
+      ASSERT_OK_AND_ASSIGN(const RoutedRows routed,
+                           RouteRows(spec_, 1, bound, nullptr, hidden, *ops_, scratch_));
+      const std::vector<int32_t> rows = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4};
+      const std::vector<int32_t> places = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+      ASSERT_OK(RunFfnExperts(spec_.layers[1].ffn, experts,
+                              {rows, routed.experts, routed.weights, places}, routed.rows, *ops_,
+                              scratch_, kernels::F32Matrix(contributions.data(), 10, 24)));
+      kernels::Matrix shared_out;
+      if (shared != SharedExpert::kNone) {
+        shared_out = kernels::F32Matrix(together.data(), 5, 24);
+        ASSERT_OK(RunSharedExpert(spec_, 1, bound, routed.rows, *ops_, scratch_, shared_out));
+      }
+      ASSERT_OK(FinishMoe(spec_, 1, bound, kernels::F32Matrix(contributions.data(), 10, 24),
+                          routed.offsets, shared_out, *ops_, scratch_, hidden));
+
+      std::vector<int32_t> chosen(10);
+      ASSERT_OK(RunMoeBlock(spec_, 1, {&bound, experts, chosen.data()}, *ops_, scratch_,
+                            kernels::F32Matrix(block.data(), 5, 24)));
+      EXPECT_EQ(block, parts);
+      EXPECT_EQ(chosen, routed.experts);
+      spec_.layers[1].post_norms = false;
+    }
+  }
+}
+
+TEST_F(MoeTest, ReservedScratchHasRoomForAllOfABlock) {
+  testing::TaggedDevice device;
+  MoeScratch scratch(&device);
+  ASSERT_OK(scratch.Reserve(spec_, 9));
+  device.WatchLowestFree();
+  const int64_t free = device.FreeBytes();
+  ASSERT_OK(scratch.Reserve(spec_, 4));
+  EXPECT_EQ(device.lowest_free(), free);
+  const ModelSpec dense = testing::TinySpec();
+  MoeScratch none(&device);
+  ASSERT_OK(none.Reserve(dense, 9));
+  EXPECT_EQ(device.FreeBytes(), free);
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ class StillLink final : public exchange::ActivationLink {
     absl::MutexLock lock(&network_.mutex);
     ++network_.closed[address_];
   }
-  void Swap(const exchange::StepHeader&, kernels::ConstMatrix, absl::Time,
+  void Swap(const exchange::StepHeader&, const exchange::RowBlock&, absl::Time,
             exchange::SwapCallback done) override {
     done(absl::UnimplementedError("nothing"));
   }

@@ -18,6 +18,10 @@ TEST(ComputeTest, TheCpuReadsWeightsInPlace) {
   EXPECT_EQ(compute->kv_dtype(), kernels::DType::kF32);
   ASSERT_OK_AND_ASSIGN(const auto ops, compute->MakeOps());
   EXPECT_EQ(&ops->device(), &compute->device());
+  ASSERT_OK_AND_ASSIGN(const auto shaped, compute->MakeOps({}));
+  EXPECT_EQ(&shaped->device(), &compute->device());
+  ASSERT_OK_AND_ASSIGN(const int64_t bytes, compute->OpsBytes({}));
+  EXPECT_EQ(bytes, 0);
 }
 
 TEST(ComputeTest, AnUnknownDeviceSaysWhatThereIs) {

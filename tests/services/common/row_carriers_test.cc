@@ -30,5 +30,13 @@ TEST(RowCarriersTest, WithoutAGpuRowsTravelInMessages) {
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("--device cuda")));
 }
 
+TEST(RowCarriersTest, TheCpusRowsTakeNoMemoryOfADevice) {
+  ThreadTeam team(1);
+  const Compute compute(&team);
+  EXPECT_EQ(RowMemoryBytes(RowTransport::kAuto, /*local=*/true, compute), 0);
+  ASSERT_OK_AND_ASSIGN(const auto memory, MakeLocalRowMemory(nullptr, compute));
+  EXPECT_EQ(memory, nullptr);
+}
+
 }  // namespace
 }  // namespace ccoe::services

@@ -1,6 +1,7 @@
 #include "services/expert/memory.h"
 
 #include "gmock/gmock.h"
+#include "runtime/experts/ffn_runner.h"
 #include "runtime/model/hf_config.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
@@ -10,7 +11,6 @@ namespace ccoe::services {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 TEST(ExpertMemoryTest, ALayerExpertTakesItsWeightsAndItsKv) {
   ASSERT_OK_AND_ASSIGN(const auto spec,
@@ -22,20 +22,28 @@ TEST(ExpertMemoryTest, ALayerExpertTakesItsWeightsAndItsKv) {
   experts::ExpertRunnerOptions runner;
   runner.kv_tokens = 1024;
   ASSERT_OK_AND_ASSIGN(const model::MemoryPlan on_cpu,
-                       PlanLayerExpertMemory(spec, bundle, runner, true, {}));
+                       PlanLayerExpertMemory(spec, bundle, runner, {}));
   EXPECT_EQ(on_cpu.total_bytes(), 0);
   testing::TaggedDevice device;
   model::WeightTarget target;
   target.device = &device;
-  ASSERT_OK_AND_ASSIGN(const model::MemoryPlan first,
-                       PlanLayerExpertMemory(spec, bundle, runner, true, target));
-  EXPECT_THAT(first.ToString(), HasSubstr("weights of math@3"));
-  EXPECT_THAT(first.ToString(), HasSubstr("KV cache of 1024 tokens"));
-  EXPECT_THAT(first.ToString(), HasSubstr("buffers"));
-  ASSERT_OK_AND_ASSIGN(const model::MemoryPlan next,
-                       PlanLayerExpertMemory(spec, bundle, runner, false, target));
-  EXPECT_THAT(next.ToString(), Not(HasSubstr("buffers")));
+  ASSERT_OK_AND_ASSIGN(const model::MemoryPlan buffers,
+                       PlanExpertPass(spec, runner.max_batch_rows, target));
+  ASSERT_OK_AND_ASSIGN(const model::MemoryPlan expert,
+                       PlanLayerExpertMemory(spec, bundle, runner, target));
+  EXPECT_THAT(buffers.ToString(), HasSubstr("buffers"));
+  EXPECT_THAT(expert.ToString(), HasSubstr("weights of math@3"));
+  EXPECT_THAT(expert.ToString(), HasSubstr("KV cache of 1024 tokens"));
   EXPECT_EQ(device.uploaded_bytes(), 0);
+  ThreadTeam team(1);
+  ASSERT_OK_AND_ASSIGN(
+      const auto running,
+      experts::ExpertRunner::Create(spec, testing::MakeTaggedOps(&device, &team), runner));
+  EXPECT_EQ(device.taken_bytes(), buffers.total_bytes());
+  experts::Bundle placed = bundle;
+  placed.weights = model::Weights::On(bundle.weights, target);
+  ASSERT_OK(running->AddExpert(placed));
+  EXPECT_EQ(device.taken_bytes(), buffers.total_bytes() + expert.total_bytes());
 }
 
 TEST(ExpertMemoryTest, FfnExpertsTakeTheirWeights) {
@@ -49,14 +57,25 @@ TEST(ExpertMemoryTest, FfnExpertsTakeTheirWeights) {
   one.Add(0, 1);
   two.Add(0, 1);
   two.Add(0, 2);
-  ASSERT_OK_AND_ASSIGN(const auto none, PlanFfnShardMemory(spec, {}, weights, 16, target));
-  ASSERT_OK_AND_ASSIGN(const auto first, PlanFfnShardMemory(spec, one, weights, 16, target));
-  ASSERT_OK_AND_ASSIGN(const auto both, PlanFfnShardMemory(spec, two, weights, 16, target));
-  EXPECT_LT(none.total_bytes(), first.total_bytes());
+  experts::FfnRunnerOptions options;
+  options.max_batch_rows = 16;
+  ASSERT_OK_AND_ASSIGN(const auto buffers, PlanFfnPass(spec, options.max_batch_rows, target));
+  ASSERT_OK_AND_ASSIGN(const auto none, PlanFfnShardMemory(spec, {}, weights, target));
+  ASSERT_OK_AND_ASSIGN(const auto first, PlanFfnShardMemory(spec, one, weights, target));
+  ASSERT_OK_AND_ASSIGN(const auto both, PlanFfnShardMemory(spec, two, weights, target));
+  EXPECT_EQ(none.total_bytes(), 0);
+  EXPECT_LT(0, first.total_bytes());
   EXPECT_LT(first.total_bytes(), both.total_bytes());
+  ThreadTeam team(1);
+  ASSERT_OK_AND_ASSIGN(
+      const auto running,
+      experts::FfnRunner::Create(spec, testing::MakeTaggedOps(&device, &team), options));
+  EXPECT_EQ(device.taken_bytes(), buffers.total_bytes());
+  ASSERT_OK(running->AddShard(two, model::Weights::On(weights, target)));
+  EXPECT_EQ(device.taken_bytes(), buffers.total_bytes() + both.total_bytes());
   model::FfnShard wrong;
   wrong.Add(0, 100);
-  EXPECT_FALSE(PlanFfnShardMemory(spec, wrong, weights, 16, target).ok());
+  EXPECT_FALSE(PlanFfnShardMemory(spec, wrong, weights, target).ok());
 }
 
 }  // namespace

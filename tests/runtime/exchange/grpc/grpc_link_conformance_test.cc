@@ -1,20 +1,22 @@
 // The conformance suite over gRPC: a TCP connection on loopback, the in-process channel of the
-// embedded mode, and a connection whose rows go beside the stream.
+// embedded mode, and connections whose rows go beside the stream, of host memory and of a device.
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "services/expert/exchange_service.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
 #include "tests/runtime/exchange/link_conformance.h"
 #include "tests/testing/pipe_carriers.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::exchange {
 namespace {
 
 class GrpcWorker final : public LinkWorker {
  public:
-  GrpcWorker(SwapHandler* handler, const LinkSetup& setup, bool in_process, bool beside)
+  GrpcWorker(SwapHandler* handler, const LinkSetup& setup, bool in_process,
+             std::shared_ptr<testing::PipeCarriers> carriers)
       : in_process_(in_process),
-        carriers_(beside ? std::make_shared<testing::PipeCarriers>() : nullptr),
+        carriers_(std::move(carriers)),
         service_(handler, Options(setup, carriers_.get())),
         server_(&service_) {}
 
@@ -51,15 +53,38 @@ class GrpcWorker final : public LinkWorker {
   ExchangeServer server_;
 };
 
-LinkTransport Grpc(const std::string& name, bool in_process, bool beside = false) {
-  return {name, [in_process, beside](SwapHandler* handler, const LinkSetup& setup) {
-            return std::make_unique<GrpcWorker>(handler, setup, in_process, beside);
+LinkTransport Grpc(const std::string& name, bool in_process) {
+  return {name, [in_process](SwapHandler* handler, const LinkSetup& setup) {
+            return std::make_unique<GrpcWorker>(handler, setup, in_process, nullptr);
           }};
 }
 
+// Rows beside the stream, from host memory to host memory.
+LinkTransport Beside() {
+  return {"RowsBesideTheStream", [](SwapHandler* handler, const LinkSetup& setup) {
+            return std::make_unique<GrpcWorker>(handler, setup, false,
+                                                std::make_shared<testing::PipeCarriers>());
+          }};
+}
+
+// From device to device.
+LinkTransport OnDevice() {
+  static auto* const device = new testing::TaggedDevice();
+  LinkTransport transport;
+  transport.name = "RowsOfADevice";
+  transport.device = device;
+  transport.start = [](SwapHandler* handler, const LinkSetup& setup) {
+    auto memory = RowMemory::Create(device, size_t{128} << 20);
+    EXPECT_OK(memory.status());
+    return std::make_unique<GrpcWorker>(
+        handler, setup, false, std::make_shared<testing::PipeCarriers>(*std::move(memory)));
+  };
+  return transport;
+}
+
 INSTANTIATE_TEST_SUITE_P(Grpc, LinkConformanceTest,
-                         ::testing::Values(Grpc("Tcp", false), Grpc("InProcess", true),
-                                           Grpc("RowsBesideTheStream", false, true)),
+                         ::testing::Values(Grpc("Tcp", false), Grpc("InProcess", true), Beside(),
+                                           OnDevice()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

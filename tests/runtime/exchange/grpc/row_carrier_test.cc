@@ -15,6 +15,7 @@
 #include "tests/testing/fake_swap_handler.h"
 #include "tests/testing/pipe_carriers.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -27,9 +28,12 @@ using ::testing::HasSubstr;
 // Counts bytes, and can fail from some point on.
 class WatchedCarriers final : public RowCarrierFactory {
  public:
-  explicit WatchedCarriers(std::string version = "pipe 1") : version_(std::move(version)) {}
+  explicit WatchedCarriers(std::string version = "pipe 1",
+                           std::shared_ptr<RowMemory> memory = nullptr)
+      : version_(std::move(version)), pipes_(std::move(memory)) {}
 
   std::string Version() const override { return version_; }
+  RowMemory* memory() const override { return pipes_.memory(); }
   absl::StatusOr<std::string> MakeId() override { return pipes_.MakeId(); }
   absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
                                                       absl::Time deadline) override {
@@ -39,6 +43,7 @@ class WatchedCarriers final : public RowCarrierFactory {
   }
 
   std::atomic<size_t> bytes = 0;
+  std::atomic<size_t> device_bytes = 0;  // sent from the device, and received there
   std::atomic<bool> broken = false;
 
  private:
@@ -52,6 +57,15 @@ class WatchedCarriers final : public RowCarrierFactory {
       return carrier_->Send(bytes);
     }
     absl::Status Receive(std::string& bytes) override { return carrier_->Receive(bytes); }
+    absl::Status SendRows(const RowBlock& rows) override {
+      if (owner_->broken) return absl::UnavailableError("the wire is cut");
+      owner_->device_bytes += rows.bytes();
+      return carrier_->SendRows(rows);
+    }
+    absl::Status ReceiveRows(const RowMemory::Fresh& rows) override {
+      owner_->device_bytes += rows.block.bytes();
+      return carrier_->ReceiveRows(rows);
+    }
     void Abort() override { carrier_->Abort(); }
 
    private:
@@ -101,6 +115,29 @@ TEST_F(RowCarrierTest, RowsOfBothWaysGoBesideTheStream) {
   ASSERT_OK_AND_ASSIGN(const auto link, Open(&carriers_, /*require=*/true));
   ExpectAnswer(*link, 1);
   EXPECT_EQ(carriers_.bytes, 2 * 2 * 4 * sizeof(float));
+}
+
+TEST_F(RowCarrierTest, RowsOfADeviceGoToTheDeviceOrWhereTheHandlerReadsThem) {
+  testing::TaggedDevice device;
+  for (const bool handler_on_device : {true, false}) {
+    ASSERT_OK_AND_ASSIGN(auto memory, RowMemory::Create(&device, 1 << 20));
+    WatchedCarriers carriers("pipe 1", std::move(memory));
+    FakeSwapHandler handler(4, handler_on_device ? &device : nullptr);
+    services::ExchangeServiceOptions service_options;
+    service_options.carriers = &carriers;
+    services::ExchangeService service(&handler, service_options);
+    ExchangeServer server(&service);
+    GrpcLinkOptions options;
+    options.hidden_size = 4;
+    options.carriers = &carriers;
+    ASSERT_OK_AND_ASSIGN(auto link, OpenGrpcLink(server.TcpChannel(), options));
+    ExpectAnswer(*link, handler_on_device ? 1 : 2);
+    // Two rows there and two back, each sent once and received once.
+    const size_t rows = 2 * 4 * sizeof(float);
+    EXPECT_EQ(carriers.device_bytes, handler_on_device ? 4 * rows : 2 * rows);
+    EXPECT_EQ(carriers.bytes, handler_on_device ? 0 : rows);
+    service.CloseLinks();
+  }
 }
 
 TEST_F(RowCarrierTest, AWorkerWithoutACarrierGetsThemInMessages) {

@@ -7,6 +7,7 @@
 #include "gtest/gtest.h"
 #include "tests/runtime/exchange/swap_recorder.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -163,6 +164,27 @@ TEST(WireMessagesTest, RowsForEachExpertOfADispatchMustFitToo) {
   EXPECT_THAT(CheckFitsMessage(MakeDispatch(1, experts, 2048)),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("asks for 67108864")));
   EXPECT_OK(CheckFitsMessage(MakeDispatch(1, experts, 2048, /*combine=*/true)));
+}
+
+TEST(WireMessagesTest, RowsOfADeviceAreLeftToWhoeverCarriesThem) {
+  testing::TaggedDevice device;
+  ASSERT_OK_AND_ASSIGN(const auto memory, RowMemory::Create(&device, 4096));
+  ASSERT_OK_AND_ASSIGN(const auto fresh, memory->Take(2, 4, kernels::DType::kF32));
+  const StepHeader header = MakeHeader(1, {{1, 0, 2, ReturnRows::kAll}}, 4);
+  SwapResult result;
+  result.device_rows = fresh.block;
+  v1::SwapReply reply;
+  ToWire(header, result, reply);
+  EXPECT_EQ(reply.code(), 0);
+  EXPECT_TRUE(reply.rows().empty());
+  ASSERT_OK_AND_ASSIGN(const SwapResult back, FromWire(reply, header, fresh.block));
+  EXPECT_TRUE(back.device_rows.on_device());
+  EXPECT_TRUE(back.rows.empty());
+  EXPECT_EQ(back.row_values(), 8);
+  // Without them the reply is short of its rows.
+  EXPECT_THAT(FromWire(reply, header).status(), StatusIs(absl::StatusCode::kInternal));
+  ToWire(MakeHeader(2, {{1, 0, 3, ReturnRows::kAll}}, 4), result, reply);
+  EXPECT_EQ(reply.code(), static_cast<int>(absl::StatusCode::kInternal));
 }
 
 }  // namespace

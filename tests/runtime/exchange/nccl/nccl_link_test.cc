@@ -27,10 +27,21 @@ using ::ccoe::testing::StatusIs;
 
 constexpr absl::Duration kConnectTime = absl::Seconds(30);
 
+// Null where there is none.
+kernels::Device* Gpu() {
+  static kernels::Device* const gpu = [] {
+    auto opened = kernels::OpenCudaDevice(0);
+    return opened.ok() ? opened->release() : nullptr;
+  }();
+  return gpu;
+}
+
 // The opening end's, of this process.
 RowCarrierFactory* Carriers() {
   static RowCarrierFactory* const carriers = [] {
-    auto made = MakeNcclCarriers({});
+    NcclOptions options;
+    options.memory_device = Gpu();
+    auto made = MakeNcclCarriers(options);
     EXPECT_OK(made.status());
     return made.ok() ? made->release() : nullptr;
   }();
@@ -70,9 +81,14 @@ class NcclWorker final : public LinkWorker {
 };
 
 LinkTransport Nccl() {
-  return {"TwoProcesses", [](SwapHandler* handler, const LinkSetup& setup) {
-            return std::make_unique<NcclWorker>(handler, setup);
-          }};
+  LinkTransport transport;
+  transport.name = "TwoProcesses";
+  transport.start = [](SwapHandler* handler, const LinkSetup& setup) {
+    return std::make_unique<NcclWorker>(handler, setup);
+  };
+  transport.device = Gpu();
+  transport.handler_on_device = false;
+  return transport;
 }
 
 INSTANTIATE_TEST_SUITE_P(Nccl, LinkConformanceTest, ::testing::Values(Nccl()),

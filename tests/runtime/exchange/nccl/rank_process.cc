@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "kernels/cuda/cuda_ops.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/nccl/nccl_carriers.h"
 
@@ -56,6 +57,10 @@ bool ReadBytes(int fd, std::string& bytes) {
   return ReadAll(fd, bytes.data(), size);
 }
 
+absl::Status NoDevice() {
+  return absl::FailedPreconditionError("rows of a device end in the rank's process");
+}
+
 // This process's end: each call is one request to a thread of the rank's process.
 class RankCarrier final : public RowCarrier {
  public:
@@ -77,6 +82,8 @@ class RankCarrier final : public RowCarrier {
     }
     return absl::UnavailableError("the rank's process is gone or its carrier broken");
   }
+  absl::Status SendRows(const RowBlock&) override { return NoDevice(); }
+  absl::Status ReceiveRows(const RowMemory::Fresh&) override { return NoDevice(); }
   void Abort() override {
     shutdown(sending_, SHUT_RDWR);
     shutdown(receiving_, SHUT_RDWR);
@@ -93,6 +100,10 @@ class OwningCarrier final : public RowCarrier {
       : process_(std::move(process)), carrier_(std::move(carrier)) {}
   absl::Status Send(absl::string_view bytes) override { return carrier_->Send(bytes); }
   absl::Status Receive(std::string& bytes) override { return carrier_->Receive(bytes); }
+  absl::Status SendRows(const RowBlock& rows) override { return carrier_->SendRows(rows); }
+  absl::Status ReceiveRows(const RowMemory::Fresh& rows) override {
+    return carrier_->ReceiveRows(rows);
+  }
   void Abort() override { carrier_->Abort(); }
 
  private:
@@ -100,19 +111,39 @@ class OwningCarrier final : public RowCarrier {
   const std::unique_ptr<RowCarrier> carrier_;
 };
 
-void SendFor(RowCarrier& carrier) {
+// From the rank's device where its bytes are a row of whole values there, as most are, else from
+// host memory: the peer cannot tell.
+absl::Status SendFrom(RowMemory& memory, RowCarrier& carrier, const std::string& bytes) {
+  if (bytes.empty() || bytes.size() % 2 != 0) return carrier.Send(bytes);
+  CCOE_ASSIGN_OR_RETURN(
+      const RowMemory::Fresh rows,
+      memory.Take(1, static_cast<int64_t>(bytes.size() / 2), kernels::DType::kBF16));
+  CCOE_RETURN_IF_ERROR(memory.device()->CopyFromHost(bytes.data(), rows.rows.data, bytes.size()));
+  return carrier.SendRows(rows.block);
+}
+
+absl::Status ReceiveInto(RowMemory& memory, RowCarrier& carrier, std::string& bytes) {
+  if (bytes.empty() || bytes.size() % 2 != 0) return carrier.Receive(bytes);
+  CCOE_ASSIGN_OR_RETURN(
+      const RowMemory::Fresh rows,
+      memory.Take(1, static_cast<int64_t>(bytes.size() / 2), kernels::DType::kBF16));
+  CCOE_RETURN_IF_ERROR(carrier.ReceiveRows(rows));
+  return memory.device()->CopyToHost(rows.rows.data, bytes.data(), bytes.size());
+}
+
+void SendFor(RowMemory& memory, RowCarrier& carrier) {
   std::string bytes;
   while (ReadBytes(kSendingFd, bytes)) {
-    const char done = carrier.Send(bytes).ok() ? 1 : 0;
+    const char done = SendFrom(memory, carrier, bytes).ok() ? 1 : 0;
     if (!WriteAll(kSendingFd, &done, 1)) break;
   }
 }
 
-void ReceiveFor(RowCarrier& carrier) {
+void ReceiveFor(RowMemory& memory, RowCarrier& carrier) {
   uint64_t size = 0;
   while (ReadAll(kReceivingFd, &size, sizeof(size))) {
     std::string bytes(size, '\0');
-    if (!carrier.Receive(bytes).ok()) bytes.clear();
+    if (!ReceiveInto(memory, carrier, bytes).ok()) bytes.clear();
     if (!WriteBytes(kReceivingFd, bytes)) break;
   }
 }
@@ -120,8 +151,13 @@ void ReceiveFor(RowCarrier& carrier) {
 }  // namespace
 
 int RunRank() {
-  auto carriers = MakeNcclCarriers({});
+  auto device = kernels::OpenCudaDevice(0);
+  if (!device.ok()) return 2;
+  NcclOptions options;
+  options.memory_device = device->get();
+  auto carriers = MakeNcclCarriers(options);
   if (!carriers.ok()) return 3;
+  RowMemory& memory = *(*carriers)->memory();
   const auto id = (*carriers)->MakeId();
   if (!id.ok() || !WriteBytes(kSendingFd, *id)) return 4;
   char go = 0;
@@ -129,8 +165,8 @@ int RunRank() {
   auto carrier = (*carriers)->Connect(*id, /*opener=*/false, absl::Now() + kConnectTime);
   const char connected = carrier.ok() ? 1 : 0;
   if (!WriteAll(kSendingFd, &connected, 1) || !carrier.ok()) return 5;
-  std::thread receiver([&carrier] { ReceiveFor(**carrier); });
-  SendFor(**carrier);
+  std::thread receiver([&] { ReceiveFor(memory, **carrier); });
+  SendFor(memory, **carrier);
   (*carrier)->Abort();
   receiver.join();
   return 0;

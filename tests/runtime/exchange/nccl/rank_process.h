@@ -44,6 +44,8 @@ class RankProcesses final : public RowCarrierFactory {
   explicit RankProcesses(std::string version) : version_(std::move(version)) {}
 
   std::string Version() const override { return version_; }
+  // What comes to a rank's device gets here through its process's host memory.
+  RowMemory* memory() const override { return nullptr; }
   absl::StatusOr<std::string> MakeId() override;
   absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
                                                       absl::Time deadline) override;

@@ -171,6 +171,22 @@ struct Ballot {
   }
 };
 
+template <class T>
+struct Sum {
+  static_assert(std::is_integral_v<T>);
+  T value, result;
+
+  static void Run(void* const* lanes, uint32_t mask) {
+    T sum = 0;
+    for (int lane = 0; lane < warpSize; ++lane) {
+      if ((mask >> lane & 1) != 0) sum += static_cast<const Sum*>(lanes[lane])->value;
+    }
+    for (int lane = 0; lane < warpSize; ++lane) {
+      if ((mask >> lane & 1) != 0) static_cast<Sum*>(lanes[lane])->result = sum;
+    }
+  }
+};
+
 inline int LaneOfThread() { return static_cast<int>(CurrentBlock().thread() % warpSize); }
 
 }  // namespace ccoe::emulation
@@ -205,6 +221,14 @@ inline int __any_sync(uint32_t mask, int predicate,
 inline int __all_sync(uint32_t mask, int predicate,
                       const std::source_location& site = std::source_location::current()) {
   return __ballot_sync(mask, predicate, site) == mask;
+}
+template <class T>
+T __reduce_add_sync(uint32_t mask, T value,
+                    const std::source_location& site = std::source_location::current()) {
+  ccoe::emulation::Sum<T> lane{value, value};
+  ccoe::emulation::CurrentBlock().Collect(
+      {&ccoe::emulation::Sum<T>::Run, mask, "__reduce_add_sync", &site}, &lane);
+  return lane.result;
 }
 template <class T>
 T __shfl_sync(uint32_t mask, T value, int lane,

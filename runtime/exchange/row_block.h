@@ -1,0 +1,67 @@
+// Rows on their way between an engine, a link and a runner, in host memory or in a device's.
+#ifndef CCOE_RUNTIME_EXCHANGE_ROW_BLOCK_H_
+#define CCOE_RUNTIME_EXCHANGE_ROW_BLOCK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "kernels/view.h"
+
+namespace ccoe::exchange {
+
+class RowMemory;
+
+// A value: copies share the memory, which nobody writes to any more. Rows of a device are complete
+// when a block is handed over (whoever made them has waited for the ops that did), so any stream
+// may read them at once; whoever reads them keeps a copy of the block until its ops are done, since
+// the last copy gives the memory back.
+class RowBlock {
+ public:
+  RowBlock() = default;  // no rows
+
+  // Host rows, f32 of any stride, borrowed: for calls that read them before they return.
+  RowBlock(kernels::ConstMatrix host) : view_(host) {}  // NOLINT: given as rows
+  RowBlock(kernels::Matrix host) : view_(host) {}       // NOLINT
+
+  // Host values, f32, owned: row after row, of a width that the header beside them says.
+  RowBlock(std::vector<float> values) {  // NOLINT
+    auto owned = std::make_shared<const std::vector<float>>(std::move(values));
+    view_ = kernels::F32Matrix(owned->data(), 1, static_cast<int64_t>(owned->size()));
+    owner_ = std::move(owned);
+  }
+
+  // Rows in `memory`'s device, f32 or bf16, contiguous. `owner` keeps them and `memory` alive.
+  RowBlock(std::shared_ptr<const void> owner, RowMemory* memory, kernels::ConstMatrix rows)
+      : view_(rows), memory_(memory), owner_(std::move(owner)) {}
+
+  bool empty() const { return view_.empty() || values() == 0; }
+  bool on_device() const { return memory_ != nullptr; }
+  RowMemory* memory() const { return memory_; }  // null: host memory
+  kernels::DType dtype() const { return view_.dtype; }
+  int64_t values() const { return view_.rows * view_.cols; }
+  size_t bytes() const { return static_cast<size_t>(values()) * kernels::DTypeBytes(view_.dtype); }
+
+  // As they were given; of owned host values one row.
+  kernels::ConstMatrix view() const { return view_; }
+  // Rows of `cols` values each; not of borrowed rows.
+  kernels::ConstMatrix Rows(int64_t cols) const {
+    return {view_.data, view_.dtype, cols == 0 ? 0 : values() / cols, cols, cols};
+  }
+  // Owned host values; not of a device.
+  absl::Span<const float> host() const {
+    return {static_cast<const float*>(view_.data), static_cast<size_t>(values())};
+  }
+
+ private:
+  kernels::ConstMatrix view_;
+  RowMemory* memory_ = nullptr;
+  std::shared_ptr<const void> owner_;
+};
+
+}  // namespace ccoe::exchange
+
+#endif  // CCOE_RUNTIME_EXCHANGE_ROW_BLOCK_H_

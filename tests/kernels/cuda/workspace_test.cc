@@ -1,0 +1,73 @@
+#include "kernels/cuda/workspace.h"
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/paged_attention.h"
+#include "kernels/serving_thread.h"
+#include "tests/kernels/cuda/cuda_under_test.h"
+#include "tests/kernels/test_tensors.h"
+
+namespace ccoe::kernels {
+namespace {
+
+OpShapes Shapes(int64_t rows) {
+  OpShapes shapes;
+  shapes.products = {{rows, 512, 4096}, {rows, 4096, 512}};
+  shapes.attentions.push_back({rows, 8, 4096, 16, 32, 8, 128});
+  shapes.experts.push_back({rows, 2 * rows, 8, 512, 1024});
+  return shapes;
+}
+
+TEST(CudaWorkspaceTest, MoreRowsAndTheBlasNeedMore) {
+  const CallMemory few = LargestCall(Shapes(32), {DType::kBF16, true}, 132);
+  const CallMemory many = LargestCall(Shapes(8192), {DType::kBF16, true}, 132);
+  EXPECT_GT(few.workspace, 0);
+  EXPECT_GT(many.workspace, few.workspace);
+  EXPECT_GT(many.arrays, few.arrays);
+  OpShapes product;
+  product.products = {{64, 512, 512}};
+  EXPECT_GE(LargestCall(product, {DType::kBF16, false}, 132).workspace,
+            static_cast<int64_t>(Blas::kWorkspaceBytes));
+  EXPECT_EQ(LargestCall({}, {DType::kBF16, true}, 132).workspace, 0);
+}
+
+TEST(CudaWorkspaceTest, AttentionIsBoundedWhateverTheContext) {
+  OpShapes shapes;
+  shapes.attentions.push_back({4096, 256, int64_t{1} << 20, 16, 64, 8, 128});
+  EXPECT_EQ(LargestCall(shapes, {DType::kBF16, true}, 132).workspace, kMaxPartialBytes);
+}
+
+class CudaWorkspaceOnDeviceTest : public CudaTest {};
+
+TEST_F(CudaWorkspaceOnDeviceTest, CallsOfThePlannedShapesAllocateNothing) {
+  constexpr int64_t kIn = 512, kOut = 1024, kRows = 200;
+  OpShapes shapes;
+  shapes.products = {{kRows, kIn, kOut}};
+  for (const DType math : {DType::kF32, DType::kBF16}) {
+    for (const bool deterministic : {true, false}) {
+      CudaOptions options;
+      options.math = math;
+      options.deterministic = deterministic;
+      ASSERT_OK(FitCudaOptions(shapes, &options));
+      ASSERT_OK_AND_ASSIGN(std::unique_ptr<Ops> ops, MakeCudaOps(CudaDeviceUnderTest(), options));
+      const DeviceMatrix weight(ops.get(), RandomDense(kOut, kIn, math, 1), math);
+      const DeviceMatrix x(ops.get(), RandomDense(kRows, kIn, DType::kF32, 2), DType::kF32);
+      DeviceMatrix out(ops.get(), kRows, kOut);
+      const int64_t before = AllocationsWhileServing();
+      ServingThread serving;
+      for (const int64_t rows : {1, 17, 64, 200}) {
+        const LinearPart part[] = {{weight.view(), {}, out.view().Slice(0, rows), false}};
+        ops->Linear(x.view().Slice(0, rows), part);
+      }
+      ASSERT_OK(ops->Synchronize());
+      EXPECT_EQ(AllocationsWhileServing(), before) << DTypeName(math) << deterministic;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ccoe::kernels
