@@ -2,6 +2,7 @@
 // fused multiply-adds over head_dim; a chunk's l is summed by key modulo 32, then by the tree of a
 // warp; o is summed over keys in order.
 #include "kernels/cuda/attention_common.cuh"
+#include "kernels/cuda/ptx.cuh"
 
 namespace ccoe::kernels {
 namespace {
@@ -134,7 +135,7 @@ template <bool kSmall>
 __global__ void __launch_bounds__(kThreads)
     GeneralKernel(const __grid_constant__ AttentionParams p) {
   constexpr int kQueries = Sizes<kSmall>::kQueries;
-  extern __shared__ float memory[];
+  CCOE_DYNAMIC_SHARED(float, memory);
   if (blockIdx.x >= *p.item_count) return;
   const AttentionItem item = p.items[blockIdx.x];
   const int64_t d = p.head_dim;

@@ -4,6 +4,7 @@
 // tile by tile; a tile that a query does not see multiplies its sums by exactly one and adds
 // exactly zero, so what other queries see changes no bit.
 #include "kernels/cuda/attention_common.cuh"
+#include "kernels/cuda/ptx.cuh"
 
 namespace ccoe::kernels {
 namespace {
@@ -27,11 +28,7 @@ struct Packed<__half> {
   }
   static __device__ __forceinline__ void Mma(uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                              uint32_t b0, uint32_t b1, float (&c)[4]) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    MmaF16(a0, a1, a2, a3, b0, b1, c);
   }
 };
 template <>
@@ -42,34 +39,9 @@ struct Packed<__nv_bfloat16> {
   }
   static __device__ __forceinline__ void Mma(uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
                                              uint32_t b0, uint32_t b1, float (&c)[4]) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-        "{%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    MmaBf16(a0, a1, a2, a3, b0, b1, c);
   }
 };
-
-__device__ __forceinline__ uint32_t SharedAddress(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
-__device__ __forceinline__ void CopyAsync(uint4* to, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(SharedAddress(to)),
-               "l"(from), "r"(valid ? 16 : 0));
-}
-__device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;\n"); }
-// All groups but the youngest have landed.
-__device__ __forceinline__ void WaitForOlderCopies() { asm volatile("cp.async.wait_group 1;\n"); }
-
-// Four transposed 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix
-// l / 8.
-__device__ __forceinline__ void LoadTransposed(const uint4* row, uint32_t (&to)[4]) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
-               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(SharedAddress(row))
-               : "memory");
-}
 
 // One tile's keys and values. Pieces of 16 bytes are permuted within their row so that no two lanes
 // that read together meet on a bank: keys are read by eight lanes at two neighbouring rows and four
@@ -122,7 +94,7 @@ class MmaBlock {
       const int stage = (tile - first) % 2;
       if (tile + 1 < after) Load(tile + 1, &tiles_[1 - stage]);
       CommitCopies();  // an empty group keeps the count
-      WaitForOlderCopies();
+      WaitForCopies<1>();
       __syncthreads();  // everybody's copies of this tile have landed
       // Queries of this warp may all lie before the tile.
       if (int64_t{tile} * kKeys <= last_position_) Add(tile, tiles_[stage]);
@@ -378,7 +350,7 @@ class MmaBlock {
 template <class T, int kD, int kWarps>
 __global__ void __launch_bounds__(kWarps* kWarp)
     MmaKernel(const __grid_constant__ AttentionParams p) {
-  extern __shared__ uint4 memory[];
+  CCOE_DYNAMIC_SHARED(uint4, memory);
   if (blockIdx.x >= *p.item_count) return;
   const AttentionItem item = p.items[blockIdx.x];
   MmaBlock<T, kD, kWarps>(p, item, reinterpret_cast<char*>(memory)).Run();

@@ -2,6 +2,7 @@
 // then by the tree of a warp, so they depend on the number of experts alone.
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/gate.h"
+#include "kernels/cuda/ptx.cuh"
 
 namespace ccoe::kernels {
 namespace {
@@ -110,7 +111,7 @@ __device__ void Write(const GateParams& p, int64_t row, const float* scores,
 }
 
 __global__ void GateKernel(const GateParams p) {
-  extern __shared__ float shared[];
+  CCOE_DYNAMIC_SHARED(float, shared);
   const int64_t experts = p.logits.cols;
   float* scores = shared;
   float* selection = scores + experts;

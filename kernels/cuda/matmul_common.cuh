@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/ptx.cuh"
 
 namespace ccoe::kernels {
 
@@ -70,23 +71,12 @@ __device__ __forceinline__ uint4 LoadEightSlow(const void* row, DType dtype, int
           PackBf16(values[4], values[5]), PackBf16(values[6], values[7])};
 }
 
-// c += a * b over 16 features: a holds 16 rows of weights, b eight rows of x, c [16, 8]. Lane l of
-// a warp has rows l / 4 and l / 4 + 8 of a, row l / 4 of b, columns 2 * (l % 4) and the next of c.
-__device__ __forceinline__ void MmaStep(uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3,
-                                        uint32_t b0, uint32_t b1, float (&c)[4]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};\n"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
 // 32 features: lane l brings the eight features 8 * (l % 4) and on of its rows. Which feature sits
 // in which slot of a step is free as long as both sides agree; so each lane loads 16 bytes at once.
 __device__ __forceinline__ void MmaFeatures32(const uint4& low, const uint4& high, const uint4& x,
                                               float (&c)[4]) {
-  MmaStep(low.x, high.x, low.y, high.y, x.x, x.y, c);
-  MmaStep(low.z, high.z, low.w, high.w, x.z, x.w, c);
+  MmaBf16(low.x, high.x, low.y, high.y, x.x, x.y, c);
+  MmaBf16(low.z, high.z, low.w, high.w, x.z, x.w, c);
 }
 
 }  // namespace ccoe::kernels

@@ -6,15 +6,6 @@ namespace {
 
 constexpr int kBlockCols = 16;
 
-// 16 bytes that no one else will read.
-__device__ __forceinline__ uint4 LoadStreaming(const void* from) {
-  uint4 value;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
-               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-               : "l"(from));
-  return value;
-}
-
 // A row of weights; null: zeros.
 struct WeightRow {
   const char* data;

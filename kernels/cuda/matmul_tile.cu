@@ -11,20 +11,6 @@ constexpr int kFeatures = 32;  // of a stage
 constexpr int kStages = 4;
 constexpr int kChunks = 4;  // of 16 bytes in a row of a stage
 
-__device__ __forceinline__ uint32_t SharedAddress(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
-// 16 bytes to shared memory, or zeros.
-__device__ __forceinline__ void CopyAsync(uint4* to, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(SharedAddress(to)),
-               "l"(from), "r"(valid ? 16 : 0));
-}
-__device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;\n"); }
-__device__ __forceinline__ void WaitForStage() {
-  asm volatile("cp.async.wait_group %0;\n" ::"n"(kStages - 2));
-}
-
 // A stage is [kCols] rows of weights, then [kRows] rows of x, four chunks each: eight lanes that
 // read 16 bytes each at (row l / 4, chunk l % 4) touch 128 bytes in one piece, so without bank
 // conflicts.
@@ -173,7 +159,7 @@ __device__ __forceinline__ void StoreTile(
 template <MatmulKind kKind, int kRows, bool kFast, bool kSplit>
 __global__ void __launch_bounds__(kThreads, 1) TileKernel(const __grid_constant__ MatmulParams p) {
   using L = Layout<kRows>;
-  extern __shared__ uint4 shared[];
+  CCOE_DYNAMIC_SHARED(uint4, shared);
   Stage<kRows>* stages = reinterpret_cast<Stage<kRows>*>(shared);
   BlockWork work;
   constexpr int64_t kBlockCols = kKind == MatmulKind::kGated ? kCols / 2 : kCols;
@@ -195,7 +181,7 @@ __global__ void __launch_bounds__(kThreads, 1) TileKernel(const __grid_constant_
   float acc[L::kM][L::kN][4] = {}, total[L::kM][L::kN][4];
   bool first = true;
   for (int step = 0; step < steps; ++step) {
-    WaitForStage();   // this thread's copies of `step` have landed,
+    WaitForCopies<kStages - 2>();  // this thread's copies of `step` have landed,
     __syncthreads();  // and everybody's; and all have read the stage that is filled next
     const int next = step + kStages - 1;
     if (next < steps) loader.Load(begin + next * kFeatures, &stages[next % kStages]);

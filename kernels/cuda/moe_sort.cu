@@ -1,5 +1,6 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/moe_sort.h"
+#include "kernels/cuda/ptx.cuh"
 
 namespace ccoe::kernels {
 namespace {
@@ -56,7 +57,7 @@ __device__ __forceinline__ void PlacePairs(const SortPairsParams& p, int32_t exp
 }
 
 __global__ void __launch_bounds__(kThreads) SortPairsKernel(const SortPairsParams p) {
-  extern __shared__ int32_t counts[];  // [experts]
+  CCOE_DYNAMIC_SHARED(int32_t, counts);  // [experts]
   __shared__ int32_t pair_sums[kWarps], tile_sums[kWarps], place_counts[kWarps];
   CountPairs(p, counts);
   const auto tiles_of = [&](int32_t count) { return (count + p.tile_rows - 1) / p.tile_rows; };

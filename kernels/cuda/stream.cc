@@ -191,7 +191,8 @@ void Stream::LaunchRaw(const void* kernel, const LaunchShape& shape, const void*
   }
   const dim3 grid(static_cast<unsigned>(shape.grid_x), static_cast<unsigned>(shape.grid_y),
                   static_cast<unsigned>(shape.grid_z));
-  void* arguments[] = {const_cast<void*>(params)};
+  // One parameter; its size, which CUDA knows, is for the emulation (tests/kernels/cuda/emulation).
+  void* arguments[] = {const_cast<void*>(params), &params_bytes};
   Fail(CudaStatus(
       cudaLaunchKernel(kernel, grid, dim3(shape.block), arguments, shape.shared_bytes, stream_),
       "cuda: launching a kernel"));

@@ -22,6 +22,7 @@ OpsUnderTest Under(const std::string& name, const CudaOptions& options, DType kv
   test.name = name;
   test.deterministic = options.deterministic;
   test.kv_dtype = kv_dtype;
+  test.slow = SlowDevice();
   if (options.math == DType::kBF16) {
     test.product_eps = kBf16Product;
     if (kv_dtype != DType::kF32) test.attention_eps = kBf16Product;

@@ -2,6 +2,7 @@
 #ifndef CCOE_TESTS_KERNELS_CUDA_CUDA_UNDER_TEST_H_
 #define CCOE_TESTS_KERNELS_CUDA_CUDA_UNDER_TEST_H_
 
+#include <cstdlib>
 #include <memory>
 
 #include "gtest/gtest.h"
@@ -19,6 +20,9 @@ inline Device* CudaDeviceUnderTest() {
   }();
   return device;
 }
+
+// Set by whoever runs the tests over an emulated device: OpsUnderTest::slow.
+inline bool SlowDevice() { return std::getenv("CCOE_SLOW_DEVICE") != nullptr; }
 
 // A test of a GPU; skipped, and reported as such, where there is none.
 class CudaTest : public ::testing::Test {

@@ -15,23 +15,25 @@ namespace {
 // One sequence over a cache of its own pages, in order.
 class CudaAttentionTest : public CudaTest {
  protected:
-  static constexpr int64_t kPage = 16, kTokens = 300, kKvHeads = 64, kHeads = 128;
+  static constexpr int64_t kPage = 16, kTokens = 300;
 
   // Attention of the last `rows` rows of the sequence.
   static reference::Dense Run(Ops* ops, DType dtype, int64_t head_dim, int64_t rows) {
-    const int64_t pages = (kTokens + kPage - 1) / kPage, lines = pages * kKvHeads * kPage;
+    // Blocks for all multiprocessors.
+    const int64_t kv_heads = SlowDevice() ? 4 : 64, heads = 2 * kv_heads;
+    const int64_t pages = (kTokens + kPage - 1) / kPage, lines = pages * kv_heads * kPage;
     DeviceMatrix k(ops, RandomDense(lines, head_dim, dtype, 1), dtype);
     DeviceMatrix v(ops, RandomDense(lines, head_dim, dtype, 2), dtype);
-    const reference::Dense q = RandomDense(kTokens, kHeads * head_dim, DType::kF32, 3);
+    const reference::Dense q = RandomDense(kTokens, heads * head_dim, DType::kF32, 3);
     DeviceMatrix dq(ops, Rows(q, kTokens - rows, rows), DType::kF32);
-    DeviceMatrix out(ops, rows, kHeads * head_dim);
+    DeviceMatrix out(ops, rows, heads * head_dim);
     std::vector<int32_t> table(pages);
     for (int64_t i = 0; i < pages; ++i) table[i] = static_cast<int32_t>(i);
     const SequenceRows sequence{0, rows, kTokens - rows, table};
     PagedAttentionArgs args;
     args.q = dq.view();
-    args.heads = kHeads;
-    args.cache = {k.view().data, v.view().data, dtype, pages, kPage, kKvHeads, head_dim};
+    args.heads = heads;
+    args.cache = {k.view().data, v.view().data, dtype, pages, kPage, kv_heads, head_dim};
     args.sequences = {&sequence, 1};
     args.scale = 0.1f;
     args.out = out.view();
