@@ -14,6 +14,8 @@
 namespace ccoe::services {
 namespace {
 
+constexpr absl::Duration kConnectTimeout = absl::Seconds(3);  // as the longest pause between two
+
 int Ms(absl::Duration duration) { return static_cast<int>(absl::ToInt64Milliseconds(duration)); }
 
 grpc::ChannelArguments MessageLimits() {
@@ -76,7 +78,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> ChannelFactory::Connect(
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Ms(options_.keepalive_timeout));
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, Ms(options_.min_reconnect_backoff));
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, Ms(options_.min_reconnect_backoff));
+  // What gRPC calls so bounds one attempt to connect; a busy machine needs its time for that.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, Ms(kConnectTimeout));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, Ms(options_.max_reconnect_backoff));
   // Workers talk straight to each other, whatever http_proxy says.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);

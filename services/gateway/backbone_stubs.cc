@@ -1,5 +1,7 @@
 #include "services/gateway/backbone_stubs.h"
 
+#include <utility>
+
 #include "runtime/base/status_macros.h"
 
 namespace ccoe::services {
@@ -7,16 +9,19 @@ namespace ccoe::services {
 absl::StatusOr<std::shared_ptr<v1::Backbone::StubInterface>> BackboneStubs::Get(
     const std::string& address) {
   absl::MutexLock lock(&mutex_);
-  if (auto it = stubs_.find(address); it != stubs_.end()) return it->second;
+  if (auto it = peers_.find(address); it != peers_.end()) return it->second.stub;
   CCOE_ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel, channels_->Connect(address));
   std::shared_ptr<v1::Backbone::StubInterface> stub = v1::Backbone::NewStub(channel);
-  stubs_[address] = stub;
+  peers_[address] = {std::move(channel), stub};
   return stub;
 }
 
 void BackboneStubs::Forget(const std::string& address) {
   absl::MutexLock lock(&mutex_);
-  stubs_.erase(address);
+  const auto it = peers_.find(address);
+  if (it == peers_.end()) return;
+  if (it->second.channel->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY) return;
+  peers_.erase(it);
 }
 
 }  // namespace ccoe::services

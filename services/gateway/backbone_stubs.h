@@ -25,14 +25,19 @@ class BackboneStubs {
   absl::StatusOr<std::shared_ptr<v1::Backbone::StubInterface>> Get(const std::string& address)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // After UNAVAILABLE: the next Get makes a new channel.
+  // After UNAVAILABLE: the next Get makes a new channel, which connects without waiting for the old
+  // one's next attempt. Where the connection stands the worker itself has said so, and it is kept.
   void Forget(const std::string& address) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  struct Peer {
+    std::shared_ptr<grpc::Channel> channel;
+    std::shared_ptr<v1::Backbone::StubInterface> stub;
+  };
+
   const ChannelFactory* const channels_;
   absl::Mutex mutex_;
-  std::map<std::string, std::shared_ptr<v1::Backbone::StubInterface>> stubs_
-      ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Peer> peers_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace ccoe::services

@@ -179,7 +179,7 @@ std::vector<float> RunThroughMoeLayer(const std::string& model, bool suspend, in
   EXPECT_OK(runner.Embed(ids));
   EXPECT_OK(runner.Run({0, layer}, batch_of(pages)));
   EXPECT_OK(runner.Attend(layer, batch_of(pages)));
-  const auto routed = runner.Route(layer, nullptr, nullptr);
+  const auto routed = runner.Route(layer, nullptr);
   EXPECT_OK(routed.status());
   FfnPart part;
   part.rows = {0, 1, 2, 3, 4};

@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "tests/runtime/exchange/swap_recorder.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -52,7 +53,9 @@ TEST_F(SwapsInFlightTest, CheckSwapComparesHeaderAndRows) {
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("expected [2, 4] f32, found [1, 4] f32")));
   EXPECT_THAT(
-      CheckSwap(Header(1), {rows.data(), kernels::DType::kBF16, 2, kHidden, kHidden}, kHidden, {}),
+      CheckSwap(Header(1),
+                kernels::ConstMatrix{rows.data(), kernels::DType::kBF16, 2, kHidden, kHidden},
+                kHidden, {}),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found [2, 4] bf16")));
   EXPECT_THAT(CheckSwap(Header(1), kernels::F32Matrix(rows.data(), 2, kHidden), 8, {}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("hidden_size")));
@@ -205,6 +208,23 @@ TEST_F(SwapsInFlightTest, StopReturnsWhenAllCallbacksHaveRun) {
   EXPECT_EQ(recorder_.calls(1), 1);
   EXPECT_EQ(recorder_.calls(2), 1);
   EXPECT_TRUE(closed_.HasBeenNotified());
+}
+
+TEST(SwapsInFlightDeviceTest, CheckSwapTakesRowsOfTheLinksMemoryInTheWiresDTypeAlone) {
+  testing::TaggedDevice device;
+  ASSERT_OK_AND_ASSIGN(const auto memory, RowMemory::Create(&device, 4096));
+  ASSERT_OK_AND_ASSIGN(const auto other, RowMemory::Create(&device, 4096));
+  StepHeader header = MakeHeader(1, {{1, 0, 2, ReturnRows::kAll}}, 4);
+  header.wire_dtype = kernels::DType::kBF16;
+  ASSERT_OK_AND_ASSIGN(const auto fresh, memory->Take(2, 4, kernels::DType::kBF16));
+  EXPECT_OK(CheckSwap(header, fresh.block, 4, {}, memory.get()));
+  EXPECT_THAT(CheckSwap(header, fresh.block, 4, {}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected in host memory")));
+  EXPECT_THAT(CheckSwap(header, fresh.block, 4, {}, other.get()),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found in memory of tagged")));
+  header.wire_dtype = kernels::DType::kF32;
+  EXPECT_THAT(CheckSwap(header, fresh.block, 4, {}, memory.get()),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("[2, 4] f32, found")));
 }
 
 }  // namespace

@@ -73,9 +73,12 @@ TEST_F(FfnPassTest, RowsOfItsDeviceComeAndGoInTheWiresDType) {
         host[i].rows = std::move(sent);
       }
       // Piece by piece.
-      FfnPass pass(kTinyHidden, 7, kernels::MakeCpuOps(&team_));
-      ASSERT_OK_AND_ASSIGN(const auto expected, pass.Run(tiny_.spec.layers[1].ffn, experts_, host));
-      ASSERT_OK_AND_ASSIGN(const auto results, pass.Run(tiny_.spec.layers[1].ffn, experts_, swaps));
+      ASSERT_OK_AND_ASSIGN(const auto pass,
+                           FfnPass::Create(tiny_.spec, 7, kernels::MakeCpuOps(&team_)));
+      ASSERT_OK_AND_ASSIGN(const auto expected,
+                           pass->Run(tiny_.spec.layers[1].ffn, experts_, host));
+      ASSERT_OK_AND_ASSIGN(const auto results,
+                           pass->Run(tiny_.spec.layers[1].ffn, experts_, swaps));
       for (size_t i = 0; i < 2; ++i) {
         std::vector<float> rows = expected[i].rows;
         exchange::RoundToWire(wire, absl::MakeSpan(rows));
