@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "runtime/base/status_macros.h"
+#include "services/common/address.h"
 
 namespace ccoe::services {
 
@@ -20,7 +21,10 @@ void BackboneStubs::Forget(const std::string& address) {
   absl::MutexLock lock(&mutex_);
   const auto it = peers_.find(address);
   if (it == peers_.end()) return;
-  if (it->second.channel->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY) return;
+  // Channels within the process know no state, and cost nothing to make.
+  const bool stands = !IsInProcess(address) &&
+                      it->second.channel->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
+  if (stands) return;
   peers_.erase(it);
 }
 

@@ -1,9 +1,12 @@
 #include "services/gateway/backbone_stubs.h"
 
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
+#include "services/common/server_runner.h"
 #include "tests/testing/fake_backbone.h"
 #include "tests/testing/status_matchers.h"
 
@@ -28,32 +31,46 @@ TEST(BackboneStubsTest, KeepsOneStubAnAddressUntilItIsForgotten) {
   EXPECT_THAT(stubs.Get("nonsense").status(), StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
-TEST(BackboneStubsTest, AConnectionThatStandsIsNotForgotten) {
-  InProcessRegistry registry;
-  const ChannelFactory channels(&registry);
-  BackboneStubs stubs(&channels);
-  auto backbone = std::make_unique<testing::FakeBackbone>(
-      &registry, "b",
-      [](const auto&, auto&, auto&) { return absl::UnavailableError("an expert"); });
-  ASSERT_OK_AND_ASSIGN(const auto first, stubs.Get("inproc:b"));
+// Its expert is gone, it is not.
+class RefusingBackbone final : public v1::Backbone::Service {
+ public:
+  grpc::Status Generate(grpc::ServerContext*, const v1::BackboneGenerateRequest*,
+                        grpc::ServerWriter<v1::BackboneGenerateResponse>*) override {
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "an expert");
+  }
+};
+
+grpc::StatusCode Ask(v1::Backbone::StubInterface& stub) {
   grpc::ClientContext context;
-  const auto reader = first->Generate(&context, {});
+  const auto reader = stub.Generate(&context, {});
   v1::BackboneGenerateResponse response;
   while (reader->Read(&response)) {
   }
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
-  stubs.Forget("inproc:b");
-  ASSERT_OK_AND_ASSIGN(const auto again, stubs.Get("inproc:b"));
+  return reader->Finish().error_code();
+}
+
+TEST(BackboneStubsTest, AConnectionThatStandsIsNotForgotten) {
+  RefusingBackbone backbone;
+  ServerOptions options;
+  options.services = {{&backbone, std::string(v1::Backbone::service_full_name())}};
+  ASSERT_OK_AND_ASSIGN(auto server, ServerRunner::Start(std::move(options)));
+  const std::string address = server->addresses().front();
+  const ChannelFactory channels(nullptr);
+  BackboneStubs stubs(&channels);
+  ASSERT_OK_AND_ASSIGN(const auto first, stubs.Get(address));
+  EXPECT_EQ(Ask(*first), grpc::StatusCode::UNAVAILABLE);
+  stubs.Forget(address);
+  ASSERT_OK_AND_ASSIGN(const auto again, stubs.Get(address));
   EXPECT_EQ(first, again);
-  backbone.reset();
+  server.reset();
   // The channel hears of it on a thread of gRPC's.
-  absl::StatusOr<std::shared_ptr<v1::Backbone::StubInterface>> gone = first;
-  for (int i = 0; i < 1000 && gone.ok(); ++i) {
+  std::shared_ptr<v1::Backbone::StubInterface> fresh = first;
+  for (int i = 0; i < 1000 && fresh == first; ++i) {
     absl::SleepFor(absl::Milliseconds(10));
-    stubs.Forget("inproc:b");
-    gone = stubs.Get("inproc:b");
+    stubs.Forget(address);
+    ASSERT_OK_AND_ASSIGN(fresh, stubs.Get(address));
   }
-  EXPECT_THAT(gone.status(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_NE(fresh, first);
 }
 
 }  // namespace
