@@ -32,24 +32,18 @@ absl::StatusOr<std::vector<exchange::SwapResult>> ExpertPass::Run(
     const model::Decoder& decoder, const model::KvStorage& storage,
     absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch) {
   const absl::Time start = absl::Now();
-  std::vector<Target> targets;
-  for (const WaitingSwap& swap : swaps) targets.push_back(TargetOf(swap));
+  std::vector<SwapTarget> targets = TargetsOf(swaps, hidden_size_);
   absl::Status run = RunSwaps(decoder, storage, swaps, batch, targets);
   // Rows that are handed over are complete; and after an error what still runs may touch the
   // swaps' rows and the results', which go now.
   run.Update(ops_->Synchronize());
   CCOE_RETURN_IF_ERROR(run);
-  std::vector<exchange::SwapResult> results;
-  for (Target& target : targets) {
-    target.result.expert_time = absl::Now() - start;
-    results.push_back(std::move(target.result));
-  }
-  return results;
+  return ResultsOf(std::move(targets), absl::Now() - start);
 }
 
 absl::Status ExpertPass::RunSwaps(const model::Decoder& decoder, const model::KvStorage& storage,
                                   absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch,
-                                  std::vector<Target>& targets) {
+                                  std::vector<SwapTarget>& targets) {
   const int64_t rows = batch.rows();
   std::vector<float>& captured = targets.front().result.captured;
   const bool captures = swaps.front().header.capture_layers;
@@ -63,21 +57,6 @@ absl::Status ExpertPass::RunSwaps(const model::Decoder& decoder, const model::Kv
     CCOE_RETURN_IF_ERROR(Give(swaps, piece, targets));
   }
   return absl::OkStatus();
-}
-
-ExpertPass::Target ExpertPass::TargetOf(const WaitingSwap& swap) const {
-  Target target;
-  const int64_t returned = swap.header.returned_rows();
-  if (swap.rows.on_device() && returned > 0) {
-    auto fresh = swap.rows.memory()->Take(returned, hidden_size_, swap.header.wire_dtype);
-    if (fresh.ok()) {
-      target.device_rows = fresh->rows;
-      target.result.device_rows = std::move(fresh->block);
-      return target;
-    }
-  }
-  target.result.rows.resize(static_cast<size_t>(returned * hidden_size_));
-  return target;
 }
 
 // A sequence's rows may be cut: those behind see the KV of those before.
@@ -137,7 +116,7 @@ absl::Status ExpertPass::Compute(const model::Decoder& decoder, const model::KvS
 }
 
 absl::Status ExpertPass::Give(absl::Span<const WaitingSwap> swaps, const Piece& piece,
-                              std::vector<Target>& targets) {
+                              std::vector<SwapTarget>& targets) {
   int64_t row = 0;
   for (size_t i = 0; i < swaps.size(); ++i) {
     int64_t place = 0;  // among the swap's rows that go back
@@ -155,7 +134,7 @@ absl::Status ExpertPass::Give(absl::Span<const WaitingSwap> swaps, const Piece& 
   return absl::OkStatus();
 }
 
-absl::Status ExpertPass::GiveRows(int64_t row, int64_t count, int64_t place, Target& target) {
+absl::Status ExpertPass::GiveRows(int64_t row, int64_t count, int64_t place, SwapTarget& target) {
   if (target.device_rows.empty()) {
     return device().CopyToHost(Row(row), target.result.rows.data() + place * hidden_size_,
                                count * hidden_size_ * sizeof(float));

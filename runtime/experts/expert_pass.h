@@ -12,6 +12,7 @@
 #include "kernels/ops.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/experts/swap_queue.h"
+#include "runtime/experts/swap_target.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/kv_storage.h"
 #include "runtime/model/model_spec.h"
@@ -42,11 +43,6 @@ class ExpertPass {
   struct Piece {
     int64_t begin = 0, end = 0;
   };
-  // What a swap gives, as it comes.
-  struct Target {
-    exchange::SwapResult result;
-    kernels::Matrix device_rows;  // result.device_rows, to be written; empty: result.rows is
-  };
   // Where layers' outputs go, [layers, all rows, hidden_size]; null: nowhere.
   struct Capture {
     float* values = nullptr;  // of the piece's first row
@@ -57,17 +53,15 @@ class ExpertPass {
   static model::RowBatch Cut(const model::RowBatch& batch, const Piece& piece);
   absl::Status RunSwaps(const model::Decoder& decoder, const model::KvStorage& storage,
                         absl::Span<const WaitingSwap> swaps, const model::RowBatch& batch,
-                        std::vector<Target>& targets);
-  // Room for what the swap gives, on the device if it can be.
-  Target TargetOf(const WaitingSwap& swap) const;
+                        std::vector<SwapTarget>& targets);
   // Brings the piece's rows into hidden_.
   absl::Status TakeIn(absl::Span<const WaitingSwap> swaps, const Piece& piece);
   absl::Status Compute(const model::Decoder& decoder, const model::KvStorage& storage,
                        const model::RowBatch& batch, const Capture& capture);
   // Copies those of the piece's rows that go back; does not wait for those on the device.
   absl::Status Give(absl::Span<const WaitingSwap> swaps, const Piece& piece,
-                    std::vector<Target>& targets);
-  absl::Status GiveRows(int64_t row, int64_t count, int64_t place, Target& target);
+                    std::vector<SwapTarget>& targets);
+  absl::Status GiveRows(int64_t row, int64_t count, int64_t place, SwapTarget& target);
   // Of the piece that is computed.
   float* Row(int64_t row) const { return hidden_.f32() + row * hidden_size_; }
 

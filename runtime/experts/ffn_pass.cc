@@ -44,41 +44,19 @@ absl::StatusOr<std::vector<exchange::SwapResult>> FfnPass::Run(
     const model::FfnSpec& ffn, absl::Span<const model::FfnExpertWeights> experts,
     absl::Span<const WaitingSwap> swaps) {
   const absl::Time start = absl::Now();
-  std::vector<Target> targets;
-  targets.reserve(swaps.size());
-  for (const WaitingSwap& swap : swaps) targets.push_back(TargetOf(swap));
+  std::vector<SwapTarget> targets = TargetsOf(swaps, hidden_size_);
   if (absl::Status run = RunSwaps(ffn, experts, swaps, targets); !run.ok()) {
     // Whatever still runs may read the swaps' rows, which go with them.
     ops_->Synchronize().IgnoreError();
     return run;
   }
-  std::vector<exchange::SwapResult> results;
-  results.reserve(swaps.size());
-  for (Target& target : targets) {
-    target.result.expert_time = absl::Now() - start;
-    results.push_back(std::move(target.result));
-  }
-  return results;
-}
-
-FfnPass::Target FfnPass::TargetOf(const WaitingSwap& swap) const {
-  Target target;
-  const exchange::StepHeader& header = swap.header;
-  if (swap.rows.on_device()) {
-    auto fresh = swap.rows.memory()->Take(header.returned_rows(), hidden_size_, header.wire_dtype);
-    if (fresh.ok()) {
-      target.device_rows = fresh->rows;
-      target.result.device_rows = std::move(fresh->block);
-      return target;
-    }
-  }
-  target.result.rows.resize(static_cast<size_t>(header.returned_rows() * hidden_size_));
-  return target;
+  return ResultsOf(std::move(targets), absl::Now() - start);
 }
 
 absl::Status FfnPass::RunSwaps(const model::FfnSpec& ffn,
                                absl::Span<const model::FfnExpertWeights> experts,
-                               absl::Span<const WaitingSwap> swaps, std::vector<Target>& targets) {
+                               absl::Span<const WaitingSwap> swaps,
+                               std::vector<SwapTarget>& targets) {
   size_t swap = 0;
   int64_t row = 0;
   while (swap < swaps.size()) {
@@ -88,7 +66,7 @@ absl::Status FfnPass::RunSwaps(const model::FfnSpec& ffn,
 }
 
 std::vector<FfnPass::Piece> FfnPass::NextPieces(absl::Span<const WaitingSwap> swaps,
-                                                std::vector<Target>& targets, size_t& swap,
+                                                std::vector<SwapTarget>& targets, size_t& swap,
                                                 int64_t& row) const {
   std::vector<Piece> pieces;
   int64_t pairs = 0;

@@ -13,6 +13,7 @@
 #include "kernels/ops.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/experts/swap_queue.h"
+#include "runtime/experts/swap_target.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/model/moe.h"
 
@@ -40,15 +41,10 @@ class FfnPass {
   FfnPass(int64_t hidden_size, int64_t max_pairs, std::unique_ptr<kernels::Ops> ops);
   absl::Status Reserve(int64_t width);
 
-  // What a swap gives, as it comes.
-  struct Target {
-    exchange::SwapResult result;
-    kernels::Matrix device_rows;  // result.device_rows, to be written; empty: result.rows is
-  };
   // Rows [first_row, first_row + rows) of a swap, and where what they give goes.
   struct Piece {
     const WaitingSwap* swap = nullptr;
-    Target* target = nullptr;
+    SwapTarget* target = nullptr;
     int64_t first_row = 0;
     int64_t rows = 0;
 
@@ -66,15 +62,14 @@ class FfnPass {
   };
 
   // Takes up to max_pairs_ pairs, from row `row` of swap `swap` on, and moves both on.
-  std::vector<Piece> NextPieces(absl::Span<const WaitingSwap> swaps, std::vector<Target>& targets,
-                                size_t& swap, int64_t& row) const;
+  std::vector<Piece> NextPieces(absl::Span<const WaitingSwap> swaps,
+                                std::vector<SwapTarget>& targets, size_t& swap, int64_t& row) const;
   absl::Status RunSwaps(const model::FfnSpec& ffn,
                         absl::Span<const model::FfnExpertWeights> experts,
-                        absl::Span<const WaitingSwap> swaps, std::vector<Target>& targets);
+                        absl::Span<const WaitingSwap> swaps, std::vector<SwapTarget>& targets);
   absl::Status RunPieces(const model::FfnSpec& ffn,
                          absl::Span<const model::FfnExpertWeights> experts,
                          absl::Span<const Piece> pieces);
-  Target TargetOf(const WaitingSwap& swap) const;
   absl::Status TakeIn(absl::Span<const Piece> pieces, Pairs& pairs);
   absl::Status TakeInRows(const Piece& piece, int64_t row);
   void Combine(absl::Span<const Piece> pieces);
