@@ -60,24 +60,6 @@ absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
   return runner;
 }
 
-absl::Status BranchRunner::Wait() {
-  model::MoeChoices& choices = scratch_.choices();
-  const absl::Status status = ops_->Synchronize();
-  in_use_.clear();
-  if (!status.ok() || statistics_ == nullptr) {
-    choices.Drop();
-    return status;
-  }
-  return choices.Take(
-      [this](int32_t layer, absl::Span<const int32_t> offsets, absl::Span<const int32_t> experts) {
-        statistics_->Add(layer, offsets, experts);
-      });
-}
-
-absl::Status BranchRunner::CountChoices() {
-  return statistics_ == nullptr || scratch_.choices().empty() ? absl::OkStatus() : Wait();
-}
-
 absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
     BackboneModel model, std::unique_ptr<kernels::Ops> ops, const EngineOptions& options) {
   BranchLimits limits;
@@ -122,6 +104,24 @@ absl::Status BranchRunner::ReserveParked(int64_t rows, int64_t pairs, ParkedRows
   CCOE_RETURN_IF_ERROR(parked.shared_buffer.Take(rows, hidden_size()).status());
   CCOE_RETURN_IF_ERROR(parked.own_buffer.Take(pairs, hidden_size()).status());
   return parked.ended.Reserve(&ops_->device(), model_.spec, rows);
+}
+
+absl::Status BranchRunner::Wait() {
+  model::MoeChoices& choices = scratch_.choices();
+  const absl::Status status = ops_->Synchronize();
+  in_use_.clear();
+  if (!status.ok() || statistics_ == nullptr) {
+    choices.Drop();
+    return status;
+  }
+  return choices.Take(
+      [this](int32_t layer, absl::Span<const int32_t> offsets, absl::Span<const int32_t> experts) {
+        statistics_->Add(layer, offsets, experts);
+      });
+}
+
+absl::Status BranchRunner::CountChoices() {
+  return statistics_ == nullptr || scratch_.choices().empty() ? absl::OkStatus() : Wait();
 }
 
 absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
