@@ -85,38 +85,11 @@ T __ldcs(const T* from) {
   return *from;
 }
 
-inline void __threadfence() {}
-inline void __threadfence_block() {}
-
 // One thread runs at a time, and only at the calls below does it change.
 template <class T>
 T atomicAdd(T* to, std::type_identity_t<T> value) {
   const T old = *to;
   *to = old + value;
-  return old;
-}
-template <class T>
-T atomicMax(T* to, std::type_identity_t<T> value) {
-  const T old = *to;
-  *to = max(old, value);
-  return old;
-}
-template <class T>
-T atomicMin(T* to, std::type_identity_t<T> value) {
-  const T old = *to;
-  *to = min(old, value);
-  return old;
-}
-template <class T>
-T atomicExch(T* to, std::type_identity_t<T> value) {
-  const T old = *to;
-  *to = value;
-  return old;
-}
-template <class T>
-T atomicCAS(T* to, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
-  const T old = *to;
-  if (old == expected) *to = value;
   return old;
 }
 
