@@ -79,11 +79,11 @@ void RegisterAsk(CLI::App& app, CommandContext& context) {
                                  "Asks test questions one by one and shows how each is answered.",
                                  [flags] { return Ask(*flags); });
   AddClientFlags(command, flags->client);
-  AddFlag(command, "--questions", flags->questions, "Folder of DOMAIN.jsonl files.")->required();
+  AddFlag(command, "--questions", flags->questions, "Folder of DOMAIN.jsonl files.").Required();
   AddFlag(command, "--limit", flags->limit, "Questions of each domain.")
-      ->check(CLI::Range(int64_t{1}, int64_t{100000}));
+      .Range(int64_t{1}, int64_t{100000});
   AddFlag(command, "--max-tokens", flags->max_tokens, "Longest answer.")
-      ->check(CLI::Range(int64_t{1}, int64_t{65536}));
+      .Range(int64_t{1}, int64_t{65536});
 }
 
 }  // namespace ccoe::cli

@@ -159,10 +159,9 @@ void RegisterBench(CLI::App& app, CommandContext& context) {
                                  "machine's bandwidth and sgemm rate.",
                                  [flags] { return Bench(*flags); });
   AddBenchModelFlags(command, flags->model);
-  AddFlag(command, "--rounds", flags->rounds, "Rounds; the median counts.")
-      ->check(CLI::Range(1, 100));
+  AddFlag(command, "--rounds", flags->rounds, "Rounds; the median counts.").Range(1, 100);
   AddFlag(command, "--new-tokens", flags->new_tokens, "Tokens each query decodes.")
-      ->check(CLI::Range(int64_t{2}, int64_t{1024}));
+      .Range(int64_t{2}, int64_t{1024});
   AddSwitch(command, "--json", flags->json, "Print JSON.");
   RegisterBenchMemory(*command, context);
   RegisterBenchMoe(*command, context);

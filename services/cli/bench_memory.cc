@@ -207,11 +207,9 @@ void RegisterBenchMemory(CLI::App& bench, CommandContext& context) {
   AddBenchModelFlags(command, flags->model);
   AddFlag(command, "--expert-layers", flags->expert_layers, "Layers of an expert.");
   AddFlag(command, "--sequences", flags->sequences, "Sequences that hold KV, over all models.")
-      ->check(CLI::Range(1, 4096));
-  AddFlag(command, "--prompt-tokens", flags->prompt_tokens, "Prompt of each.")
-      ->check(CLI::Range(1, 65536));
-  AddFlag(command, "--new-tokens", flags->new_tokens, "Tokens each decodes.")
-      ->check(CLI::Range(2, 1024));
+      .Range(1, 4096);
+  AddFlag(command, "--prompt-tokens", flags->prompt_tokens, "Prompt of each.").Range(1, 65536);
+  AddFlag(command, "--new-tokens", flags->new_tokens, "Tokens each decodes.").Range(2, 1024);
   AddSwitch(command, "--json", flags->json, "Print JSON.");
 }
 

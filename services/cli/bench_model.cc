@@ -16,15 +16,14 @@ void AddBenchModelFlags(CLI::App* command, BenchModelFlags& flags) {
           "Folder for the random models; default: a temporary one.");
   AddSwitch(command, "--keep", flags.keep, "Keep the models.");
   AddFlag(command, "--threads", flags.threads, "Compute threads; 0 takes all cores.")
-      ->check(CLI::Range(0, 1024));
+      .Range(0, 1024);
   AddFlag(command, "--hidden", flags.hidden, "Width of the model.");
   AddFlag(command, "--layers", flags.layers, "Decoder layers.");
   AddFlag(command, "--heads", flags.heads, "Query heads.");
   AddFlag(command, "--kv-heads", flags.kv_heads, "Key and value heads.");
   AddFlag(command, "--intermediate", flags.intermediate, "Width of the feed-forward block.");
   AddFlag(command, "--vocabulary", flags.vocabulary, "Tokens in the vocabulary.");
-  AddFlag(command, "--dtype", flags.dtype, "Type of the weights.")
-      ->check(CLI::IsMember({"bf16", "f16", "f32"}));
+  AddFlag(command, "--dtype", flags.dtype, "Type of the weights.").OneOf({"bf16", "f16", "f32"});
   AddComputeFlags(command, flags.compute);
 }
 

@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/model/random_model.h"
-#include "services/cli/flags.h"
+#include "services/cli/command.h"
 #include "services/cli/serving_flags.h"
 
 namespace ccoe::cli {

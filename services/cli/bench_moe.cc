@@ -211,16 +211,14 @@ void RegisterBenchMoe(CLI::App& bench, CommandContext& context) {
   UseMixtralShape(*flags);
   AddBenchModelFlags(command, flags->model);
   AddFlag(command, "--experts", flags->experts, "FFN experts a layer.");
-  AddFlag(command, "--rounds", flags->rounds, "Rounds; the best of each counts.")
-      ->check(CLI::Range(1, 100));
+  AddFlag(command, "--rounds", flags->rounds, "Rounds; the best of each counts.").Range(1, 100);
   AddFlag(command, "--queries", flags->queries, "Queries that decode at once.")
-      ->check(CLI::Range(int64_t{2}, int64_t{256}));
+      .Range(int64_t{2}, int64_t{256});
   AddFlag(command, "--new-tokens", flags->new_tokens, "Tokens each query decodes.")
-      ->check(CLI::Range(int64_t{2}, int64_t{1024}));
-  AddFlag(command, "--expert-workers", flags->expert_workers, "Expert workers.")
-      ->check(CLI::Range(1, 64));
+      .Range(int64_t{2}, int64_t{1024});
+  AddFlag(command, "--expert-workers", flags->expert_workers, "Expert workers.").Range(1, 64);
   AddFlag(command, "--wire", flags->wire, "Type of the rows between backbone and workers.")
-      ->check(CLI::IsMember({"f32", "bf16"}));
+      .OneOf({"f32", "bf16"});
   AddSwitch(command, "--json", flags->json, "Print JSON.");
 }
 

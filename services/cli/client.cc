@@ -27,7 +27,7 @@ absl::Status ToStatus(const grpc::Status& status, const std::string& server) {
 void AddClientFlags(CLI::App* command, ClientFlags& flags) {
   AddFlag(command, "--server", flags.server, "Address of the gateway, HOST:PORT.");
   AddFlag(command, "--timeout", flags.timeout_seconds, "Longest wait for an answer, in seconds.")
-      ->check(CLI::Range(0.001, 86400.0));
+      .Range(0.001, 86400.0);
 }
 
 void ToProto(const SamplingFlags& flags, v1::Sampling* sampling) {

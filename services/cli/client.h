@@ -11,8 +11,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "ccoe/v1/inference.grpc.pb.h"
+#include "services/cli/command.h"
 #include "services/cli/engine_flags.h"
-#include "services/cli/flags.h"
 #include "services/cli/moe_flags.h"
 
 namespace ccoe::cli {

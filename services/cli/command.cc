@@ -1,9 +1,11 @@
 #include "services/cli/command.h"
 
+#include <cctype>
 #include <iostream>
 #include <memory>
 #include <utility>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/cord.h"
 #include "glog/logging.h"
 
@@ -50,6 +52,15 @@ void StartLogging(const std::string& level) {
   if (!google::IsGoogleLoggingInitialized()) google::InitGoogleLogging("ccoe");
 }
 
+// "--kv-tokens" and "kv-tokens" alike to "KV_TOKENS".
+std::string Upper(const std::string& text) {
+  std::string upper;
+  for (char c : text.substr(text.find_first_not_of('-'))) {
+    upper += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return upper;
+}
+
 }  // namespace
 
 CLI::App* AddCommand(CLI::App& parent, CommandContext& context, const std::string& name,
@@ -70,6 +81,79 @@ CLI::App* AddCommandGroup(CLI::App& parent, const std::string& name,
   CLI::App* group = parent.add_subcommand(name, description);
   group->require_subcommand(1);
   return group;
+}
+
+Flag Flag::Required() {
+  option_->required();
+  return *this;
+}
+
+Flag Flag::Range(int64_t least, int64_t most) {
+  option_->check(CLI::Range(least, most));
+  return *this;
+}
+
+Flag Flag::Range(int least, int most) { return Range(int64_t{least}, int64_t{most}); }
+
+Flag Flag::Range(double least, double most) {
+  option_->check(CLI::Range(least, most));
+  return *this;
+}
+
+Flag Flag::Positive() {
+  option_->check(CLI::PositiveNumber);
+  return *this;
+}
+
+Flag Flag::NonNegative() {
+  option_->check(CLI::NonNegativeNumber);
+  return *this;
+}
+
+Flag Flag::OneOf(const std::vector<std::string>& values) {
+  option_->check(CLI::IsMember(values));
+  return *this;
+}
+
+Flag Flag::OneValueEach() {
+  option_->allow_extra_args(false);
+  return *this;
+}
+
+Flag Flag::ShownDefault(const std::string& text) {
+  option_->default_str(text);
+  return *this;
+}
+
+template <typename T>
+Flag AddFlag(CLI::App* command, const std::string& flag, T& value, const std::string& help) {
+  return Flag(command->add_option(flag, value, help)
+                  ->capture_default_str()
+                  ->envname(EnvironmentName(*command, flag)));
+}
+
+template Flag AddFlag(CLI::App*, const std::string&, std::string&, const std::string&);
+template Flag AddFlag(CLI::App*, const std::string&, int&, const std::string&);
+template Flag AddFlag(CLI::App*, const std::string&, int64_t&, const std::string&);
+template Flag AddFlag(CLI::App*, const std::string&, float&, const std::string&);
+template Flag AddFlag(CLI::App*, const std::string&, double&, const std::string&);
+template Flag AddFlag(CLI::App*, const std::string&, std::vector<std::string>&, const std::string&);
+
+Flag AddPositional(CLI::App* command, const std::string& name, std::string& value,
+                   const std::string& help) {
+  return Flag(command->add_option(name, value, help));
+}
+
+void AddSwitch(CLI::App* command, const std::string& flag, bool& value, const std::string& help) {
+  command->add_flag(flag, value, help)->envname(EnvironmentName(*command, flag));
+}
+
+std::string EnvironmentName(const CLI::App& command, const std::string& flag) {
+  std::string name = Upper(flag);
+  for (const CLI::App* app = &command; app->get_parent() != nullptr; app = app->get_parent()) {
+    name = Upper(app->get_name()) + "_" + name;
+  }
+  return "CCOE_" + name;
 }
 
 absl::Status UsageError(absl::string_view message) {

@@ -2,10 +2,6 @@
 // struct with defaults), a function that runs it, and a Register function that joins the two;
 // main.cc lists the Register functions. As an example:
 //
-//   // greet.h
-//   void RegisterGreet(CLI::App& app, CommandContext& context);
-//
-//   // greet.cc
 //   struct GreetFlags {
 //     std::string name;
 //     int64_t times = 1;
@@ -15,24 +11,36 @@
 //
 //   void RegisterGreet(CLI::App& app, CommandContext& context) {
 //     auto flags = std::make_shared<GreetFlags>();
-//     CLI::App* command = AddCommand(app, context, "greet", "Says hello.", [flags] { return
-//     Greet(*flags); }); AddFlag(command, "--name", flags->name, "Whom to greet.")->required();
-//     AddFlag(command, "--times", flags->times, "How often.")->check(CLI::Range(1, 100));
+//     CLI::App* command = AddCommand(app, context, "greet", "Says hello.",
+//                                    [flags] { return Greet(*flags); });
+//     AddFlag(command, "--name", flags->name, "Whom to greet.").Required();
+//     AddFlag(command, "--times", flags->times, "How often.").Range(1, 100);
 //   }
+//
+// Environment variables set flags too: --times of `ccoe greet` is CCOE_GREET_TIMES, --base of
+// `ccoe experts extract` is CCOE_EXPERTS_EXTRACT_BASE. The command line wins. --help shows both
+// names and the default.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached. An error is printed
 // to stderr as "ccoe greet: message"; what a program may read goes to stdout alone.
+//
+// CLI11 is parsed by command.cc alone: its headers cost each source that includes them 8 seconds.
 #ifndef CCOE_SERVICES_CLI_COMMAND_H_
 #define CCOE_SERVICES_CLI_COMMAND_H_
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "services/cli/flags.h"
+
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
 
 namespace ccoe::cli {
 
@@ -56,6 +64,44 @@ CLI::App* AddCommand(CLI::App& parent, CommandContext& context, const std::strin
 // Adds a subcommand that only holds others.
 CLI::App* AddCommandGroup(CLI::App& parent, const std::string& name,
                           const std::string& description);
+
+// What a flag's value has to be; what it is not is a usage error that names the flag. Owned by the
+// command.
+class Flag {
+ public:
+  explicit Flag(CLI::Option* option) : option_(option) {}
+
+  Flag Required();
+  // Both ends are allowed.
+  Flag Range(int64_t least, int64_t most);
+  Flag Range(int least, int most);
+  Flag Range(double least, double most);
+  Flag Positive();
+  Flag NonNegative();
+  Flag OneOf(const std::vector<std::string>& values);
+  // A list takes one value each time the flag is given, so that none swallows what follows it.
+  Flag OneValueEach();
+  // What --help shows as the default, where the value's own text does not say it.
+  Flag ShownDefault(const std::string& text);
+
+ private:
+  CLI::Option* option_;
+};
+
+// A flag with a value. What `value` holds now is the default; it must live until the command has
+// run. T: std::string, int, int64_t, float, double, std::vector<std::string>.
+template <typename T>
+Flag AddFlag(CLI::App* command, const std::string& flag, T& value, const std::string& help);
+
+// A value without a flag's name, `ccoe tokenize TEXT`.
+Flag AddPositional(CLI::App* command, const std::string& name, std::string& value,
+                   const std::string& help);
+
+// A flag without a value; the environment variable takes "true" or "false".
+void AddSwitch(CLI::App* command, const std::string& flag, bool& value, const std::string& help);
+
+// The environment variable of flag `flag` ("--kv-tokens") of `command`.
+std::string EnvironmentName(const CLI::App& command, const std::string& flag);
 
 // An error in how the command was called that CLI11 cannot see (flags that contradict each other):
 // exit code 2.

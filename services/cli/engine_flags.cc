@@ -6,35 +6,35 @@ namespace ccoe::cli {
 
 void AddEngineFlags(CLI::App* command, EngineFlags& flags) {
   AddFlag(command, "--model", flags.model, "Folder of the base model (Hugging Face layout).")
-      ->required();
+      .Required();
   AddFlag(command, "--expert", flags.expert,
           "Folder of an expert bundle; without it the base answers.");
   AddFlag(command, "--exchange", flags.exchange,
           "How activations reach the expert: in the process, or over gRPC on loopback.")
-      ->check(CLI::IsMember({"local", "grpc"}));
+      .OneOf({"local", "grpc"});
   AddFlag(command, "--wire", flags.wire, "Type of the rows between backbone and expert.")
-      ->check(CLI::IsMember({"f32", "bf16"}));
+      .OneOf({"f32", "bf16"});
   AddFlag(
       command, "--expert-workers", flags.expert_workers,
       "Expert workers. Queries of a bundle are spread over them; the FFN experts of a "
       "mixture-of-experts model are dealt out to them. 0: one for bundles, FFN experts with the "
       "backbone.")
-      ->check(CLI::Range(0, 64));
+      .Range(0, 64);
   AddFlag(command, "--replicas", flags.replicas,
           "Copies of each FFN expert, on different expert workers.")
-      ->check(CLI::Range(1, 64));
+      .Range(1, 64);
   AddSwitch(command, "--combine-on-workers", flags.combine_on_workers,
             "Expert workers add up a row's FFN experts before they send it back: less traffic, "
             "results that depend on the placement within rounding.");
   AddFlag(command, "--threads", flags.threads, "Compute threads; 0 takes all cores.")
-      ->check(CLI::Range(0, 1024));
+      .Range(0, 1024);
   AddComputeFlags(command, flags.compute);
   AddFlag(command, "--chunk", flags.chunk,
           "Longest piece of a prompt that one step takes, in tokens.")
-      ->check(CLI::Range(int64_t{1}, int64_t{65536}));
+      .Range(int64_t{1}, int64_t{65536});
   AddFlag(command, "--kv-tokens", flags.kv_tokens,
           "KV cache of the backbone, and of each expert, in tokens.")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 32));
+      .Range(int64_t{1}, int64_t{1} << 32);
 }
 
 absl::StatusOr<services::OfflineOptions> ToOfflineOptions(const EngineFlags& flags) {

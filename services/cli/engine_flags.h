@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/engine/sampling.h"
-#include "services/cli/flags.h"
+#include "services/cli/command.h"
 #include "services/cli/serving_flags.h"
 #include "services/offline/offline_engine.h"
 

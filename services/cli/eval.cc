@@ -154,16 +154,15 @@ void RegisterEval(CLI::App& app, CommandContext& context) {
                  "Asks the running cluster test questions: base, expert, full fine-tune.",
                  [flags] { return Eval(*flags); });
   AddClientFlags(command, flags->client);
-  AddFlag(command, "--questions", flags->questions, "Folder of DOMAIN.jsonl files.")->required();
+  AddFlag(command, "--questions", flags->questions, "Folder of DOMAIN.jsonl files.").Required();
   AddFlag(command, "--full-scores", flags->full_scores,
           "Scores of full fine-tunes, written by the training recipe; default: scores.json in the "
           "questions' folder.");
   AddFlag(command, "--limit", flags->limit, "Questions a domain; 0: all.")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
-  AddFlag(command, "--concurrency", flags->concurrency, "Questions asked at once.")
-      ->check(CLI::Range(1, 256));
+      .Range(int64_t{0}, int64_t{1} << 30);
+  AddFlag(command, "--concurrency", flags->concurrency, "Questions asked at once.").Range(1, 256);
   AddFlag(command, "--max-tokens", flags->max_tokens, "Longest answer.")
-      ->check(CLI::Range(int64_t{1}, int64_t{65536}));
+      .Range(int64_t{1}, int64_t{65536});
   AddSwitch(command, "--json", flags->json, "Print JSON.");
 }
 

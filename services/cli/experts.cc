@@ -94,14 +94,14 @@ void RegisterExperts(CLI::App& app, CommandContext& context) {
   CLI::App* command = AddCommand(*group, context, "extract",
                                  "Cuts an expert bundle out of a full fine-tuned checkpoint.",
                                  [flags] { return Extract(*flags); });
-  AddFlag(command, "--base", options.base_folder, "Folder of the base model.")->required();
+  AddFlag(command, "--base", options.base_folder, "Folder of the base model.").Required();
   AddFlag(command, "--tuned", options.tuned_folder, "Folder of the fine-tuned checkpoint.")
-      ->required();
+      .Required();
   AddFlag(command, "--layers", flags->layers,
           "FIRST:LAST, the layers FIRST to LAST - 1 that become the expert.")
-      ->required();
-  AddFlag(command, "--name", options.name, "The expert's name.")->required();
-  AddFlag(command, "--output", options.output_folder, "Folder of the bundle; made.")->required();
+      .Required();
+  AddFlag(command, "--name", options.name, "The expert's name.").Required();
+  AddFlag(command, "--output", options.output_folder, "Folder of the bundle; made.").Required();
   AddFlag(command, "--version-number", options.version, "The expert's version, 1 or more.");
   AddFlag(command, "--domain", options.domain, "What it is an expert in; default: its name.");
   AddFlag(command, "--description", options.description, "One sentence for people.");

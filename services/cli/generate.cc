@@ -121,7 +121,7 @@ void RegisterGenerate(CLI::App& app, CommandContext& context) {
   CLI::App* command = AddCommand(app, context, "generate",
                                  "Asks a running cluster, or with --offline runs the model here.",
                                  [flags] { return Generate(*flags); });
-  command->add_option("text", flags->text, "The question.");
+  AddPositional(command, "text", flags->text, "The question.");
   AddFlag(command, "--requests", flags->requests,
           R"(JSON lines: {"id": "...", "token_ids": [...]} or {"id": "...", "text": "..."}.)");
   AddSwitch(command, "--offline", flags->offline,

@@ -69,9 +69,8 @@ void RegisterMoe(CLI::App& app, CommandContext& context) {
                  "Shows which experts tokens choose, over all backbone workers since they started.",
                  [flags] { return Stats(*flags); });
   AddClientFlags(command, flags->client);
-  AddFlag(command, "--layer", flags->layer, "Only this layer; -1: all.")
-      ->check(CLI::Range(-1, 1 << 20));
-  AddFlag(command, "--top", flags->top, "Hottest experts to list.")->check(CLI::Range(0, 1 << 20));
+  AddFlag(command, "--layer", flags->layer, "Only this layer; -1: all.").Range(-1, 1 << 20);
+  AddFlag(command, "--top", flags->top, "Hottest experts to list.").Range(0, 1 << 20);
   AddSwitch(command, "--json", flags->json,
             "Print JSON with all counts, as ccoe placement plan --from-stats reads it.");
   AddFlag(command, "--heat-map", flags->heat_map, "Also write layers x experts as an SVG file.");

@@ -64,15 +64,15 @@ void AddMoeFlags(CLI::App* command, MoeFlags& flags) {
   AddFlag(command, "--active-experts", flags.active,
           "Mixture-of-experts models: experts that a token activates, N or LAYER:N; may be "
           "repeated.")
-      ->allow_extra_args(false);
+      .OneValueEach();
   AddFlag(command, "--mask-expert", flags.masked,
           "Mixture-of-experts models: an expert that no token may choose, LAYER:EXPERT, or EXPERT "
           "of all layers; may be repeated.")
-      ->allow_extra_args(false);
+      .OneValueEach();
   AddFlag(command, "--force-expert", flags.forced,
           "Mixture-of-experts models: an expert that every token chooses, LAYER:EXPERT, or EXPERT "
           "of all layers; may be repeated.")
-      ->allow_extra_args(false);
+      .OneValueEach();
 }
 
 absl::StatusOr<std::shared_ptr<const engine::MoeControl>> ToMoeControl(const MoeFlags& flags) {

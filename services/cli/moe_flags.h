@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "runtime/engine/moe_control.h"
-#include "services/cli/flags.h"
+#include "services/cli/command.h"
 
 namespace ccoe::cli {
 

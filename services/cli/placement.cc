@@ -286,11 +286,11 @@ void RegisterPlan(CLI::App& group, CommandContext& context) {
   CLI::App* command =
       AddCommand(group, context, "plan", "Makes a placement, and says whether workers are faster.",
                  [flags] { return RunPlan(*flags); });
-  AddFlag(command, "--model", flags->model, "Folder of a model with FFN experts.")->required();
+  AddFlag(command, "--model", flags->model, "Folder of a model with FFN experts.").Required();
   AddFlag(command, "--workers", flags->workers,
           "Expert workers, expert-0, expert-1, ...; 0: all experts with the backbone.")
-      ->required()
-      ->check(CLI::Range(0, 4096));
+      .Required()
+      .Range(0, 4096);
   AddFlag(
       command, "--budget", flags->budget,
       "Memory of a worker for experts, such as 12GiB; or one for each, with commas. Default: no "
@@ -303,18 +303,16 @@ void RegisterPlan(CLI::App& group, CommandContext& context) {
             "Measure on this machine whether workers are faster; --measure=false: not.");
   AddSwitch(command, "--same-machine", flags->same_machine,
             "The workers share the backbone's cores.");
-  AddFlag(command, "--rows", flags->rows, "Rows of the step that is compared.")
-      ->check(CLI::Range(1, 65536));
+  AddFlag(command, "--rows", flags->rows, "Rows of the step that is compared.").Range(1, 65536);
   AddFlag(command, "--round-trip-us", flags->round_trip_us,
           "Round trip of the real network in microseconds; 0: as measured on loopback.")
-      ->check(CLI::NonNegativeNumber);
+      .NonNegative();
   AddFlag(command, "--link-gbit", flags->link_gbit,
           "Speed of the real network in Gbit/s; 0: as measured on loopback.")
-      ->check(CLI::NonNegativeNumber);
-  AddFlag(command, "--wire", flags->wire, "Type of the rows on the wire.")
-      ->check(CLI::IsMember({"f32", "bf16"}));
+      .NonNegative();
+  AddFlag(command, "--wire", flags->wire, "Type of the rows on the wire.").OneOf({"f32", "bf16"});
   AddFlag(command, "--threads", flags->threads, "Threads that compute; 0: all cores.")
-      ->check(CLI::Range(0, 1024));
+      .Range(0, 1024);
   AddFlag(command, "--output", flags->output, "File to write. Default: standard output.");
   AddSwitch(command, "--json", flags->json, "Print JSON.");
 }
@@ -323,9 +321,9 @@ CLI::App* RegisterReader(CLI::App& group, CommandContext& context, const std::st
                          const std::string& description, const std::shared_ptr<ReadFlags>& flags,
                          CommandFunction run) {
   CLI::App* command = AddCommand(group, context, name, description, std::move(run));
-  command->add_option("file", flags->file, "The placement file.")->required();
+  AddPositional(command, "file", flags->file, "The placement file.").Required();
   AddFlag(command, "--model", flags->model, "Folder of the model; its config.json is enough.")
-      ->required();
+      .Required();
   AddSwitch(command, "--json", flags->json, "Print JSON.");
   return command;
 }

@@ -51,7 +51,7 @@ void AddWorkerFlags(CLI::App* command, PlaceFlags& flags) {
   AddRouterFlag(command, flags.router);
   AddFlag(command, "--register-timeout", flags.register_timeout_seconds,
           "Seconds to wait for the router at the start.")
-      ->check(CLI::PositiveNumber);
+      .Positive();
 }
 
 // Serves until a signal comes, then drains.
@@ -189,7 +189,7 @@ void AddRowTransportFlag(CLI::App* command, std::string& exchange) {
   AddFlag(command, "--exchange", exchange,
           "How rows travel between workers: nccl (from GPU to GPU), grpc (in messages), or auto: "
           "nccl where both ends have it.")
-      ->check(CLI::IsMember({"auto", "grpc", "nccl"}));
+      .OneOf({"auto", "grpc", "nccl"});
 }
 
 }  // namespace
@@ -210,7 +210,7 @@ void RegisterRouter(CLI::App& app, CommandContext& context) {
           "Default: only what needs no model is checked.");
   AddFlag(command, "--lease", flags->lease_seconds,
           "Seconds after which a silent worker is forgotten.")
-      ->check(CLI::Range(0.1, 600.0));
+      .Range(0.1, 600.0);
   AddServerFlags(command, flags->server);
 }
 
@@ -221,14 +221,14 @@ void RegisterGateway(CLI::App& app, CommandContext& context) {
                  [flags] { return AsServerFailure(RunGateway(*flags)); });
   AddFlag(command, "--model", flags->model,
           "Folder with the model's tokenizer and config.json; no weights are read.")
-      ->required();
+      .Required();
   AddListenFlag(command, flags->place.listen);
   AddRouterFlag(command, flags->place.router);
   AddFlag(command, "--max-queries", flags->max_queries, "Queries taken on at once.")
-      ->check(CLI::Range(1, 65536));
+      .Range(1, 65536);
   AddFlag(command, "--longest-query", flags->longest_query_seconds,
           "Seconds that a query may take whose client set no earlier deadline.")
-      ->check(CLI::PositiveNumber);
+      .Positive();
   AddServerFlags(command, flags->server);
 }
 
@@ -238,7 +238,7 @@ void RegisterBackbone(CLI::App& app, CommandContext& context) {
                                  "Runs a backbone worker: the layers that all experts share.",
                                  [flags] { return AsServerFailure(RunBackbone(*flags)); });
   AddFlag(command, "--id", flags->id, "The worker's name, unique in the cluster.");
-  AddFlag(command, "--model", flags->model, "The base model's folder.")->required();
+  AddFlag(command, "--model", flags->model, "The base model's folder.").Required();
   AddFlag(command, "--bundle", flags->bundles,
           "Bundle of an expert that brings its own norm or head, or for --without-base-top. May be "
           "given several times.");
@@ -263,7 +263,7 @@ void RegisterExpert(CLI::App& app, CommandContext& context) {
   AddFlag(command, "--model", flags->model,
           "The base model's folder: config.json; with its weights the bundles are checked against "
           "them. FFN experts are read from it.")
-      ->required();
+      .Required();
   AddFlag(command, "--bundle", flags->bundles,
           "Folder of an expert bundle to hold. May be given several times; may be left out for a "
           "model with FFN experts.");
@@ -272,7 +272,7 @@ void RegisterExpert(CLI::App& app, CommandContext& context) {
   AddRowTransportFlag(command, flags->exchange);
   AddFlag(command, "--kv-tokens", flags->kv_tokens,
           "Capacity of each expert's KV cache in tokens. Memory is used as it fills.")
-      ->check(CLI::PositiveNumber);
+      .Positive();
   AddWorkerFlags(command, flags->place);
   AddServerFlags(command, flags->server);
 }

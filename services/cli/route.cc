@@ -57,7 +57,7 @@ void RegisterRoute(CLI::App& app, CommandContext& context) {
   auto flags = std::make_shared<RouteFlags>();
   CLI::App* command = AddCommand(app, context, "route", "Says where a question would go, and why.",
                                  [flags] { return Route(*flags); });
-  command->add_option("text", flags->text, "The question.")->required();
+  AddPositional(command, "text", flags->text, "The question.").Required();
   AddClientFlags(command, flags->client);
   AddFlag(command, "--expert", flags->expert,
           "As a client would name it: NAME, NAME@VERSION or base.");

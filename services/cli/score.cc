@@ -136,10 +136,10 @@ void RegisterScore(CLI::App& app, CommandContext& context) {
   AddEngineFlags(command, flags->engine);
   AddFlag(command, "--requests", flags->requests,
           R"(JSON lines: {"id": "...", "token_ids": [...]} or {"id": "...", "text": "..."}.)")
-      ->required();
+      .Required();
   AddFlag(command, "--output", flags->output,
           "Safetensors file: ID.token_ids (int32), ID.logits (f32, [tokens, vocabulary]).")
-      ->required();
+      .Required();
   AddSwitch(command, "--hidden", flags->hidden,
             "Also ID.hidden (f32, [layers + 1, tokens, hidden]): the embedding, then each layer's "
             "output.");

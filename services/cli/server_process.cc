@@ -17,7 +17,7 @@ void AddServerFlags(CLI::App* command, ServerFlags& flags) {
           "Where /metrics (Prometheus) and /healthz are served; port 0 takes a free one.");
   AddFlag(command, "--drain-timeout", flags.drain_timeout_seconds,
           "Seconds that running queries get to end after SIGTERM.")
-      ->check(CLI::Range(0.0, 86400.0));
+      .Range(0.0, 86400.0);
   AddFlag(command, "--announce-fd", flags.announce_fd,
           "Open file descriptor that \"ADDRESS HTTP_ADDRESS\" is written to once this process "
           "serves; -1: none.");

@@ -15,7 +15,7 @@
 #include "absl/time/time.h"
 #include "runtime/base/parallel.h"
 #include "runtime/telemetry/metrics.h"
-#include "services/cli/flags.h"
+#include "services/cli/command.h"
 #include "services/cli/status_line.h"
 #include "services/common/channel_factory.h"
 #include "services/common/http_endpoints.h"

@@ -6,22 +6,21 @@ void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags) {
   engine::EngineOptions& engine = flags.engine;
   AddFlag(command, "--kv-tokens", engine.kv_tokens,
           "Capacity of the backbone's KV cache in tokens. Memory is used as it fills.")
-      ->check(CLI::PositiveNumber);
+      .Positive();
   AddFlag(command, "--step-tokens", engine.max_step_tokens,
           "Tokens that one step may hold: decoding sequences first, then prefill.")
-      ->check(CLI::PositiveNumber);
+      .Positive();
   AddFlag(command, "--prefill-chunk", engine.max_prefill_chunk,
           "Tokens of one prompt that one step may hold.")
-      ->check(CLI::PositiveNumber);
-  AddFlag(command, "--max-running", engine.max_running, "Queries that run at once.")
-      ->check(CLI::PositiveNumber);
+      .Positive();
+  AddFlag(command, "--max-running", engine.max_running, "Queries that run at once.").Positive();
   AddFlag(command, "--max-waiting", engine.max_waiting,
           "Queries that may wait for a place; one more is refused (RESOURCE_EXHAUSTED).")
-      ->check(CLI::NonNegativeNumber);
+      .NonNegative();
   AddFlag(command, "--wire", flags.wire,
           "Type of activations between backbone and expert workers: f32 is exact, bf16 halves the "
           "bytes.")
-      ->check(CLI::IsMember({"f32", "bf16"}));
+      .OneOf({"f32", "bf16"});
   AddSwitch(command, "--combine-on-workers", engine.combine_on_workers,
             "Expert workers add up a row's FFN experts before they send them back: less traffic; "
             "answers then depend on the placement within rounding.");
@@ -41,7 +40,7 @@ void AddComputeFlags(CLI::App* command, ComputeFlags& flags) {
       command, "--math", flags.math,
       "On a GPU: what matrix products multiply, weights are held as and the KV cache holds; sums "
       "are f32 either way. The CPU computes in f32.")
-      ->check(CLI::IsMember({"f32", "bf16"}));
+      .OneOf({"f32", "bf16"});
 }
 
 services::ComputeOptions ToComputeOptions(const ComputeFlags& flags) {
@@ -52,8 +51,7 @@ services::ComputeOptions ToComputeOptions(const ComputeFlags& flags) {
 }
 
 void AddThreadsFlag(CLI::App* command, int& threads) {
-  AddFlag(command, "--threads", threads, "Threads that compute; 0: all cores.")
-      ->check(CLI::Range(0, 1024));
+  AddFlag(command, "--threads", threads, "Threads that compute; 0: all cores.").Range(0, 1024);
 }
 
 }  // namespace ccoe::cli

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "runtime/engine/engine_options.h"
-#include "services/cli/flags.h"
+#include "services/cli/command.h"
 #include "services/cli/moe_flags.h"
 #include "services/common/compute.h"
 

@@ -81,7 +81,7 @@ void RegisterTokenize(CLI::App& app, CommandContext& context) {
                                  "Turns the lines of standard input into token ids, or back.",
                                  [flags] { return Tokenize(*flags); });
   AddFlag(command, "--model", flags->model, "Folder with tokenizer.json; needs no weights.")
-      ->required();
+      .Required();
   AddSwitch(command, "--no-special", flags->no_special,
             "Leave out the special tokens the tokenizer adds by default.");
   AddSwitch(command, "--decode", flags->decode, "From lists of token ids to text.");

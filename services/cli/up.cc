@@ -132,7 +132,7 @@ void RegisterUp(CLI::App& app, CommandContext& context) {
                  [flags] { return AsServerFailure(Up(*flags)); });
   AddFlag(command, "--model", flags->model,
           "Model folder: a checkpoint, or a folder with base/, experts/ and routing.textproto.")
-      ->required();
+      .Required();
   AddFlag(command, "--experts", flags->experts,
           "Folder of expert bundles. Default: experts/ of a model folder with base/.");
   AddFlag(command, "--rules", flags->rules,
@@ -144,20 +144,20 @@ void RegisterUp(CLI::App& app, CommandContext& context) {
       command, "--expert-workers", flags->expert_workers,
       "Expert workers that the experts are spread over; more than layer experts: replicas. With 0 "
       "the FFN experts of a mixture-of-experts model are with the backbone.")
-      ->check(CLI::Range(0, 64))
-      ->default_str("1 with layer experts, else 0");
+      .Range(0, 64)
+      .ShownDefault("1 with layer experts, else 0");
   AddFlag(command, "--backbone-workers", flags->backbone_workers,
           "Backbone workers; queries go to the least loaded one, all share the expert workers.")
-      ->check(CLI::Range(1, 16));
+      .Range(1, 16);
   AddFlag(command, "--replicas", flags->replicas,
           "Copies of every FFN expert, on different expert workers.")
-      ->check(CLI::Range(1, 64));
+      .Range(1, 64);
   AddFlag(command, "--placement", flags->placement,
           "Which expert worker holds which FFN experts (see ccoe placement). Default: evenly.");
   AddFlag(command, "--exchange", flags->exchange,
           "How activations travel. In one process: local (no wire) or grpc; auto is local. Between "
           "processes: grpc or nccl (from GPU to GPU); auto is nccl where it works.")
-      ->check(CLI::IsMember({"auto", "local", "grpc", "nccl"}));
+      .OneOf({"auto", "local", "grpc", "nccl"});
   AddSwitch(command, "--without-base-top", flags->without_base_top,
             "Leave out the base's own layers above the experts' split; then every query needs an "
             "expert.");
@@ -166,13 +166,13 @@ void RegisterUp(CLI::App& app, CommandContext& context) {
   AddServingEngineFlags(command, flags->engine);
   AddFlag(command, "--expert-kv-tokens", flags->expert_kv_tokens,
           "Capacity of each expert's KV cache in tokens, on each worker that holds it.")
-      ->check(CLI::PositiveNumber);
+      .Positive();
   AddFlag(command, "--max-queries", flags->max_queries,
           "Queries that the gateway takes on at once.")
-      ->check(CLI::Range(1, 65536));
+      .Range(1, 65536);
   AddFlag(command, "--start-timeout", flags->start_timeout_seconds,
           "Seconds until everything must answer.")
-      ->check(CLI::PositiveNumber);
+      .Positive();
   AddServerFlags(command, flags->server);
 }
 

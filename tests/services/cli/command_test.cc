@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "CLI/CLI.hpp"
 #include "gtest/gtest.h"
 
 namespace ccoe::cli {
@@ -28,8 +29,8 @@ void RegisterGreet(CLI::App& app, CommandContext& context) {
     *seen = *flags;
     return result;
   });
-  AddFlag(command, "--name", flags->name, "Whom to greet.")->required();
-  AddFlag(command, "--how-often", flags->times, "How often.")->check(CLI::Range(1, 100));
+  AddFlag(command, "--name", flags->name, "Whom to greet.").Required();
+  AddFlag(command, "--how-often", flags->times, "How often.").Range(1, 100);
   AddSwitch(command, "--loud", flags->loud, "Shout.");
 }
 
@@ -98,6 +99,33 @@ TEST_F(CommandTest, AnErrorIsPrintedAndBecomesTheExitCode) {
   EXPECT_EQ(Run({"social", "greet", "--name", "Ada"}), kExitUnavailable);
   result = UsageError("--loud and silence contradict each other");
   EXPECT_EQ(Run({"social", "greet", "--name", "Ada"}), kExitUsage);
+}
+
+TEST(EnvironmentNameTest, NamesTheCommandAndTheFlag) {
+  CLI::App app("", "ccoe");
+  CLI::App* experts = app.add_subcommand("experts", "");
+  CLI::App* extract = experts->add_subcommand("extract", "");
+  EXPECT_EQ(EnvironmentName(*extract, "--kv-tokens"), "CCOE_EXPERTS_EXTRACT_KV_TOKENS");
+  EXPECT_EQ(EnvironmentName(*experts, "--json"), "CCOE_EXPERTS_JSON");
+}
+
+TEST(FlagsTest, TakeTheEnvironmentWhereTheCommandLineIsSilent) {
+  CLI::App app("", "ccoe");
+  CLI::App* up = app.add_subcommand("up", "");
+  int threads = 3;
+  bool json = false;
+  std::string model = "none";
+  AddFlag(up, "--threads", threads, "");
+  AddFlag(up, "--model", model, "");
+  AddSwitch(up, "--json", json, "");
+  setenv("CCOE_UP_THREADS", "7", 1);
+  setenv("CCOE_UP_MODEL", "from-environment", 1);
+  setenv("CCOE_UP_JSON", "true", 1);
+  const char* const argv[] = {"ccoe", "up", "--model", "from-line"};
+  app.parse(4, argv);
+  EXPECT_EQ(threads, 7);
+  EXPECT_EQ(model, "from-line");
+  EXPECT_TRUE(json);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "CLI/CLI.hpp"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "services/cli/command.h"
@@ -22,7 +23,7 @@ TEST(MoeFlagsTest, BecomeAControl) {
   MoeFlags flags;
   std::string text;
   AddMoeFlags(command, flags);
-  command->add_option("text", text);
+  AddPositional(command, "text", text);
   app.parse(
       "ask --active-experts 4 --active-experts 3:2 --mask-expert 3:17 --mask-expert 3:18 "
       "--force-expert 5 question");

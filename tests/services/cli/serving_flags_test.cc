@@ -1,5 +1,6 @@
 #include "services/cli/serving_flags.h"
 
+#include "CLI/CLI.hpp"
 #include "gtest/gtest.h"
 
 namespace ccoe::cli {
