@@ -8,7 +8,7 @@
 namespace ccoe::engine {
 namespace {
 
-absl::Status CheckPrompt(const QueryOptions& query, const AdmissionLimits& limits, bool generates) {
+absl::Status CheckPrompt(const EngineRequest& query, const AdmissionLimits& limits, bool generates) {
   const int64_t tokens = static_cast<int64_t>(query.prompt.size());
   if (tokens == 0)
     return absl::InvalidArgumentError("prompt: expected at least one token, found none");
@@ -48,7 +48,7 @@ absl::Status MissingLayers(int32_t first, int32_t last, const AdmissionLimits& l
 
 }  // namespace
 
-absl::StatusOr<int64_t> CheckQuery(const QueryOptions& query, const AdmissionLimits& limits) {
+absl::StatusOr<int64_t> CheckQuery(const EngineRequest& query, const AdmissionLimits& limits) {
   const bool scores = query.prompt_logits || query.prompt_hidden;
   SamplingParams sampling = query.sampling;
   const bool generates = !(scores && sampling.max_tokens == 0);

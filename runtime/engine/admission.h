@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::engine {
@@ -29,7 +29,7 @@ struct AdmissionLimits {
 //                        that fills the context; a MoeControl as CheckMoeControl
 //   PERMISSION_DENIED    a MoeControl beyond the policy
 //   RESOURCE_EXHAUSTED   a prompt that the KV cache can never hold
-absl::StatusOr<int64_t> CheckQuery(const QueryOptions& query, const AdmissionLimits& limits);
+absl::StatusOr<int64_t> CheckQuery(const EngineRequest& query, const AdmissionLimits& limits);
 
 // FAILED_PRECONDITION where the backbone lacks layers that a query with this expert (null: without
 // one) runs on it. INTERNAL for a binding without a link or with an absurd layer range.

@@ -8,9 +8,9 @@
 #include "kernels/serving_thread.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/admission.h"
-#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/model_runner.h"
 #include "runtime/engine/engine_loop.h"
-#include "runtime/engine/inbox.h"
+#include "runtime/engine/request_queue.h"
 
 namespace ccoe::engine {
 namespace {
@@ -51,7 +51,7 @@ AdmissionLimits LimitsOf(const BackboneModel& model, int64_t kv_tokens, const Mo
 class Engine::Impl {
  public:
   Impl(const AdmissionLimits& limits, std::vector<int32_t> eos_ids, ExpertDirectory* directory,
-       std::shared_ptr<Inbox> inbox, std::unique_ptr<EngineLoop> loop)
+       std::shared_ptr<RequestQueue> inbox, std::unique_ptr<EngineLoop> loop)
       : limits_(limits),
         eos_ids_(std::move(eos_ids)),
         directory_(directory),
@@ -67,7 +67,7 @@ class Engine::Impl {
     thread_.join();
   }
 
-  absl::StatusOr<uint64_t> Submit(QueryOptions query, std::unique_ptr<TokenSink> sink) {
+  absl::StatusOr<uint64_t> Submit(EngineRequest query, std::unique_ptr<TokenSink> sink) {
     if (sink == nullptr) return absl::InvalidArgumentError("a query needs a sink");
     SequenceInit init;
     CCOE_ASSIGN_OR_RETURN(init.max_tokens, CheckQuery(query, limits_));
@@ -80,7 +80,7 @@ class Engine::Impl {
     return inbox_->Submit(std::move(init));
   }
 
-  Inbox& inbox() { return *inbox_; }
+  RequestQueue& inbox() { return *inbox_; }
 
  private:
   absl::StatusOr<std::shared_ptr<const ExpertBinding>> Bind(const ExpertRef& expert) {
@@ -98,7 +98,7 @@ class Engine::Impl {
   const AdmissionLimits limits_;
   const std::vector<int32_t> eos_ids_;
   ExpertDirectory* const directory_;
-  const std::shared_ptr<Inbox> inbox_;
+  const std::shared_ptr<RequestQueue> inbox_;
   const std::unique_ptr<EngineLoop> loop_;
   std::thread thread_;  // last: runs the loop as soon as it is made
 };
@@ -115,8 +115,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(BackboneModel model,
   const AdmissionLimits limits = LimitsOf(model, pages * options.page_tokens, options.moe_policy);
   std::vector<int32_t> eos_ids = model.spec.eos_token_ids;
   CCOE_ASSIGN_OR_RETURN(auto runner,
-                        BranchRunner::Create(std::move(model), std::move(ops), options));
-  auto inbox = std::make_shared<Inbox>(options.max_waiting, Entropy());
+                        ModelRunner::Create(std::move(model), std::move(ops), options));
+  auto inbox = std::make_shared<RequestQueue>(options.max_waiting, Entropy());
   auto loop = std::make_unique<EngineLoop>(std::move(runner), inbox, ffn, options, pages);
   auto impl = std::make_unique<Impl>(limits, std::move(eos_ids), directory, std::move(inbox),
                                      std::move(loop));
@@ -127,7 +127,7 @@ Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Engine::~Engine() = default;
 
-absl::StatusOr<uint64_t> Engine::Submit(QueryOptions query, std::unique_ptr<TokenSink> sink) {
+absl::StatusOr<uint64_t> Engine::Submit(EngineRequest query, std::unique_ptr<TokenSink> sink) {
   return impl_->Submit(std::move(query), std::move(sink));
 }
 

@@ -77,7 +77,7 @@ const model::LmHead& HeadOf(const ExpertBinding& binding, const BackboneModel& m
 
 }  // namespace
 
-EngineLoop::EngineLoop(std::unique_ptr<BranchRunner> runner, std::shared_ptr<Inbox> inbox,
+EngineLoop::EngineLoop(std::unique_ptr<ModelRunner> runner, std::shared_ptr<RequestQueue> inbox,
                        FfnDirectory* ffn, const EngineOptions& options, int64_t pages)
     : options_(options),
       limits_(LimitsOf(options)),
@@ -95,7 +95,7 @@ EngineLoop::EngineLoop(std::unique_ptr<BranchRunner> runner, std::shared_ptr<Inb
 void EngineLoop::Run() {
   absl::Time wake = absl::InfiniteFuture();
   while (true) {
-    Inbox::Events events = inbox_->Take(wake);
+    RequestQueue::Events events = inbox_->Take(wake);
     const bool stop = events.stop;
     Handle(std::move(events));
     if (stop) break;
@@ -111,7 +111,7 @@ void EngineLoop::Run() {
   Publish();
 }
 
-void EngineLoop::Handle(Inbox::Events events) {
+void EngineLoop::Handle(RequestQueue::Events events) {
   for (SequenceInit& init : events.submissions)
     roster_.Enqueue(std::make_shared<Sequence>(std::move(init)));
   for (uint64_t handle : events.cancels) {
@@ -133,7 +133,7 @@ void EngineLoop::Handle(Inbox::Events events) {
 
 void EngineLoop::CancelAll() {
   std::vector<std::shared_ptr<Sequence>> all;
-  for (const Roster::Table* table : {&roster_.running(), &roster_.waiting()}) {
+  for (const SequenceTable::Table* table : {&roster_.running(), &roster_.waiting()}) {
     for (const auto& [handle, sequence] : *table) all.push_back(sequence);
   }
   for (const auto& sequence : all) {
@@ -143,7 +143,7 @@ void EngineLoop::CancelAll() {
 }
 
 void EngineLoop::Publish() {
-  Inbox::Report report;
+  RequestQueue::Report report;
   report.load.waiting = static_cast<int64_t>(roster_.waiting().size());
   report.load.running = static_cast<int64_t>(roster_.running().size());
   report.load.kv_tokens_used = roster_.pages().used_pages() * options_.page_tokens;
@@ -179,8 +179,8 @@ bool EngineLoop::FormStep() {
   return true;
 }
 
-Branch EngineLoop::StartStep(const StepPlan& plan) {
-  Branch branch;
+MicroBatch EngineLoop::StartStep(const StepPlan& plan) {
+  MicroBatch branch;
   branch.step = std::make_shared<Step>();
   branch.head = runner_->model().head.get();
   branch.step->id = ++last_step_id_;
@@ -205,7 +205,7 @@ Branch EngineLoop::StartStep(const StepPlan& plan) {
   return branch;
 }
 
-void EngineLoop::RunStep(Branch branch) {
+void EngineLoop::RunStep(MicroBatch branch) {
   std::vector<int32_t> ids;
   ids.reserve(branch.step->rows);
   for (const StepEntry& entry : branch.entries) {
@@ -224,7 +224,7 @@ void EngineLoop::RunStep(Branch branch) {
   EndStepIfOver(*step);
 }
 
-void EngineLoop::RunToEnd(Branch branch) {
+void EngineLoop::RunToEnd(MicroBatch branch) {
   const absl::StatusOr<bool> done = Advance(branch);
   const absl::Span<StepEntry> entries = absl::MakeSpan(branch.entries);
   if (!done.ok()) {
@@ -246,7 +246,7 @@ void EngineLoop::RunToEnd(Branch branch) {
   }
 }
 
-absl::StatusOr<bool> EngineLoop::Advance(Branch& branch) {
+absl::StatusOr<bool> EngineLoop::Advance(MicroBatch& branch) {
   const int32_t end = runner_->model().decoder->layers().last;
   while (!branch.entries.empty()) {
     CCOE_ASSIGN_OR_RETURN(const bool here, RunLayers(branch, NextBoundary(branch, end)));
@@ -258,7 +258,7 @@ absl::StatusOr<bool> EngineLoop::Advance(Branch& branch) {
   return true;
 }
 
-absl::StatusOr<bool> EngineLoop::RunLayers(Branch& branch, int32_t last) {
+absl::StatusOr<bool> EngineLoop::RunLayers(MicroBatch& branch, int32_t last) {
   while (branch.cursor < last && !branch.entries.empty()) {
     CCOE_RETURN_IF_ERROR(RunPlainLayers(branch, moe_.NextStop(branch, last)));
     if (branch.cursor == last) break;
@@ -269,7 +269,7 @@ absl::StatusOr<bool> EngineLoop::RunLayers(Branch& branch, int32_t last) {
   return true;
 }
 
-absl::Status EngineLoop::RunPlainLayers(Branch& branch, int32_t last) {
+absl::Status EngineLoop::RunPlainLayers(MicroBatch& branch, int32_t last) {
   const model::LayerRange range{branch.cursor, last};
   const bool capture = std::any_of(branch.entries.begin(), branch.entries.end(),
                                    [](const StepEntry& e) { return !e.hidden.empty(); });
@@ -280,7 +280,7 @@ absl::Status EngineLoop::RunPlainLayers(Branch& branch, int32_t last) {
 }
 
 // Copies the rows of the queries that want hidden states, as they are now, to plane `plane`.
-absl::Status EngineLoop::ReadHidden(Branch& branch, int32_t plane) {
+absl::Status EngineLoop::ReadHidden(MicroBatch& branch, int32_t plane) {
   int64_t begin = 0;
   for (StepEntry& entry : branch.entries) {
     if (!entry.hidden.empty()) {
@@ -292,7 +292,7 @@ absl::Status EngineLoop::ReadHidden(Branch& branch, int32_t plane) {
   return absl::OkStatus();
 }
 
-absl::Status EngineLoop::SendAway(Branch& branch, const std::vector<LeavingGroup>& groups) {
+absl::Status EngineLoop::SendAway(MicroBatch& branch, const std::vector<LeavingGroup>& groups) {
   const std::vector<size_t> staying = Staying(branch, groups);
   const std::vector<int32_t> staying_rows = RowsOf(branch, staying);
   std::vector<exchange::RowBlock> rows;
@@ -333,9 +333,9 @@ void EngineLoop::LandAnswer(SwapAnswer answer) {
 
 // An answer of FFN experts, unless it was given up before.
 void EngineLoop::LandContributions(SwapAnswer answer) {
-  std::optional<MoeStage::Resumed> resumed = moe_.Land(std::move(answer));
+  std::optional<RemoteMoe::Resumed> resumed = moe_.Land(std::move(answer));
   if (!resumed.has_value()) return;
-  Branch& branch = resumed->branch;
+  MicroBatch& branch = resumed->branch;
   if (resumed->status.ok()) resumed->status = ReadHidden(branch, branch.cursor);
   if (!resumed->status.ok()) {
     delivery_.Fail(absl::MakeSpan(branch.entries),
@@ -348,7 +348,7 @@ void EngineLoop::LandContributions(SwapAnswer answer) {
 
 // The layers after the expert, on the backbone.
 void EngineLoop::Continue(SwapFlight flight, exchange::SwapResult result) {
-  Branch branch;
+  MicroBatch branch;
   branch.step = flight.step;
   branch.cursor = flight.header.layers.last;
   branch.head = &HeadOf(*flight.binding, runner_->model());

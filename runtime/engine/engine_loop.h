@@ -8,16 +8,16 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "runtime/engine/branch_runner.h"
-#include "runtime/engine/delivery.h"
+#include "runtime/engine/model_runner.h"
+#include "runtime/engine/output_processor.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/ffn_directory.h"
-#include "runtime/engine/inbox.h"
+#include "runtime/engine/request_queue.h"
 #include "runtime/engine/moe_board.h"
-#include "runtime/engine/moe_stage.h"
-#include "runtime/engine/roster.h"
+#include "runtime/engine/remote_moe.h"
+#include "runtime/engine/sequence_table.h"
 #include "runtime/engine/scheduler.h"
-#include "runtime/engine/step.h"
+#include "runtime/engine/micro_batch.h"
 #include "runtime/engine/swap_board.h"
 
 namespace ccoe::engine {
@@ -26,33 +26,33 @@ class EngineLoop {
  public:
   // `options` passed Validate; `pages` is the capacity of the runner's KV.
   // `ffn` may be null: all FFN experts are with the backbone; else it outlives the loop.
-  EngineLoop(std::unique_ptr<BranchRunner> runner, std::shared_ptr<Inbox> inbox, FfnDirectory* ffn,
+  EngineLoop(std::unique_ptr<ModelRunner> runner, std::shared_ptr<RequestQueue> inbox, FfnDirectory* ffn,
              const EngineOptions& options, int64_t pages);
 
   // Returns once the inbox was stopped; what is not finished then ends with CANCELLED.
   void Run();
 
  private:
-  void Handle(Inbox::Events events);
+  void Handle(RequestQueue::Events events);
   void CancelAll();
   void Publish();
 
   // Forms a step if it is time to, and runs it as far as it goes without an expert. False: nothing
   // to do now.
   bool FormStep();
-  Branch StartStep(const StepPlan& plan);
-  void RunStep(Branch branch);
+  MicroBatch StartStep(const StepPlan& plan);
+  void RunStep(MicroBatch branch);
 
   // Runs the branch to the end of the layers, sending away what leaves on the way, and delivers the
   // rest.
-  void RunToEnd(Branch branch);
+  void RunToEnd(MicroBatch branch);
   // False: the branch has gone into a flight.
-  absl::StatusOr<bool> Advance(Branch& branch);
-  absl::StatusOr<bool> RunLayers(Branch& branch, int32_t last);
+  absl::StatusOr<bool> Advance(MicroBatch& branch);
+  absl::StatusOr<bool> RunLayers(MicroBatch& branch, int32_t last);
   // Layers that need nothing from the host on their way.
-  absl::Status RunPlainLayers(Branch& branch, int32_t last);
-  absl::Status SendAway(Branch& branch, const std::vector<LeavingGroup>& groups);
-  absl::Status ReadHidden(Branch& branch, int32_t plane);
+  absl::Status RunPlainLayers(MicroBatch& branch, int32_t last);
+  absl::Status SendAway(MicroBatch& branch, const std::vector<LeavingGroup>& groups);
+  absl::Status ReadHidden(MicroBatch& branch, int32_t plane);
 
   void LandAnswer(SwapAnswer answer);
   void LandContributions(SwapAnswer answer);
@@ -65,13 +65,13 @@ class EngineLoop {
 
   const EngineOptions options_;
   const SchedulerLimits limits_;
-  const std::unique_ptr<BranchRunner> runner_;
-  const std::shared_ptr<Inbox> inbox_;
-  Roster roster_;
+  const std::unique_ptr<ModelRunner> runner_;
+  const std::shared_ptr<RequestQueue> inbox_;
+  SequenceTable roster_;
   SwapBoard swaps_;
   MoeBoard moe_swaps_;
-  Delivery delivery_;
-  MoeStage moe_;
+  OutputProcessor delivery_;
+  RemoteMoe moe_;
   uint64_t last_step_id_ = 0;
   int64_t last_step_rows_ = 0;
 };

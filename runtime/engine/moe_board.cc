@@ -17,7 +17,7 @@ bool MoeFlight::complete() const {
   return std::all_of(away.begin(), away.end(), [](const AwayPart& p) { return p.arrived; });
 }
 
-MoeBoard::MoeBoard(const MoeBoardOptions& options, std::shared_ptr<Inbox> inbox,
+MoeBoard::MoeBoard(const MoeBoardOptions& options, std::shared_ptr<RequestQueue> inbox,
                    std::function<uint64_t()> next_id)
     : options_(options),
       inbox_(std::move(inbox)),

@@ -14,13 +14,13 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/time/time.h"
 #include "kernels/dtype.h"
-#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/model_runner.h"
 #include "runtime/engine/ffn_directory.h"
 #include "runtime/engine/ffn_dispatch.h"
-#include "runtime/engine/inbox.h"
+#include "runtime/engine/request_queue.h"
 #include "runtime/engine/patience.h"
 #include "runtime/engine/scheduler.h"
-#include "runtime/engine/step.h"
+#include "runtime/engine/micro_batch.h"
 
 namespace ccoe::engine {
 
@@ -41,8 +41,8 @@ struct AwayPart {
 
 // A branch that waits for FFN experts of the layer at its cursor.
 struct MoeFlight {
-  Branch branch;
-  ParkedRows parked;
+  MicroBatch branch;
+  BatchState parked;
   model::RoutedRows routed;  // its view of the rows is not used any more
   // [rows, hidden_size]: the experts' input, to send again if need be. f32 of host memory, or in
   // the wire dtype on the device; then parts have `outgoing`.
@@ -51,7 +51,7 @@ struct MoeFlight {
   std::list<AwayPart> away;  // in the order sent
   absl::flat_hash_set<const exchange::ActivationLink*> broken;  // failed in this flight
 
-  explicit MoeFlight(ParkedRows rows) : parked(std::move(rows)) {}
+  explicit MoeFlight(BatchState rows) : parked(std::move(rows)) {}
   bool complete() const;
 };
 
@@ -66,7 +66,7 @@ struct MoeBoardOptions {
 class MoeBoard {
  public:
   // `next_id` gives ids that rise over the engine's life, for all its swaps.
-  MoeBoard(const MoeBoardOptions& options, std::shared_ptr<Inbox> inbox,
+  MoeBoard(const MoeBoardOptions& options, std::shared_ptr<RequestQueue> inbox,
            std::function<uint64_t()> next_id);
 
   // Takes the flight, whose step has one swap in flight more, and sends the parts that are not
@@ -96,7 +96,7 @@ class MoeBoard {
 
  private:
   const MoeBoardOptions options_;
-  const std::shared_ptr<Inbox> inbox_;
+  const std::shared_ptr<RequestQueue> inbox_;
   const std::function<uint64_t()> next_id_;
   std::map<const MoeFlight*, std::unique_ptr<MoeFlight>> flights_;
   std::map<uint64_t, MoeFlight*> by_swap_;  // parts that are away

@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "runtime/base/ids.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
 
 namespace ccoe::engine {
 

@@ -27,7 +27,7 @@ Group Living(const SwapFlight& flight) {
 
 // The pause doubles until the query makes progress: those that are not put off get the time to use
 // the room.
-void PutOff(Sequence& sequence, Roster& roster, absl::Time now) {
+void PutOff(Sequence& sequence, SequenceTable& roster, absl::Time now) {
   const absl::Duration pause =
       kFirstPause * (1 << std::min(sequence.exhausted_pauses, kMaxPauseDoublings));
   ++sequence.exhausted_pauses;
@@ -36,7 +36,7 @@ void PutOff(Sequence& sequence, Roster& roster, absl::Time now) {
 
 // A query that was alone in its swap.
 void RetryAlone(const std::shared_ptr<Sequence>& sequence, const SwapFlight& flight,
-                const absl::Status& error, Roster& roster, absl::Time now) {
+                const absl::Status& error, SequenceTable& roster, absl::Time now) {
   std::shared_ptr<Sequence> youngest = sequence;
   bool others = false;
   for (const auto& [handle, other] : roster.running()) {
@@ -52,7 +52,7 @@ void RetryAlone(const std::shared_ptr<Sequence>& sequence, const SwapFlight& fli
 }
 
 void RetryExhausted(const Group& group, const SwapFlight& flight, const absl::Status& error,
-                    Roster& roster, absl::Time now) {
+                    SequenceTable& roster, absl::Time now) {
   for (const auto& sequence : group) sequence->AbortStep();
   if (group.size() == 1) {
     RetryAlone(group[0], flight, error, roster, now);
@@ -65,7 +65,7 @@ void RetryExhausted(const Group& group, const SwapFlight& flight, const absl::St
   }
 }
 
-void RecomputeLost(const Group& group, const absl::Status& error, Roster& roster, absl::Time now) {
+void RecomputeLost(const Group& group, const absl::Status& error, SequenceTable& roster, absl::Time now) {
   for (const auto& sequence : group) {
     sequence->AbortStep();
     if (++sequence->lost_kv_retries > kMaxLostKvRetries) {
@@ -78,7 +78,7 @@ void RecomputeLost(const Group& group, const absl::Status& error, Roster& roster
 
 }  // namespace
 
-void RecoverFromSwapError(SwapFlight& flight, const absl::Status& status, Roster& roster,
+void RecoverFromSwapError(SwapFlight& flight, const absl::Status& status, SequenceTable& roster,
                           absl::Time now) {
   const Group group = Living(flight);
   if (group.empty()) return;

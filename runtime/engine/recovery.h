@@ -4,7 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "runtime/engine/roster.h"
+#include "runtime/engine/sequence_table.h"
 #include "runtime/engine/swap_board.h"
 
 namespace ccoe::engine {
@@ -20,7 +20,7 @@ inline constexpr int kMaxLostKvRetries = 3;
 // kMaxExhaustedRetries times ends with the error. FAILED_PRECONDITION: the expert lost its KV. All
 // are computed again from their first token, kMaxLostKvRetries times between two tokens. Anything
 // else ends the queries: kError, `status` with the expert, link, swap and layers named.
-void RecoverFromSwapError(SwapFlight& flight, const absl::Status& status, Roster& roster,
+void RecoverFromSwapError(SwapFlight& flight, const absl::Status& status, SequenceTable& roster,
                           absl::Time now);
 
 }  // namespace ccoe::engine

@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
 #include "runtime/engine/token_counts.h"
 #include "runtime/model/kv_pages.h"
 #include "runtime/model/moe.h"
@@ -25,7 +25,7 @@ enum class SequenceState : uint8_t { kWaiting, kRunnable, kInStep, kFinished };
 
 struct SequenceInit {
   uint64_t handle = 0;  // rises with admission: a lower handle is older
-  QueryOptions query;
+  EngineRequest query;
   std::unique_ptr<TokenSink> sink;
   std::shared_ptr<const ExpertBinding> binding;  // null: no expert
   std::vector<int32_t> stop_ids;                 // ids that end the answer
@@ -40,7 +40,7 @@ class Sequence {
   explicit Sequence(SequenceInit init);
 
   uint64_t handle() const { return init_.handle; }
-  const QueryOptions& query() const { return init_.query; }
+  const EngineRequest& query() const { return init_.query; }
   const ExpertBinding* binding() const { return init_.binding.get(); }
   const std::shared_ptr<const ExpertBinding>& shared_binding() const { return init_.binding; }
   absl::Span<const int32_t> stop_ids() const { return init_.stop_ids; }

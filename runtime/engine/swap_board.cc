@@ -13,7 +13,7 @@ std::string SwapFlight::Describe() const {
                       binding->layers.last, ")");
 }
 
-SwapBoard::SwapBoard(const SwapBoardOptions& options, std::shared_ptr<Inbox> inbox)
+SwapBoard::SwapBoard(const SwapBoardOptions& options, std::shared_ptr<RequestQueue> inbox)
     : options_(options), inbox_(std::move(inbox)), patience_(options.step_patience) {}
 
 void SwapBoard::Send(std::shared_ptr<Step> step, std::shared_ptr<const ExpertBinding> binding,

@@ -12,10 +12,10 @@
 
 #include "absl/time/time.h"
 #include "kernels/dtype.h"
-#include "runtime/engine/inbox.h"
+#include "runtime/engine/request_queue.h"
 #include "runtime/engine/patience.h"
 #include "runtime/engine/scheduler.h"
-#include "runtime/engine/step.h"
+#include "runtime/engine/micro_batch.h"
 #include "runtime/exchange/row_block.h"
 
 namespace ccoe::engine {
@@ -43,7 +43,7 @@ struct SwapBoardOptions {
 // Used by the engine's thread alone; the answers come through `inbox`.
 class SwapBoard {
  public:
-  SwapBoard(const SwapBoardOptions& options, std::shared_ptr<Inbox> inbox);
+  SwapBoard(const SwapBoardOptions& options, std::shared_ptr<RequestQueue> inbox);
 
   // The next id; also for swaps that are not this board's.
   uint64_t TakeId() { return ++last_id_; }
@@ -71,7 +71,7 @@ class SwapBoard {
 
  private:
   const SwapBoardOptions options_;
-  const std::shared_ptr<Inbox> inbox_;
+  const std::shared_ptr<RequestQueue> inbox_;
   std::map<uint64_t, SwapFlight> flights_;
   uint64_t last_id_ = 0;
   Patience patience_;

@@ -20,7 +20,7 @@
 #include "ccoe/v1/control.pb.h"
 #include "runtime/base/ids.h"
 #include "runtime/engine/ffn_directory.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/model/ffn_shard.h"
 #include "runtime/model/head.h"

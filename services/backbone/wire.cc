@@ -77,8 +77,8 @@ v1::FinishReason FinishReasonToProto(engine::FinishReason reason) {
   return v1::FINISH_REASON_UNSPECIFIED;
 }
 
-absl::StatusOr<engine::QueryOptions> QueryFromProto(const v1::BackboneGenerateRequest& request) {
-  engine::QueryOptions query;
+absl::StatusOr<engine::EngineRequest> QueryFromProto(const v1::BackboneGenerateRequest& request) {
+  engine::EngineRequest query;
   query.query_id = request.request_id();
   query.prompt.assign(request.prompt().begin(), request.prompt().end());
   query.sampling = SamplingFromProto(request.sampling());

@@ -9,7 +9,7 @@
 #include "glog/logging.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/model_runner.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/model/hf_config.h"
@@ -61,7 +61,7 @@ absl::Status BackboneWorker::LoadModel() {
   const Compute& compute = *environment_.compute;
   engine::EngineOptions engine = options_.engine;
   engine.kv_dtype = compute.kv_dtype();
-  const kernels::OpShapes shapes = engine::BranchRunner::ShapesOf(spec, engine);
+  const kernels::OpShapes shapes = engine::ModelRunner::ShapesOf(spec, engine);
   CCOE_RETURN_IF_ERROR(PlanMemory(layers, directory.ffn_here, engine, shapes));
   CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
   if (environment_.local_peers != nullptr) {

@@ -36,11 +36,11 @@ struct LayerChoices {
   int64_t width = 0;
 };
 
-std::vector<engine::QueryOptions> ToQueries(const std::vector<Request>& requests,
+std::vector<engine::EngineRequest> ToQueries(const std::vector<Request>& requests,
                                             const ExpertRef& expert, const ScoreFlags& flags) {
-  std::vector<engine::QueryOptions> queries;
+  std::vector<engine::EngineRequest> queries;
   for (const Request& request : requests) {
-    engine::QueryOptions query;
+    engine::EngineRequest query;
     query.query_id = request.id;
     query.prompt = request.token_ids;
     query.expert = expert;

@@ -13,7 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "runtime/base/parallel.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/model_runner.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/experts/bundle.h"
@@ -99,7 +99,7 @@ class OfflineEngineImpl final : public OfflineEngine {
                            options_.expert_folders, engine, compute_->weights()));
     CCOE_ASSIGN_OR_RETURN(const model::ModelSpec whole,
                           model::LoadModelSpec(options_.model_folder));
-    const kernels::OpShapes shapes = engine::BranchRunner::ShapesOf(whole, engine);
+    const kernels::OpShapes shapes = engine::ModelRunner::ShapesOf(whole, engine);
     CCOE_ASSIGN_OR_RETURN(const int64_t ops_bytes, compute_->OpsBytes(shapes));
     if (ops_bytes > 0) plan.Add("ops", ops_bytes);
     CCOE_RETURN_IF_ERROR(plan.CheckFits(compute_->device()));

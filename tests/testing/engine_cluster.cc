@@ -95,9 +95,9 @@ absl::Status EngineCluster::AddExpert(const std::string& name, const std::string
   return absl::OkStatus();
 }
 
-engine::QueryOptions GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
+engine::EngineRequest GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
                                  int64_t max_tokens) {
-  engine::QueryOptions query;
+  engine::EngineRequest query;
   query.query_id = absl::StrCat("query for ", expert.empty() ? "the base" : expert);
   query.prompt = prompt;
   query.expert.name = expert;

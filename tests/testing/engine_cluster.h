@@ -86,7 +86,7 @@ class EngineCluster {
 };
 
 // A greedy query that does not stop before `max_tokens`.
-engine::QueryOptions GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
+engine::EngineRequest GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
                                  int64_t max_tokens = 32);
 
 }  // namespace ccoe::testing

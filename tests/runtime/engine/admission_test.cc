@@ -27,8 +27,8 @@ AdmissionLimits Limits() {
   return limits;
 }
 
-QueryOptions Query(int64_t tokens, int64_t max_tokens = 10) {
-  QueryOptions query;
+EngineRequest Query(int64_t tokens, int64_t max_tokens = 10) {
+  EngineRequest query;
   query.prompt.assign(tokens, 7);
   query.sampling.max_tokens = max_tokens;
   return query;
@@ -63,7 +63,7 @@ TEST(AdmissionTest, PromptsThatDoNotFitAreRefusedWithLimitAndFound) {
 }
 
 TEST(AdmissionTest, IdsOutsideTheVocabularyAreRefused) {
-  QueryOptions query = Query(3);
+  EngineRequest query = Query(3);
   query.prompt[1] = 100;
   EXPECT_THAT(CheckQuery(query, Limits()),
               StatusIs(absl::StatusCode::kInvalidArgument,
@@ -73,14 +73,14 @@ TEST(AdmissionTest, IdsOutsideTheVocabularyAreRefused) {
 }
 
 TEST(AdmissionTest, SamplingIsChecked) {
-  QueryOptions query = Query(3);
+  EngineRequest query = Query(3);
   query.sampling.top_p = 2.0f;
   EXPECT_THAT(CheckQuery(query, Limits()),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("top_p")));
 }
 
 TEST(AdmissionTest, ScoringAloneMayGenerateNothingAndFillTheContext) {
-  QueryOptions query = Query(64, 0);
+  EngineRequest query = Query(64, 0);
   EXPECT_THAT(CheckQuery(query, Limits()),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_tokens")));
   query.prompt_logits = true;
@@ -129,7 +129,7 @@ TEST(AdmissionTest, ControlOfGatesIsChecked) {
   limits.spec = spec;
   auto control = std::make_shared<MoeControl>();
   control->layers[5].masked = {1};
-  QueryOptions query = Query(3);
+  EngineRequest query = Query(3);
   query.moe = control;
   EXPECT_THAT(CheckQuery(query, limits), StatusIs(absl::StatusCode::kPermissionDenied));
   limits.moe_policy.allow_masks = true;

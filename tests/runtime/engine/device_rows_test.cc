@@ -37,7 +37,7 @@ constexpr size_t kRoom = size_t{16} << 20;
 constexpr char kExpert[] = "math";
 
 template <typename Cluster>
-RecordedAnswer Ask(Cluster& cluster, QueryOptions query) {
+RecordedAnswer Ask(Cluster& cluster, EngineRequest query) {
   AnswerRecorder recorder;
   EXPECT_OK(cluster.engine().Submit(std::move(query), recorder.Sink()).status());
   return recorder.Wait();
@@ -96,8 +96,8 @@ class LayerExpertRowsTest : public ::testing::Test {
     options.connect = [this](exchange::SwapHandler* handler) { return links_->Connect(handler); };
     Open(options, layers);
   }
-  static QueryOptions Query(int64_t tokens = 8) {
-    QueryOptions query = GreedyQuery(golden_->prompts[0].ids, kExpert, tokens);
+  static EngineRequest Query(int64_t tokens = 8) {
+    EngineRequest query = GreedyQuery(golden_->prompts[0].ids, kExpert, tokens);
     query.prompt_logits = true;
     return query;
   }
@@ -133,7 +133,7 @@ TEST_F(LayerExpertRowsTest, NoRowPassesThroughHostMemory) {
 
 TEST_F(LayerExpertRowsTest, LayersBehindTheExpertAndHiddenStatesAreTheSame) {
   const model::LayerRange middle = {2, 6};
-  QueryOptions query = Query(4);
+  EngineRequest query = Query(4);
   query.prompt_hidden = true;
   ASSERT_NO_FATAL_FAILURE(Open({}, middle));
   const RecordedAnswer expected = Ask(*cluster_, query);
@@ -219,8 +219,8 @@ class FfnExpertRowsTest : public ::testing::Test {
     }
     ASSERT_OK_AND_ASSIGN(cluster_, MoeCluster::Create(options));
   }
-  static QueryOptions Query(int64_t tokens = 0) {
-    QueryOptions query = GreedyQuery(golden_->prompts[0].ids, "", tokens);
+  static EngineRequest Query(int64_t tokens = 0) {
+    EngineRequest query = GreedyQuery(golden_->prompts[0].ids, "", tokens);
     query.prompt_logits = true;
     return query;
   }

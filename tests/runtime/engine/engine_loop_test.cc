@@ -58,7 +58,7 @@ class EngineLoopTest : public ::testing::Test {
     auto backbone = GoldenBackbone("ccoe/backbone");
     ASSERT_OK(backbone);
     auto runner =
-        BranchRunner::Create(*std::move(backbone), kernels::MakeCpuOps(&team_), kPages, 16);
+        ModelRunner::Create(*std::move(backbone), kernels::MakeCpuOps(&team_), kPages, 16);
     ASSERT_OK(runner);
     loop_ = std::make_unique<EngineLoop>(*std::move(runner), inbox_, nullptr, options_, kPages);
     thread_ = std::thread([this] { loop_->Run(); });
@@ -81,7 +81,7 @@ class EngineLoopTest : public ::testing::Test {
 
   ThreadTeam team_{1};
   EngineOptions options_;
-  std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>(100, 1);
+  std::shared_ptr<RequestQueue> inbox_ = std::make_shared<RequestQueue>(100, 1);
   std::unique_ptr<EngineLoop> loop_;
   std::thread thread_;
 };

@@ -36,7 +36,7 @@ class MoeBoardTest : public ::testing::Test {
  protected:
   // Two rows of layer 3; row 0 goes to the first worker, both to the second.
   std::unique_ptr<MoeFlight> Flight() {
-    auto flight = std::make_unique<MoeFlight>(ParkedRows(&ops_->device()));
+    auto flight = std::make_unique<MoeFlight>(BatchState(&ops_->device()));
     flight->branch.step = step_;
     flight->branch.cursor = 3;
     StepEntry& entry = flight->branch.entries.emplace_back();
@@ -62,7 +62,7 @@ class MoeBoardTest : public ::testing::Test {
   std::shared_ptr<Step> step_ = std::make_shared<Step>();
   std::vector<std::shared_ptr<FakeLink>> links_ = {std::make_shared<FakeLink>(),
                                                    std::make_shared<FakeLink>()};
-  std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>(4, 1);
+  std::shared_ptr<RequestQueue> inbox_ = std::make_shared<RequestQueue>(4, 1);
   uint64_t last_id_ = 7;
   MoeBoard board_{Options(), inbox_, [this] { return ++last_id_; }};
 };
@@ -76,7 +76,7 @@ TEST_F(MoeBoardTest, EachWorkerGetsItsRowsAndAFlightIsCompleteWhenAllAreBack) {
   EXPECT_EQ(header.wire_dtype, kernels::DType::kBF16);
   EXPECT_THAT(header.ffn->experts, ElementsAre(5, 6, 7));
 
-  Inbox::Events events = inbox_->Take(absl::InfiniteFuture());
+  RequestQueue::Events events = inbox_->Take(absl::InfiniteFuture());
   ASSERT_THAT(events.answers, SizeIs(2));
   MoeFlight* flight = nullptr;
   for (SwapAnswer& answer : events.answers) {

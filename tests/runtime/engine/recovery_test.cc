@@ -48,7 +48,7 @@ class RecoveryTest : public ::testing::Test {
   AnswerRecorder recorder_;
   std::shared_ptr<const ExpertBinding> binding_ =
       TestBinding("math", {4, 8}, std::make_shared<FakeLink>());
-  Roster roster_{64, 4, nullptr};
+  SequenceTable roster_{64, 4, nullptr};
 };
 
 TEST_F(RecoveryTest, ADeadPeerEndsTheQueriesWithEverythingNamed) {

@@ -50,7 +50,7 @@ class SwapBoardTest : public ::testing::Test {
   AnswerRecorder recorder_;
   std::shared_ptr<FakeLink> link_ = std::make_shared<FakeLink>();
   std::shared_ptr<const ExpertBinding> binding_ = TestBinding("math", {4, 8}, link_);
-  std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>(4, 1);
+  std::shared_ptr<RequestQueue> inbox_ = std::make_shared<RequestQueue>(4, 1);
   SwapBoard board_{Options(), inbox_};
   uint64_t handle_ = 0;
 };
@@ -60,7 +60,7 @@ TEST_F(SwapBoardTest, AnAnswerFindsItsFlight) {
   const auto sequence = Send(step, 3);
   EXPECT_TRUE(sequence->swapped);
   EXPECT_EQ(step->swaps_in_flight, 1);
-  Inbox::Events events = inbox_->Take(absl::InfiniteFuture());
+  RequestQueue::Events events = inbox_->Take(absl::InfiniteFuture());
   ASSERT_EQ(events.answers.size(), 1u);
   ASSERT_OK(events.answers[0].result);
   EXPECT_THAT(events.answers[0].result->rows, ElementsAre(0.5f, 0.5f));  // the last row

@@ -84,7 +84,7 @@ TEST(WireTest, UsageAndReasonsTravel) {
 
 TEST(WireTest, AQueryIsReadWithItsControlOfGatesOrWithout) {
   v1::BackboneGenerateRequest request;
-  ASSERT_OK_AND_ASSIGN(engine::QueryOptions query, QueryFromProto(request));
+  ASSERT_OK_AND_ASSIGN(engine::EngineRequest query, QueryFromProto(request));
   EXPECT_EQ(query.moe, nullptr);
   request.mutable_moe()->set_active_experts(3);
   ASSERT_OK_AND_ASSIGN(query, QueryFromProto(request));
@@ -99,7 +99,7 @@ TEST(WireTest, AQueryIsReadWithItsExpertOrWithout) {
   v1::BackboneGenerateRequest request;
   request.set_request_id("q");
   request.add_prompt(1);
-  ASSERT_OK_AND_ASSIGN(engine::QueryOptions query, QueryFromProto(request));
+  ASSERT_OK_AND_ASSIGN(engine::EngineRequest query, QueryFromProto(request));
   EXPECT_TRUE(query.expert.empty());
   request.mutable_expert()->set_name("math");
   ASSERT_OK_AND_ASSIGN(query, QueryFromProto(request));

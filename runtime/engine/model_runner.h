@@ -1,7 +1,7 @@
 // Runs a branch's rows on the device: embedding, layers, head. Holds the rows of one branch at a
 // time.
-#ifndef CCOE_RUNTIME_ENGINE_BRANCH_RUNNER_H_
-#define CCOE_RUNTIME_ENGINE_BRANCH_RUNNER_H_
+#ifndef CCOE_RUNTIME_ENGINE_MODEL_RUNNER_H_
+#define CCOE_RUNTIME_ENGINE_MODEL_RUNNER_H_
 
 #include <cstdint>
 #include <memory>
@@ -40,8 +40,8 @@ class RowBuffer {
 
 // What a branch keeps while it is suspended before the end of a MoE layer: on the device, or in
 // host memory where there is no more room for it. Movable.
-struct ParkedRows {
-  explicit ParkedRows(kernels::Device* device)
+struct BatchState {
+  explicit BatchState(kernels::Device* device)
       : hidden_buffer(device), shared_buffer(device), own_buffer(device) {}
 
   RowBuffer hidden_buffer, shared_buffer, own_buffer;
@@ -77,12 +77,12 @@ struct RowForm {
 // All contributions to a MoE layer: see CombineOrder.
 struct Contributions {
   absl::Span<const int32_t> offsets;     // [rows + 1]
-  absl::Span<const int32_t> own_places;  // of ParkedRows::own
+  absl::Span<const int32_t> own_places;  // of BatchState::own
   std::vector<ArrivedRows> arrived;
 };
 
 // How large branches get, for the memory that is taken when a runner is made.
-struct BranchLimits {
+struct BatchLimits {
   int64_t max_rows = 512;
   // Branches of models with MoE layers whose rows stay on the device while they are suspended;
   // those of more wait in host memory.
@@ -92,18 +92,18 @@ struct BranchLimits {
 // The KV of all layers of the model's decoder, and the rows of the branch that runs now. Used by
 // one thread. Errors are the device's or the decoder's; after one the rows are undefined until the
 // next Embed or Load.
-class BranchRunner {
+class ModelRunner {
  public:
   // Rows of one call of Logits.
   static constexpr int64_t kMaxHeadRows = 64;
 
   // `pages` of `page_tokens` tokens in each layer, K and V as `kv_dtype`. Takes all device memory
   // that branches within `limits` need. RESOURCE_EXHAUSTED from the device.
-  static absl::StatusOr<std::unique_ptr<BranchRunner>> Create(
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
       BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens,
-      kernels::DType kv_dtype = kernels::DType::kF32, const BranchLimits& limits = {});
+      kernels::DType kv_dtype = kernels::DType::kF32, const BatchLimits& limits = {});
   // As an engine with `options` needs it.
-  static absl::StatusOr<std::unique_ptr<BranchRunner>> Create(BackboneModel model,
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(BackboneModel model,
                                                               std::unique_ptr<kernels::Ops> ops,
                                                               const EngineOptions& options);
 
@@ -140,9 +140,9 @@ class BranchRunner {
   absl::Status FinishMoe(int32_t layer, const Contributions& contributions);
 
   // Takes the rows out, so that another branch can run; and brings them back.
-  absl::StatusOr<ParkedRows> Park();
-  ParkedRows NewParkedRows() { return ParkedRows(&ops_->device()); }
-  absl::Status Restore(ParkedRows rows);
+  absl::StatusOr<BatchState> Park();
+  BatchState NewParkedRows() { return BatchState(&ops_->device()); }
+  absl::Status Restore(BatchState rows);
 
   // The given rows, in that order, become all rows.
   absl::Status Keep(absl::Span<const int32_t> rows);
@@ -174,10 +174,10 @@ class BranchRunner {
   const BackboneModel& model() const { return model_; }
 
  private:
-  BranchRunner(BackboneModel model, std::unique_ptr<kernels::Ops> ops);
-  absl::Status Reserve(const BranchLimits& limits);
-  absl::Status ReserveParked(int64_t rows, int64_t pairs, ParkedRows& parked);
-  absl::StatusOr<ParkedRows> ParkOnHost();
+  ModelRunner(BackboneModel model, std::unique_ptr<kernels::Ops> ops);
+  absl::Status Reserve(const BatchLimits& limits);
+  absl::Status ReserveParked(int64_t rows, int64_t pairs, BatchState& parked);
+  absl::StatusOr<BatchState> ParkOnHost();
   absl::StatusOr<kernels::Matrix> Gather(kernels::ConstMatrix from, absl::Span<const int32_t> rows);
   absl::Status Read(kernels::ConstMatrix from, absl::Span<const int32_t> rows,
                     std::vector<float>& out);
@@ -192,11 +192,11 @@ class BranchRunner {
   MoeStatistics* statistics_ = nullptr;
   RowBuffer gathered_buffer_, logits_buffer_, contributions_buffer_, upload_buffer_;
   kernels::Matrix logits_;                  // in logits_buffer_
-  ParkedRows now_;                          // the branch that runs
-  std::vector<ParkedRows> idle_;            // memory for branches to park in
+  BatchState now_;                          // the branch that runs
+  std::vector<BatchState> idle_;            // memory for branches to park in
   std::vector<exchange::RowBlock> in_use_;  // by ops that may still run
 };
 
 }  // namespace ccoe::engine
 
-#endif  // CCOE_RUNTIME_ENGINE_BRANCH_RUNNER_H_
+#endif  // CCOE_RUNTIME_ENGINE_MODEL_RUNNER_H_

@@ -1,7 +1,7 @@
 // A step in flight: the rows of some sequences on their way through the layers. Bookkeeping only;
 // no device.
-#ifndef CCOE_RUNTIME_ENGINE_STEP_H_
-#define CCOE_RUNTIME_ENGINE_STEP_H_
+#ifndef CCOE_RUNTIME_ENGINE_MICRO_BATCH_H_
+#define CCOE_RUNTIME_ENGINE_MICRO_BATCH_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -45,7 +45,7 @@ struct StepEntry {
 };
 
 // Rows that stand before the same layer, entry after entry.
-struct Branch {
+struct MicroBatch {
   std::shared_ptr<Step> step;
   std::vector<StepEntry> entries;
   int32_t cursor = 0;  // the next layer
@@ -61,24 +61,24 @@ struct LeavingGroup {
 };
 
 // Where the branch must stop next: the lowest first layer of an expert ahead, or `end`.
-int32_t NextBoundary(const Branch& branch, int32_t end);
+int32_t NextBoundary(const MicroBatch& branch, int32_t end);
 
 // The groups that leave before layer branch.cursor, in order of their first entry.
-std::vector<LeavingGroup> GroupsLeaving(const Branch& branch);
+std::vector<LeavingGroup> GroupsLeaving(const MicroBatch& branch);
 
 // Row numbers, in the branch, of the given entries.
-std::vector<int32_t> RowsOf(const Branch& branch, absl::Span<const size_t> entries);
+std::vector<int32_t> RowsOf(const MicroBatch& branch, absl::Span<const size_t> entries);
 
 // The entries that no group takes along.
-std::vector<size_t> Staying(const Branch& branch, absl::Span<const LeavingGroup> groups);
+std::vector<size_t> Staying(const MicroBatch& branch, absl::Span<const LeavingGroup> groups);
 
 // Moves the given entries out of the branch, which must then be cut down to the others with
 // KeepEntries.
-std::vector<StepEntry> MoveOut(Branch& branch, absl::Span<const size_t> entries);
-void KeepEntries(Branch& branch, absl::Span<const size_t> entries);
+std::vector<StepEntry> MoveOut(MicroBatch& branch, absl::Span<const size_t> entries);
+void KeepEntries(MicroBatch& branch, absl::Span<const size_t> entries);
 
 // The branch as the decoder takes it. Views the sequences' block tables.
-model::RowBatch BatchOf(const Branch& branch);
+model::RowBatch BatchOf(const MicroBatch& branch);
 
 // Which rows an expert of `layers` is to send back for an entry.
 exchange::ReturnRows RowsWanted(const StepEntry& entry, model::LayerRange layers,
@@ -90,4 +90,4 @@ exchange::StepHeader HeaderFor(const ExpertBinding& binding, absl::Span<const St
 
 }  // namespace ccoe::engine
 
-#endif  // CCOE_RUNTIME_ENGINE_STEP_H_
+#endif  // CCOE_RUNTIME_ENGINE_MICRO_BATCH_H_

@@ -1,4 +1,4 @@
-#include "runtime/engine/inbox.h"
+#include "runtime/engine/request_queue.h"
 
 #include <thread>
 #include <utility>
@@ -22,39 +22,39 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-class InboxTest : public ::testing::Test {
+class RequestQueueTest : public ::testing::Test {
  protected:
   absl::StatusOr<uint64_t> Submit() { return inbox_.Submit(TestInit(0, 3, recorder_)); }
-  Inbox::Events TakeNow() { return inbox_.Take(absl::InfinitePast()); }
+  RequestQueue::Events TakeNow() { return inbox_.Take(absl::InfinitePast()); }
   void Finish(std::vector<uint64_t> handles, absl::Time now = kTestTime) {
-    Inbox::Report report;
+    RequestQueue::Report report;
     report.finished = std::move(handles);
     inbox_.Publish(report, now);
   }
 
   AnswerRecorder recorder_;
-  Inbox inbox_{4, 99};
+  RequestQueue inbox_{4, 99};
 };
 
-TEST_F(InboxTest, HandlesRiseInOrderOfSubmission) {
+TEST_F(RequestQueueTest, HandlesRiseInOrderOfSubmission) {
   ASSERT_OK_AND_ASSIGN(const uint64_t first, Submit());
   ASSERT_OK_AND_ASSIGN(const uint64_t second, Submit());
   EXPECT_LT(first, second);
-  const Inbox::Events events = TakeNow();
+  const RequestQueue::Events events = TakeNow();
   ASSERT_EQ(events.submissions.size(), 2u);
   EXPECT_EQ(events.submissions[0].handle, first);
   EXPECT_NE(events.submissions[0].seed, events.submissions[1].seed);
   EXPECT_THAT(TakeNow().submissions, IsEmpty());
 }
 
-TEST_F(InboxTest, AGivenSeedIsKept) {
+TEST_F(RequestQueueTest, AGivenSeedIsKept) {
   SequenceInit init = TestInit(0, 3, recorder_);
   init.query.sampling.seed = 5;
   EXPECT_OK(inbox_.Submit(std::move(init)));
   EXPECT_EQ(TakeNow().submissions[0].seed, 5u);
 }
 
-TEST_F(InboxTest, AFullQueueSaysWhenToRetry) {
+TEST_F(RequestQueueTest, AFullQueueSaysWhenToRetry) {
   for (int i = 0; i < 4; ++i) EXPECT_OK(Submit());
   EXPECT_THAT(Submit(),
               StatusIs(absl::StatusCode::kResourceExhausted,
@@ -62,13 +62,13 @@ TEST_F(InboxTest, AFullQueueSaysWhenToRetry) {
   TakeNow();
   EXPECT_THAT(Submit(),
               StatusIs(absl::StatusCode::kResourceExhausted));  // taken, but still waiting
-  Inbox::Report report;
+  RequestQueue::Report report;
   report.fresh_waiting = 3;
   inbox_.Publish(report, kTestTime);
   EXPECT_OK(Submit());
 }
 
-TEST_F(InboxTest, TheRetryHintFollowsTheThroughput) {
+TEST_F(RequestQueueTest, TheRetryHintFollowsTheThroughput) {
   Finish({100}, kTestTime);
   Finish({101, 102}, kTestTime + absl::Seconds(6));
   for (int i = 0; i < 4; ++i) EXPECT_OK(Submit());
@@ -76,7 +76,7 @@ TEST_F(InboxTest, TheRetryHintFollowsTheThroughput) {
               StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("retry in about 3000 ms")));
 }
 
-TEST_F(InboxTest, CancelsOfLivingHandlesAloneArePassedOnAndOnce) {
+TEST_F(RequestQueueTest, CancelsOfLivingHandlesAloneArePassedOnAndOnce) {
   ASSERT_OK_AND_ASSIGN(const uint64_t handle, Submit());
   inbox_.Cancel(handle);
   inbox_.Cancel(handle);
@@ -87,15 +87,15 @@ TEST_F(InboxTest, CancelsOfLivingHandlesAloneArePassedOnAndOnce) {
   EXPECT_THAT(TakeNow().cancels, IsEmpty());
 }
 
-TEST_F(InboxTest, TakeWaitsForWhatComesIn) {
+TEST_F(RequestQueueTest, TakeWaitsForWhatComesIn) {
   std::thread sender([this] { inbox_.Answer({7, absl::UnavailableError("gone")}); });
-  const Inbox::Events events = inbox_.Take(absl::InfiniteFuture());
+  const RequestQueue::Events events = inbox_.Take(absl::InfiniteFuture());
   sender.join();
   ASSERT_EQ(events.answers.size(), 1u);
   EXPECT_EQ(events.answers[0].swap_id, 7u);
 }
 
-TEST_F(InboxTest, StopStaysAndRefusesWhatComesLater) {
+TEST_F(RequestQueueTest, StopStaysAndRefusesWhatComesLater) {
   inbox_.Stop();
   EXPECT_TRUE(TakeNow().stop);
   EXPECT_TRUE(inbox_.Take(absl::InfiniteFuture()).stop);
@@ -104,7 +104,7 @@ TEST_F(InboxTest, StopStaysAndRefusesWhatComesLater) {
   EXPECT_THAT(TakeNow().answers, IsEmpty());
 }
 
-TEST_F(InboxTest, DrainRefusesNewQueriesAndWaitsForTheOthers) {
+TEST_F(RequestQueueTest, DrainRefusesNewQueriesAndWaitsForTheOthers) {
   ASSERT_OK_AND_ASSIGN(const uint64_t handle, Submit());
   EXPECT_FALSE(inbox_.Drain(absl::Now()));
   EXPECT_THAT(Submit(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("draining")));
@@ -113,11 +113,11 @@ TEST_F(InboxTest, DrainRefusesNewQueriesAndWaitsForTheOthers) {
   finisher.join();
 }
 
-TEST_F(InboxTest, LoadCountsWhatWasNotTakenYet) {
+TEST_F(RequestQueueTest, LoadCountsWhatWasNotTakenYet) {
   EXPECT_OK(Submit());
   EXPECT_EQ(inbox_.Load().waiting, 1);
   TakeNow();
-  Inbox::Report report;
+  RequestQueue::Report report;
   report.load.waiting = 1;
   report.load.running = 5;
   inbox_.Publish(report, kTestTime);

@@ -1,8 +1,8 @@
 // Where the rest of the world meets the engine's thread: submissions, cancellations and swap
 // answers go in, the load comes out. Shared with the links' callbacks, so that an answer that comes
 // after the engine is gone still finds it.
-#ifndef CCOE_RUNTIME_ENGINE_INBOX_H_
-#define CCOE_RUNTIME_ENGINE_INBOX_H_
+#ifndef CCOE_RUNTIME_ENGINE_REQUEST_QUEUE_H_
+#define CCOE_RUNTIME_ENGINE_REQUEST_QUEUE_H_
 
 #include <cstdint>
 #include <vector>
@@ -26,7 +26,7 @@ struct SwapAnswer {
 };
 
 // Thread-safe.
-class Inbox {
+class RequestQueue {
  public:
   // What came in since the last Take.
   struct Events {
@@ -43,7 +43,7 @@ class Inbox {
     int64_t fresh_waiting = 0;  // admitted to the queue, not yet run
   };
 
-  Inbox(int64_t max_waiting, uint64_t seed_entropy)
+  RequestQueue(int64_t max_waiting, uint64_t seed_entropy)
       : max_waiting_(max_waiting), seed_entropy_(seed_entropy) {}
 
   // Gives `init` its handle and, where the query has none, its seed. RESOURCE_EXHAUSTED with a
@@ -83,4 +83,4 @@ class Inbox {
 
 }  // namespace ccoe::engine
 
-#endif  // CCOE_RUNTIME_ENGINE_INBOX_H_
+#endif  // CCOE_RUNTIME_ENGINE_REQUEST_QUEUE_H_

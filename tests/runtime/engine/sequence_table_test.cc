@@ -1,4 +1,4 @@
-#include "runtime/engine/roster.h"
+#include "runtime/engine/sequence_table.h"
 
 #include <memory>
 
@@ -23,7 +23,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-class RosterTest : public ::testing::Test {
+class SequenceTableTest : public ::testing::Test {
  protected:
   std::shared_ptr<Sequence> Add(uint64_t handle, bool with_expert = false) {
     auto sequence = TestSequence(handle, 10, recorder_,
@@ -34,10 +34,10 @@ class RosterTest : public ::testing::Test {
 
   AnswerRecorder recorder_;
   std::shared_ptr<FakeLink> link_ = std::make_shared<FakeLink>();
-  Roster roster_{8, 4, nullptr};
+  SequenceTable roster_{8, 4, nullptr};
 };
 
-TEST_F(RosterTest, AdmissionMovesFromWaitingToRunning) {
+TEST_F(SequenceTableTest, AdmissionMovesFromWaitingToRunning) {
   Add(1);
   Add(2);
   EXPECT_EQ(roster_.fresh(), 2);
@@ -50,7 +50,7 @@ TEST_F(RosterTest, AdmissionMovesFromWaitingToRunning) {
   EXPECT_EQ(roster_.RunningViews()[0].known_tokens, 10);
 }
 
-TEST_F(RosterTest, PreemptionFreesPagesHereAndAtTheExpertAndGivesANewName) {
+TEST_F(SequenceTableTest, PreemptionFreesPagesHereAndAtTheExpertAndGivesANewName) {
   const auto sequence = Add(1, true);
   roster_.Admit(1, kTestTime);
   const uint64_t first_name = sequence->link_id();
@@ -69,7 +69,7 @@ TEST_F(RosterTest, PreemptionFreesPagesHereAndAtTheExpertAndGivesANewName) {
   EXPECT_EQ(roster_.fresh(), 0);
 }
 
-TEST_F(RosterTest, APreemptedSequenceStandsBeforeYoungerOnes) {
+TEST_F(SequenceTableTest, APreemptedSequenceStandsBeforeYoungerOnes) {
   const auto sequence = Add(1);
   roster_.Admit(1, kTestTime);
   Add(2);
@@ -79,7 +79,7 @@ TEST_F(RosterTest, APreemptedSequenceStandsBeforeYoungerOnes) {
   EXPECT_EQ(views[0].handle, 1u);
 }
 
-TEST_F(RosterTest, FinishFreesEverythingInAnyState) {
+TEST_F(SequenceTableTest, FinishFreesEverythingInAnyState) {
   const auto waiting = Add(1), in_step = Add(2, true);
   roster_.Admit(2, kTestTime);
   EXPECT_OK(roster_.GrowPages(*in_step, 4));
@@ -96,14 +96,14 @@ TEST_F(RosterTest, FinishFreesEverythingInAnyState) {
   EXPECT_THAT(roster_.TakeFinished(), IsEmpty());
 }
 
-TEST_F(RosterTest, AnExpertThatNeverSawTheSequenceIsNotBothered) {
+TEST_F(SequenceTableTest, AnExpertThatNeverSawTheSequenceIsNotBothered) {
   const auto sequence = Add(1, true);
   roster_.Admit(1, kTestTime);
   roster_.Finish(sequence, FinishReason::kLength, absl::OkStatus(), kTestTime);
   EXPECT_THAT(link_->released(), IsEmpty());
 }
 
-TEST_F(RosterTest, ExpiredQueriesEndWithDeadlineExceeded) {
+TEST_F(SequenceTableTest, ExpiredQueriesEndWithDeadlineExceeded) {
   SequenceInit init = TestInit(1, 10, recorder_);
   init.query.deadline = kTestTime + absl::Seconds(5);
   roster_.Enqueue(std::make_shared<Sequence>(std::move(init)));

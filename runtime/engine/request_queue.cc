@@ -1,4 +1,4 @@
-#include "runtime/engine/inbox.h"
+#include "runtime/engine/request_queue.h"
 
 #include <algorithm>
 #include <string>
@@ -18,7 +18,7 @@ constexpr double kNewShare = 0.2;  // of the newest interval in the moving avera
 
 }  // namespace
 
-absl::StatusOr<uint64_t> Inbox::Submit(SequenceInit init) {
+absl::StatusOr<uint64_t> RequestQueue::Submit(SequenceInit init) {
   absl::MutexLock lock(&mutex_);
   if (draining_ || events_.stop)
     return absl::UnavailableError("this engine is draining; ask another worker");
@@ -39,50 +39,50 @@ absl::StatusOr<uint64_t> Inbox::Submit(SequenceInit init) {
   return last_handle_;
 }
 
-void Inbox::Cancel(uint64_t handle) {
+void RequestQueue::Cancel(uint64_t handle) {
   absl::MutexLock lock(&mutex_);
   if (live_.contains(handle) && cancelled_.insert(handle).second) events_.cancels.push_back(handle);
 }
 
-void Inbox::Answer(SwapAnswer answer) {
+void RequestQueue::Answer(SwapAnswer answer) {
   absl::MutexLock lock(&mutex_);
   if (!events_.stop) events_.answers.push_back(std::move(answer));
 }
 
-void Inbox::Stop() {
+void RequestQueue::Stop() {
   absl::MutexLock lock(&mutex_);
   events_.stop = true;
 }
 
-bool Inbox::Drain(absl::Time deadline) {
+bool RequestQueue::Drain(absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
   draining_ = true;
   const auto empty = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return live_.empty(); };
   return mutex_.AwaitWithDeadline(absl::Condition(&empty), deadline);
 }
 
-EngineLoad Inbox::Load() const {
+EngineLoad RequestQueue::Load() const {
   absl::MutexLock lock(&mutex_);
   EngineLoad load = load_;
   load.waiting += static_cast<int64_t>(events_.submissions.size());
   return load;
 }
 
-bool Inbox::HasEvents() const {
+bool RequestQueue::HasEvents() const {
   return events_.stop || !events_.submissions.empty() || !events_.cancels.empty() ||
          !events_.answers.empty();
 }
 
-Inbox::Events Inbox::Take(absl::Time deadline) {
+RequestQueue::Events RequestQueue::Take(absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithDeadline(absl::Condition(this, &Inbox::HasEvents), deadline);
+  mutex_.AwaitWithDeadline(absl::Condition(this, &RequestQueue::HasEvents), deadline);
   waiting_ += static_cast<int64_t>(events_.submissions.size());
   Events taken = std::exchange(events_, {});
   events_.stop = taken.stop;
   return taken;
 }
 
-void Inbox::Publish(const Report& report, absl::Time now) {
+void RequestQueue::Publish(const Report& report, absl::Time now) {
   absl::MutexLock lock(&mutex_);
   load_ = report.load;
   waiting_ = report.fresh_waiting;
@@ -103,7 +103,7 @@ void Inbox::Publish(const Report& report, absl::Time now) {
 
 // The time in which an eighth of the queue moves on: many clients get the same answer and should
 // not all come back for one place.
-absl::Duration Inbox::RetryHint() const {
+absl::Duration RequestQueue::RetryHint() const {
   if (seconds_per_query_ == 0.0) return kUnknownHint;
   const int64_t places = std::max<int64_t>(1, max_waiting_ / 8);
   return std::clamp(absl::Seconds(seconds_per_query_ * static_cast<double>(places)), kShortestHint,

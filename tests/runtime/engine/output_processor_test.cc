@@ -1,4 +1,4 @@
-#include "runtime/engine/delivery.h"
+#include "runtime/engine/output_processor.h"
 
 #include <algorithm>
 #include <limits>
@@ -30,13 +30,13 @@ using ::testing::SizeIs;
 constexpr int64_t kHidden = 64, kVocab = 512;
 
 // Rows of made-up hidden states; the expected logits come straight from the head.
-class DeliveryTest : public ::testing::Test {
+class OutputProcessorTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ASSERT_OK_AND_ASSIGN(BackboneModel model, GoldenBackbone("ccoe/backbone"));
     ASSERT_OK_AND_ASSIGN(runner_,
-                         BranchRunner::Create(std::move(model), kernels::MakeCpuOps(&team_), 4, 4));
-    delivery_ = std::make_unique<Delivery>(runner_.get(), &roster_, nullptr);
+                         ModelRunner::Create(std::move(model), kernels::MakeCpuOps(&team_), 4, 4));
+    delivery_ = std::make_unique<OutputProcessor>(runner_.get(), &roster_, nullptr);
   }
 
   StepEntry Entry(SequenceInit init) {
@@ -75,13 +75,13 @@ class DeliveryTest : public ::testing::Test {
   }
 
   ThreadTeam team_{1};
-  std::unique_ptr<BranchRunner> runner_;
-  Roster roster_{64, 4, nullptr};
-  std::unique_ptr<Delivery> delivery_;
+  std::unique_ptr<ModelRunner> runner_;
+  SequenceTable roster_{64, 4, nullptr};
+  std::unique_ptr<OutputProcessor> delivery_;
   AnswerRecorder first_, second_;
 };
 
-TEST_F(DeliveryTest, TheLastRowOfEachSequenceGivesItsToken) {
+TEST_F(OutputProcessorTest, TheLastRowOfEachSequenceGivesItsToken) {
   std::vector<StepEntry> entries = {Entry(Greedy(1, first_)), Entry(Greedy(2, second_))};
   const std::vector<float> logits = LoadRows(4);
   Deliver(entries, {{0, 3}, {3, 1}});  // all rows of the first, the last of the second
@@ -94,7 +94,7 @@ TEST_F(DeliveryTest, TheLastRowOfEachSequenceGivesItsToken) {
   EXPECT_EQ(delivery_->generated_tokens(), 2);
 }
 
-TEST_F(DeliveryTest, AChunkInTheMiddleGivesNothing) {
+TEST_F(OutputProcessorTest, AChunkInTheMiddleGivesNothing) {
   std::vector<StepEntry> entries = {Entry(Greedy(1, first_))};
   entries[0].row_count = 2;
   LoadRows(2);
@@ -103,7 +103,7 @@ TEST_F(DeliveryTest, AChunkInTheMiddleGivesNothing) {
   EXPECT_EQ(entries[0].sequence->computed_tokens(), 2);
 }
 
-TEST_F(DeliveryTest, PromptLogitsGoOutInOrderBesideTheToken) {
+TEST_F(OutputProcessorTest, PromptLogitsGoOutInOrderBesideTheToken) {
   SequenceInit init = Greedy(1, first_);
   init.query.prompt_logits = true;
   std::vector<StepEntry> entries = {Entry(std::move(init))};
@@ -113,7 +113,7 @@ TEST_F(DeliveryTest, PromptLogitsGoOutInOrderBesideTheToken) {
   EXPECT_THAT(first_.Now().tokens, SizeIs(1));
 }
 
-TEST_F(DeliveryTest, MoreRowsThanTheHeadTakesAtOnceStayInOrder) {
+TEST_F(OutputProcessorTest, MoreRowsThanTheHeadTakesAtOnceStayInOrder) {
   SequenceInit init = TestInit(1, 150, first_, 0);
   init.query.prompt_logits = true;
   std::vector<StepEntry> entries = {Entry(std::move(init))};
@@ -127,7 +127,7 @@ TEST_F(DeliveryTest, MoreRowsThanTheHeadTakesAtOnceStayInOrder) {
   EXPECT_THAT(answer.tokens, IsEmpty());
 }
 
-TEST_F(DeliveryTest, AStopIdEndsTheAnswerAndIsNotPassedOn) {
+TEST_F(OutputProcessorTest, AStopIdEndsTheAnswerAndIsNotPassedOn) {
   const std::vector<float> logits = LoadRows(3);
   SequenceInit init = Greedy(1, first_);
   init.stop_ids = {ArgMax(logits, 2)};
@@ -138,7 +138,7 @@ TEST_F(DeliveryTest, AStopIdEndsTheAnswerAndIsNotPassedOn) {
   EXPECT_EQ(first_.Now().usage.generated_tokens, 0);
 }
 
-TEST_F(DeliveryTest, MinTokensHoldTheStopIdBack) {
+TEST_F(OutputProcessorTest, MinTokensHoldTheStopIdBack) {
   const std::vector<float> logits = LoadRows(3);
   SequenceInit init = Greedy(1, first_);
   init.stop_ids = {ArgMax(logits, 2)};
@@ -150,7 +150,7 @@ TEST_F(DeliveryTest, MinTokensHoldTheStopIdBack) {
   EXPECT_EQ(first_.Now().finishes, 0);
 }
 
-TEST_F(DeliveryTest, TheLastTokenFinishesTheAnswer) {
+TEST_F(OutputProcessorTest, TheLastTokenFinishesTheAnswer) {
   std::vector<StepEntry> entries = {Entry(Greedy(1, first_, 1))};
   LoadRows(3);
   Deliver(entries, {{0, 3}});
@@ -159,7 +159,7 @@ TEST_F(DeliveryTest, TheLastTokenFinishesTheAnswer) {
   EXPECT_EQ(roster_.Find(1), nullptr);
 }
 
-TEST_F(DeliveryTest, NanInOneSequencesRowEndsThatQueryAlone) {
+TEST_F(OutputProcessorTest, NanInOneSequencesRowEndsThatQueryAlone) {
   std::vector<StepEntry> entries = {Entry(Greedy(1, first_)), Entry(Greedy(2, second_))};
   std::vector<float> rows(2 * kHidden, 0.25f);
   rows[5] = std::numeric_limits<float>::quiet_NaN();
@@ -170,7 +170,7 @@ TEST_F(DeliveryTest, NanInOneSequencesRowEndsThatQueryAlone) {
   EXPECT_THAT(second_.Now().tokens, SizeIs(1));
 }
 
-TEST_F(DeliveryTest, QueriesThatEndedMeanwhileArePassedOver) {
+TEST_F(OutputProcessorTest, QueriesThatEndedMeanwhileArePassedOver) {
   std::vector<StepEntry> entries = {Entry(Greedy(1, first_)), Entry(Greedy(2, second_))};
   const std::vector<float> logits = LoadRows(2);
   roster_.Finish(entries[0].sequence, FinishReason::kCancelled, absl::CancelledError("x"),

@@ -1,7 +1,7 @@
 // A query as the engine sees it: what comes in, what its answer is made of, and where the answer
 // goes.
-#ifndef CCOE_RUNTIME_ENGINE_QUERY_H_
-#define CCOE_RUNTIME_ENGINE_QUERY_H_
+#ifndef CCOE_RUNTIME_ENGINE_REQUEST_H_
+#define CCOE_RUNTIME_ENGINE_REQUEST_H_
 
 #include <cstdint>
 #include <memory>
@@ -70,7 +70,7 @@ class TokenSink {
   // The end-of-sequence or stop id that ends an answer is not passed here (FinishReason::kStop says
   // it came); with ignore_eos end-of-sequence ids are ordinary tokens and are.
   virtual void OnToken(const GeneratedToken& token) = 0;
-  // Prompt logits, only where QueryOptions asked: rows for positions [first_position,
+  // Prompt logits, only where EngineRequest asked: rows for positions [first_position,
   // first_position + rows), in order.
   virtual void OnLogits(int64_t first_position, absl::Span<const float> logits) {}
   // hidden [planes, rows, hidden_size] likewise, planes = layers + 1.
@@ -84,7 +84,7 @@ class TokenSink {
   virtual void OnFinish(FinishReason reason, const absl::Status& status, const Usage& usage) = 0;
 };
 
-struct QueryOptions {
+struct EngineRequest {
   std::string query_id;         // for logs and messages; the caller keeps it unique
   std::vector<int32_t> prompt;  // token ids, 1 .. context - 1
   ExpertRef expert;  // empty: the backbone's own layers; version 0: the directory's choice
@@ -101,4 +101,4 @@ struct QueryOptions {
 
 }  // namespace ccoe::engine
 
-#endif  // CCOE_RUNTIME_ENGINE_QUERY_H_
+#endif  // CCOE_RUNTIME_ENGINE_REQUEST_H_

@@ -1,4 +1,4 @@
-#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/model_runner.h"
 
 #include <algorithm>
 #include <cmath>
@@ -33,12 +33,12 @@ using ::testing::ElementsAre;
 
 const std::vector<int32_t> kIds = {507, 46, 77, 12, 300};
 
-class BranchRunnerTest : public ::testing::Test {
+class ModelRunnerTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ASSERT_OK_AND_ASSIGN(BackboneModel model, GoldenBackbone("ccoe/backbone"));
     ASSERT_OK_AND_ASSIGN(runner_,
-                         BranchRunner::Create(std::move(model), kernels::MakeCpuOps(&team_), 4, 4));
+                         ModelRunner::Create(std::move(model), kernels::MakeCpuOps(&team_), 4, 4));
     ASSERT_OK_AND_ASSIGN(auto run, ModelRun::Open(GoldenFolder("ccoe/backbone"), {}));
     ASSERT_OK_AND_ASSIGN(expected_, run->Feed(kIds));
   }
@@ -51,11 +51,11 @@ class BranchRunnerTest : public ::testing::Test {
 
   ThreadTeam team_{1};
   const std::vector<int32_t> table_ = {2, 0};
-  std::unique_ptr<BranchRunner> runner_;
+  std::unique_ptr<ModelRunner> runner_;
   ccoe::testing::RunOutput expected_;
 };
 
-TEST_F(BranchRunnerTest, LayersInPartsAndTheHeadGiveTheModelsLogits) {
+TEST_F(ModelRunnerTest, LayersInPartsAndTheHeadGiveTheModelsLogits) {
   ASSERT_OK(runner_->Embed(kIds));
   ASSERT_OK(runner_->Run({0, 3}, Batch()));
   ASSERT_OK(runner_->Run({3, 3}, Batch()));  // nothing to do
@@ -72,7 +72,7 @@ TEST_F(BranchRunnerTest, LayersInPartsAndTheHeadGiveTheModelsLogits) {
   EXPECT_EQ(last, std::vector<float>(logits.end() - runner_->vocab_size(), logits.end()));
 }
 
-TEST_F(BranchRunnerTest, TokensAreChosenFromAnyRowsOfTheLogits) {
+TEST_F(ModelRunnerTest, TokensAreChosenFromAnyRowsOfTheLogits) {
   ASSERT_OK(runner_->Embed(kIds));
   ASSERT_OK(runner_->Run({0, 8}, Batch()));
   ASSERT_OK(runner_->Logits(*runner_->model().head, std::vector<int32_t>{0, 1, 2, 3, 4}));
@@ -86,7 +86,7 @@ TEST_F(BranchRunnerTest, TokensAreChosenFromAnyRowsOfTheLogits) {
   }
 }
 
-TEST_F(BranchRunnerTest, LayerOutputsCanBeReadOnTheWay) {
+TEST_F(ModelRunnerTest, LayerOutputsCanBeReadOnTheWay) {
   const int64_t values = kIds.size() * runner_->hidden_size();
   std::vector<std::vector<float>> planes;
   const auto read = [&](int32_t) {
@@ -99,13 +99,13 @@ TEST_F(BranchRunnerTest, LayerOutputsCanBeReadOnTheWay) {
   EXPECT_EQ(planes, expected_.hidden);
 }
 
-TEST_F(BranchRunnerTest, AnErrorOfTheReaderComesBack) {
+TEST_F(ModelRunnerTest, AnErrorOfTheReaderComesBack) {
   ASSERT_OK(runner_->Embed(kIds));
   EXPECT_THAT(runner_->Run({0, 2}, Batch(), [](int32_t) { return absl::InternalError("x"); }),
               ccoe::testing::StatusIs(absl::StatusCode::kInternal));
 }
 
-TEST_F(BranchRunnerTest, KeepAndReadPickRows) {
+TEST_F(ModelRunnerTest, KeepAndReadPickRows) {
   const int64_t width = runner_->hidden_size();
   std::vector<float> rows;
   for (int r = 0; r < 4; ++r) rows.insert(rows.end(), width, static_cast<float>(r));
@@ -120,13 +120,13 @@ TEST_F(BranchRunnerTest, KeepAndReadPickRows) {
   EXPECT_EQ(picked[width], 3.0f);
 }
 
-TEST(MoeBranchRunnerTest, WhatRowsChoseIsCountedAtTheNextWaitOnce) {
+TEST(MoeModelRunnerTest, WhatRowsChoseIsCountedAtTheNextWaitOnce) {
   ThreadTeam team(1);
   ASSERT_OK_AND_ASSIGN(BackboneModel model, GoldenBackbone("mixtral-8x2"));
   MoeStatistics statistics(model.spec);
   const model::LayerRange all = model.decoder->layers();
   ASSERT_OK_AND_ASSIGN(const auto runner,
-                       BranchRunner::Create(std::move(model), kernels::MakeCpuOps(&team), 4, 4));
+                       ModelRunner::Create(std::move(model), kernels::MakeCpuOps(&team), 4, 4));
   runner->CountIn(&statistics);
   const std::vector<int32_t> table = {2, 0};
   model::RowBatch batch;
@@ -163,11 +163,11 @@ std::vector<float> RunThroughMoeLayer(const std::string& model, bool suspend, in
   auto backbone = GoldenBackbone(model, -1, &device);
   EXPECT_OK(backbone.status());
   const model::ModelSpec spec = backbone->spec;
-  auto made = BranchRunner::Create(*std::move(backbone), testing::MakeTaggedOps(&device, &team), 8,
+  auto made = ModelRunner::Create(*std::move(backbone), testing::MakeTaggedOps(&device, &team), 8,
                                    4, kernels::DType::kF32, {/*max_rows=*/5, /*suspended=*/room});
   EXPECT_OK(made.status());
   device.ForbidAllocation();
-  BranchRunner& runner = **made;
+  ModelRunner& runner = **made;
   int32_t layer = 0;
   while (!spec.layers[static_cast<size_t>(layer)].ffn.is_moe()) ++layer;
   const std::vector<int32_t> ids = {5, 46, 77, 12, 30}, pages = {2, 0}, other_pages = {1, 3};
@@ -211,7 +211,7 @@ std::vector<float> RunThroughMoeLayer(const std::string& model, bool suspend, in
   return hidden;
 }
 
-TEST(BranchRunnerMemoryTest, SuspendedBranchesWaitOnTheDeviceOrInHostMemoryWithTheSameBits) {
+TEST(ModelRunnerMemoryTest, SuspendedBranchesWaitOnTheDeviceOrInHostMemoryWithTheSameBits) {
   for (const char* model : {"mixtral-8x2", "qwen2moe-shared", "deepseek-v3"}) {
     for (const bool combine : {false, true}) {
       const std::vector<float> expected = RunThroughMoeLayer(model, false, 0, combine);
@@ -221,7 +221,7 @@ TEST(BranchRunnerMemoryTest, SuspendedBranchesWaitOnTheDeviceOrInHostMemoryWithT
   }
 }
 
-TEST_F(BranchRunnerTest, RowsAreHandedOverOnTheDeviceOrWithoutRoomInHostMemory) {
+TEST_F(ModelRunnerTest, RowsAreHandedOverOnTheDeviceOrWithoutRoomInHostMemory) {
   const int64_t width = runner_->hidden_size();
   std::vector<float> rows;
   for (int r = 0; r < 4; ++r) rows.insert(rows.end(), width, 0.1f + static_cast<float>(r));
@@ -250,7 +250,7 @@ TEST_F(BranchRunnerTest, RowsAreHandedOverOnTheDeviceOrWithoutRoomInHostMemory) 
   EXPECT_EQ(memory->free_bytes(), memory->size_bytes());
 }
 
-TEST_F(BranchRunnerTest, MemoryOfAnotherDeviceIsNotWrittenTo) {
+TEST_F(ModelRunnerTest, MemoryOfAnotherDeviceIsNotWrittenTo) {
   ccoe::testing::TaggedDevice other;
   ASSERT_OK_AND_ASSIGN(const auto memory, exchange::RowMemory::Create(&other, 1 << 20));
   ASSERT_OK(runner_->Load(std::vector<float>(static_cast<size_t>(runner_->hidden_size()))));

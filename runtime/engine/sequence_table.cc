@@ -1,4 +1,4 @@
-#include "runtime/engine/roster.h"
+#include "runtime/engine/sequence_table.h"
 
 #include <algorithm>
 #include <utility>
@@ -20,7 +20,7 @@ SequenceView ViewOf(const Sequence& sequence) {
   return view;
 }
 
-absl::Time EarliestDeadline(const Roster::Table& table) {
+absl::Time EarliestDeadline(const SequenceTable::Table& table) {
   absl::Time earliest = absl::InfiniteFuture();
   for (const auto& [handle, sequence] : table)
     earliest = std::min(earliest, sequence->query().deadline);
@@ -29,29 +29,29 @@ absl::Time EarliestDeadline(const Roster::Table& table) {
 
 }  // namespace
 
-Roster::Roster(int64_t pages, int64_t page_tokens, EngineObserver* observer)
+SequenceTable::SequenceTable(int64_t pages, int64_t page_tokens, EngineObserver* observer)
     : observer_(observer), pages_(pages, page_tokens) {}
 
-void Roster::Enqueue(std::shared_ptr<Sequence> sequence) {
+void SequenceTable::Enqueue(std::shared_ptr<Sequence> sequence) {
   ++fresh_;
   const uint64_t handle = sequence->handle();
   waiting_.emplace(handle, std::move(sequence));
 }
 
-std::shared_ptr<Sequence> Roster::Find(uint64_t handle) const {
+std::shared_ptr<Sequence> SequenceTable::Find(uint64_t handle) const {
   if (const auto it = running_.find(handle); it != running_.end()) return it->second;
   if (const auto it = waiting_.find(handle); it != waiting_.end()) return it->second;
   return nullptr;
 }
 
-std::vector<SequenceView> Roster::RunningViews() const {
+std::vector<SequenceView> SequenceTable::RunningViews() const {
   std::vector<SequenceView> views;
   views.reserve(running_.size());
   for (const auto& [handle, sequence] : running_) views.push_back(ViewOf(*sequence));
   return views;
 }
 
-std::vector<SequenceView> Roster::WaitingViews(absl::Time now, int64_t limit) const {
+std::vector<SequenceView> SequenceTable::WaitingViews(absl::Time now, int64_t limit) const {
   std::vector<SequenceView> views;
   for (const auto& [handle, sequence] : waiting_) {
     if (static_cast<int64_t>(views.size()) >= limit) break;
@@ -60,7 +60,7 @@ std::vector<SequenceView> Roster::WaitingViews(absl::Time now, int64_t limit) co
   return views;
 }
 
-void Roster::Admit(uint64_t handle, absl::Time now) {
+void SequenceTable::Admit(uint64_t handle, absl::Time now) {
   auto node = waiting_.extract(handle);
   CCOE_CHECK(!node.empty());
   Sequence& sequence = *node.mapped();
@@ -69,17 +69,17 @@ void Roster::Admit(uint64_t handle, absl::Time now) {
   running_.insert(std::move(node));
 }
 
-absl::Status Roster::GrowPages(Sequence& sequence, int64_t tokens) {
+absl::Status SequenceTable::GrowPages(Sequence& sequence, int64_t tokens) {
   return pages_.Grow(tokens, sequence.pages());
 }
 
-void Roster::FreeKv(Sequence& sequence) {
+void SequenceTable::FreeKv(Sequence& sequence) {
   pages_.Free(sequence.pages());
   if (sequence.swapped) sequence.binding()->link->ReleaseSequence(sequence.link_id());
   sequence.swapped = false;
 }
 
-void Roster::Preempt(Sequence& sequence, absl::Time not_before) {
+void SequenceTable::Preempt(Sequence& sequence, absl::Time not_before) {
   auto node = running_.extract(sequence.handle());
   CCOE_CHECK(!node.empty());
   FreeKv(sequence);
@@ -90,7 +90,7 @@ void Roster::Preempt(Sequence& sequence, absl::Time not_before) {
   if (observer_ != nullptr) observer_->OnPreemption();
 }
 
-void Roster::Finish(const std::shared_ptr<Sequence>& sequence, FinishReason reason,
+void SequenceTable::Finish(const std::shared_ptr<Sequence>& sequence, FinishReason reason,
                     const absl::Status& status, absl::Time now) {
   const bool frees_room = sequence->swapped;
   FreeKv(*sequence);
@@ -105,7 +105,7 @@ void Roster::Finish(const std::shared_ptr<Sequence>& sequence, FinishReason reas
 
 // There is room at this expert: the oldest query that was put off for lack of it need not wait any
 // longer.
-void Roster::EndPause(const ExpertBinding& binding) {
+void SequenceTable::EndPause(const ExpertBinding& binding) {
   for (const auto& [handle, sequence] : waiting_) {
     if (sequence->exhausted_pauses == 0 || !sequence->SharesKv(binding)) continue;
     sequence->not_before = absl::InfinitePast();
@@ -113,7 +113,7 @@ void Roster::EndPause(const ExpertBinding& binding) {
   }
 }
 
-void Roster::FinishExpired(absl::Time now) {
+void SequenceTable::FinishExpired(absl::Time now) {
   std::vector<std::shared_ptr<Sequence>> expired;
   for (const Table* table : {&running_, &waiting_}) {
     for (const auto& [handle, sequence] : *table) {
@@ -129,7 +129,7 @@ void Roster::FinishExpired(absl::Time now) {
   }
 }
 
-absl::Time Roster::NextEvent(absl::Time now) const {
+absl::Time SequenceTable::NextEvent(absl::Time now) const {
   absl::Time next = std::min(EarliestDeadline(waiting_), EarliestDeadline(running_));
   for (const auto& [handle, sequence] : waiting_) {
     if (sequence->not_before > now) next = std::min(next, sequence->not_before);
@@ -137,6 +137,6 @@ absl::Time Roster::NextEvent(absl::Time now) const {
   return next;
 }
 
-std::vector<uint64_t> Roster::TakeFinished() { return std::exchange(finished_, {}); }
+std::vector<uint64_t> SequenceTable::TakeFinished() { return std::exchange(finished_, {}); }
 
 }  // namespace ccoe::engine

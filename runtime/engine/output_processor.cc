@@ -1,4 +1,4 @@
-#include "runtime/engine/delivery.h"
+#include "runtime/engine/output_processor.h"
 
 #include <algorithm>
 
@@ -10,11 +10,11 @@ namespace ccoe::engine {
 namespace {
 
 // Bounds the memory for logits: with a vocabulary of 150 000, 38 MB.
-constexpr size_t kHeadRows = BranchRunner::kMaxHeadRows;
+constexpr size_t kHeadRows = ModelRunner::kMaxHeadRows;
 
 }  // namespace
 
-void Delivery::Deliver(absl::Span<StepEntry> entries, absl::Span<const HeldRows> held,
+void OutputProcessor::Deliver(absl::Span<StepEntry> entries, absl::Span<const HeldRows> held,
                        const model::LmHead& head) {
   const std::vector<HeadRow> rows = RowsForHead(entries, held);
   EndSteps(entries);
@@ -31,13 +31,13 @@ void Delivery::Deliver(absl::Span<StepEntry> entries, absl::Span<const HeldRows>
   }
 }
 
-void Delivery::Fail(absl::Span<StepEntry> entries, const absl::Status& status) {
+void OutputProcessor::Fail(absl::Span<StepEntry> entries, const absl::Status& status) {
   for (StepEntry& entry : entries) {
     if (entry.alive()) roster_->Finish(entry.sequence, FinishReason::kError, status, absl::Now());
   }
 }
 
-std::vector<Delivery::HeadRow> Delivery::RowsForHead(absl::Span<StepEntry> entries,
+std::vector<OutputProcessor::HeadRow> OutputProcessor::RowsForHead(absl::Span<StepEntry> entries,
                                                      absl::Span<const HeldRows> held) const {
   std::vector<HeadRow> rows;
   for (size_t i = 0; i < entries.size(); ++i) {
@@ -55,7 +55,7 @@ std::vector<Delivery::HeadRow> Delivery::RowsForHead(absl::Span<StepEntry> entri
   return rows;
 }
 
-void Delivery::EndSteps(absl::Span<StepEntry> entries) {
+void OutputProcessor::EndSteps(absl::Span<StepEntry> entries) {
   for (StepEntry& entry : entries) {
     if (!entry.alive()) continue;
     Sequence& sequence = *entry.sequence;
@@ -70,7 +70,7 @@ void Delivery::EndSteps(absl::Span<StepEntry> entries) {
   }
 }
 
-absl::Status Delivery::RunHead(absl::Span<const HeadRow> rows, const model::LmHead& head) {
+absl::Status OutputProcessor::RunHead(absl::Span<const HeadRow> rows, const model::LmHead& head) {
   std::vector<int32_t> numbers;
   for (const HeadRow& row : rows) numbers.push_back(row.row);
   CCOE_RETURN_IF_ERROR(runner_->Logits(head, numbers));
@@ -80,7 +80,7 @@ absl::Status Delivery::RunHead(absl::Span<const HeadRow> rows, const model::LmHe
 
 // Passes on the logits of prompt rows, as many of one sequence at a time as stand together. No
 // others leave the device.
-absl::Status Delivery::EmitLogits(absl::Span<const HeadRow> rows) {
+absl::Status OutputProcessor::EmitLogits(absl::Span<const HeadRow> rows) {
   for (size_t begin = 0, end = 0; begin < rows.size(); begin = std::max(end, begin + 1)) {
     const StepEntry* entry = rows[begin].entry;
     for (end = begin; end < rows.size() && rows[end].entry == entry; ++end) {
@@ -94,7 +94,7 @@ absl::Status Delivery::EmitLogits(absl::Span<const HeadRow> rows) {
   return absl::OkStatus();
 }
 
-absl::Status Delivery::SampleRows(absl::Span<const HeadRow> rows) {
+absl::Status OutputProcessor::SampleRows(absl::Span<const HeadRow> rows) {
   const auto first =
       std::find_if(rows.begin(), rows.end(), [](const HeadRow& row) { return row.samples; });
   const int64_t begin = first - rows.begin();
@@ -122,7 +122,7 @@ absl::Status Delivery::SampleRows(absl::Span<const HeadRow> rows) {
   return absl::OkStatus();
 }
 
-void Delivery::EndRow(const std::shared_ptr<Sequence>& sequence,
+void OutputProcessor::EndRow(const std::shared_ptr<Sequence>& sequence,
                       const absl::StatusOr<GeneratedToken>& token) {
   if (!token.ok()) {
     const absl::Status error =
@@ -135,7 +135,7 @@ void Delivery::EndRow(const std::shared_ptr<Sequence>& sequence,
   }
 }
 
-void Delivery::Emit(const std::shared_ptr<Sequence>& sequence, const GeneratedToken& token) {
+void OutputProcessor::Emit(const std::shared_ptr<Sequence>& sequence, const GeneratedToken& token) {
   const absl::Time now = absl::Now();
   ++generated_tokens_;
   if (observer_ != nullptr) {

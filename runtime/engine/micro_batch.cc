@@ -1,4 +1,4 @@
-#include "runtime/engine/step.h"
+#include "runtime/engine/micro_batch.h"
 
 #include <algorithm>
 #include <numeric>
@@ -27,7 +27,7 @@ bool WantsLogitsOfAny(const StepEntry& entry) {
 
 }  // namespace
 
-int32_t NextBoundary(const Branch& branch, int32_t end) {
+int32_t NextBoundary(const MicroBatch& branch, int32_t end) {
   int32_t boundary = end;
   for (const StepEntry& entry : branch.entries) {
     if (HasExpertAhead(entry, branch.cursor)) {
@@ -37,7 +37,7 @@ int32_t NextBoundary(const Branch& branch, int32_t end) {
   return boundary;
 }
 
-std::vector<LeavingGroup> GroupsLeaving(const Branch& branch) {
+std::vector<LeavingGroup> GroupsLeaving(const MicroBatch& branch) {
   std::vector<LeavingGroup> groups;
   for (size_t i = 0; i < branch.entries.size(); ++i) {
     const StepEntry& entry = branch.entries[i];
@@ -56,7 +56,7 @@ std::vector<LeavingGroup> GroupsLeaving(const Branch& branch) {
   return groups;
 }
 
-std::vector<int32_t> RowsOf(const Branch& branch, absl::Span<const size_t> entries) {
+std::vector<int32_t> RowsOf(const MicroBatch& branch, absl::Span<const size_t> entries) {
   std::vector<int32_t> rows;
   size_t next = 0;
   int64_t begin = 0;
@@ -71,7 +71,7 @@ std::vector<int32_t> RowsOf(const Branch& branch, absl::Span<const size_t> entri
   return rows;
 }
 
-std::vector<size_t> Staying(const Branch& branch, absl::Span<const LeavingGroup> groups) {
+std::vector<size_t> Staying(const MicroBatch& branch, absl::Span<const LeavingGroup> groups) {
   std::vector<bool> leaves(branch.entries.size(), false);
   for (const LeavingGroup& group : groups) {
     for (size_t i : group.entries) leaves[i] = true;
@@ -83,18 +83,18 @@ std::vector<size_t> Staying(const Branch& branch, absl::Span<const LeavingGroup>
   return staying;
 }
 
-std::vector<StepEntry> MoveOut(Branch& branch, absl::Span<const size_t> entries) {
+std::vector<StepEntry> MoveOut(MicroBatch& branch, absl::Span<const size_t> entries) {
   std::vector<StepEntry> out;
   out.reserve(entries.size());
   for (size_t i : entries) out.push_back(std::move(branch.entries[i]));
   return out;
 }
 
-void KeepEntries(Branch& branch, absl::Span<const size_t> entries) {
+void KeepEntries(MicroBatch& branch, absl::Span<const size_t> entries) {
   branch.entries = MoveOut(branch, entries);
 }
 
-model::RowBatch BatchOf(const Branch& branch) {
+model::RowBatch BatchOf(const MicroBatch& branch) {
   model::RowBatch batch;
   int64_t begin = 0;
   for (const StepEntry& entry : branch.entries) {

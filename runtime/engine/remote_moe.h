@@ -1,8 +1,8 @@
 // Runs branches through the MoE layers whose choice of experts the host must see: where experts are
 // elsewhere (the branch is suspended until the expert workers' contributions are back), requests
 // steer the gate or want to know what it chose.
-#ifndef CCOE_RUNTIME_ENGINE_MOE_STAGE_H_
-#define CCOE_RUNTIME_ENGINE_MOE_STAGE_H_
+#ifndef CCOE_RUNTIME_ENGINE_REMOTE_MOE_H_
+#define CCOE_RUNTIME_ENGINE_REMOTE_MOE_H_
 
 #include <cstdint>
 #include <memory>
@@ -12,43 +12,43 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "runtime/engine/branch_runner.h"
-#include "runtime/engine/delivery.h"
+#include "runtime/engine/model_runner.h"
+#include "runtime/engine/output_processor.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/ffn_directory.h"
-#include "runtime/engine/inbox.h"
+#include "runtime/engine/request_queue.h"
 #include "runtime/engine/moe_board.h"
 #include "runtime/engine/scheduler.h"
-#include "runtime/engine/step.h"
+#include "runtime/engine/micro_batch.h"
 
 namespace ccoe::engine {
 
 // Used by the engine's thread alone.
-class MoeStage {
+class RemoteMoe {
  public:
   // What it works with; all but `directory` (null: all experts are with the backbone) and those of
   // `options` must not be null, and must outlive it.
   struct Parts {
-    BranchRunner* runner = nullptr;
-    Delivery* delivery = nullptr;
+    ModelRunner* runner = nullptr;
+    OutputProcessor* delivery = nullptr;
     FfnDirectory* directory = nullptr;
     MoeBoard* board = nullptr;
   };
-  MoeStage(const EngineOptions& options, const Parts& parts);
+  RemoteMoe(const EngineOptions& options, const Parts& parts);
 
   // The first layer from the branch's cursor on, below `last`, that is for Run; else `last`. The
   // layers before it can run as any others: dense, or with all their experts here.
-  int32_t NextStop(const Branch& branch, int32_t last);
+  int32_t NextStop(const MicroBatch& branch, int32_t last);
 
   // Runs the MoE layer at the branch's cursor over the rows in the runner. True: it is done, the
   // cursor stands behind it and the entries whose queries lived on are left. False: the branch has
   // gone into a flight. An error is the device's or the decoder's and leaves the branch as it was.
-  absl::StatusOr<bool> Run(Branch& branch);
+  absl::StatusOr<bool> Run(MicroBatch& branch);
 
   // A branch whose rows are in the runner again, its cursor behind the layer.
   struct Resumed {
     std::shared_ptr<Step> step;
-    Branch branch;  // may have no entries left
+    MicroBatch branch;  // may have no entries left
     absl::Status status;
   };
   // Takes an answer to a swap of the board's. nullopt: others are still away, or it came too late.
@@ -60,13 +60,13 @@ class MoeStage {
   std::shared_ptr<const FfnTable> Table();
   // By layer of the model: all experts are here, by the table now.
   const std::vector<bool>& AllHere();
-  std::optional<model::GateSteering> Steering(const Branch& branch, int32_t layer) const;
-  absl::StatusOr<model::RoutedRows> Route(const Branch& branch);
+  std::optional<model::GateSteering> Steering(const MicroBatch& branch, int32_t layer) const;
+  absl::StatusOr<model::RoutedRows> Route(const MicroBatch& branch);
   FfnDispatchPlan Plan(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
                        const FfnTable& table, const MoeFlight* flight);
   absl::Status RunOwn(const model::RoutedRows& routed, absl::Span<const FfnPart> own);
-  absl::StatusOr<ParkedRows> RunOwnAndPark(const MoeFlight& flight);
-  absl::Status Suspend(Branch& branch, model::RoutedRows routed, std::vector<FfnPart> own,
+  absl::StatusOr<BatchState> RunOwnAndPark(const MoeFlight& flight);
+  absl::Status Suspend(MicroBatch& branch, model::RoutedRows routed, std::vector<FfnPart> own,
                        std::vector<AwayPart> away);
   // Copies the experts' input into the flight, before its scratch is used again; PackParts waits.
   absl::Status KeepRows(MoeFlight& flight);
@@ -77,7 +77,7 @@ class MoeStage {
   }
   absl::Status Finish(int32_t layer, const model::RoutedRows& routed, absl::Span<const FfnPart> own,
                       const std::list<AwayPart>& away);
-  absl::Status DropDead(Branch& branch);
+  absl::Status DropDead(MicroBatch& branch);
 
   void FailRows(absl::Span<StepEntry> entries, const model::RoutedRows& routed,
                 absl::Span<const int32_t> pairs, const absl::Status& status);
@@ -97,4 +97,4 @@ class MoeStage {
 
 }  // namespace ccoe::engine
 
-#endif  // CCOE_RUNTIME_ENGINE_MOE_STAGE_H_
+#endif  // CCOE_RUNTIME_ENGINE_REMOTE_MOE_H_

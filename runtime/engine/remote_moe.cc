@@ -1,4 +1,4 @@
-#include "runtime/engine/moe_stage.h"
+#include "runtime/engine/remote_moe.h"
 
 #include <algorithm>
 #include <numeric>
@@ -61,7 +61,7 @@ std::string LastHolder(const model::RoutedRows& routed, absl::Span<const int32_t
   return gone == table.gone.end() ? "" : absl::StrCat("; the last was ", gone->second);
 }
 
-bool AnyWantsRouting(const Branch& branch) {
+bool AnyWantsRouting(const MicroBatch& branch) {
   return std::any_of(branch.entries.begin(), branch.entries.end(), [](const StepEntry& entry) {
     return entry.sequence->query().routing && entry.alive();
   });
@@ -82,7 +82,7 @@ std::shared_ptr<const FfnTable> TableOfAllHere(const model::ModelSpec& spec) {
 
 }  // namespace
 
-MoeStage::MoeStage(const EngineOptions& options, const Parts& parts)
+RemoteMoe::RemoteMoe(const EngineOptions& options, const Parts& parts)
     : options_(options),
       parts_(parts),
       hidden_size_(parts.runner->hidden_size()),
@@ -91,11 +91,11 @@ MoeStage::MoeStage(const EngineOptions& options, const Parts& parts)
       all_here_(parts.directory == nullptr ? TableOfAllHere(parts.runner->model().spec) : nullptr) {
 }
 
-std::shared_ptr<const FfnTable> MoeStage::Table() {
+std::shared_ptr<const FfnTable> RemoteMoe::Table() {
   return parts_.directory == nullptr ? all_here_ : parts_.directory->Table();
 }
 
-const std::vector<bool>& MoeStage::AllHere() {
+const std::vector<bool>& RemoteMoe::AllHere() {
   const std::shared_ptr<const FfnTable> table = Table();
   if (table == judged_.lock()) return judged_here_;
   const BackboneModel& model = parts_.runner->model();
@@ -111,7 +111,7 @@ const std::vector<bool>& MoeStage::AllHere() {
   return judged_here_;
 }
 
-int32_t MoeStage::NextStop(const Branch& branch, int32_t last) {
+int32_t RemoteMoe::NextStop(const MicroBatch& branch, int32_t last) {
   const model::ModelSpec& spec = parts_.runner->model().spec;
   const bool routing = AnyWantsRouting(branch);
   for (int32_t layer = branch.cursor; layer < last; ++layer) {
@@ -123,7 +123,7 @@ int32_t MoeStage::NextStop(const Branch& branch, int32_t last) {
   return last;
 }
 
-absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
+absl::StatusOr<bool> RemoteMoe::Run(MicroBatch& branch) {
   const int32_t layer = branch.cursor;
   CCOE_RETURN_IF_ERROR(parts_.runner->Attend(layer, BatchOf(branch)));
   const std::shared_ptr<const FfnTable> table = Table();
@@ -148,7 +148,7 @@ absl::StatusOr<bool> MoeStage::Run(Branch& branch) {
   return true;
 }
 
-std::optional<model::GateSteering> MoeStage::Steering(const Branch& branch, int32_t layer) const {
+std::optional<model::GateSteering> RemoteMoe::Steering(const MicroBatch& branch, int32_t layer) const {
   std::vector<RowsOfQuery> queries;
   for (const StepEntry& entry : branch.entries) {
     queries.push_back({entry.sequence->query().moe.get(), entry.row_count});
@@ -157,7 +157,7 @@ std::optional<model::GateSteering> MoeStage::Steering(const Branch& branch, int3
   return SteeringFor(layer, queries, ffn.moe);
 }
 
-absl::StatusOr<model::RoutedRows> MoeStage::Route(const Branch& branch) {
+absl::StatusOr<model::RoutedRows> RemoteMoe::Route(const MicroBatch& branch) {
   const int32_t layer = branch.cursor;
   const std::optional<model::GateSteering> steering = Steering(branch, layer);
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
@@ -173,7 +173,7 @@ absl::StatusOr<model::RoutedRows> MoeStage::Route(const Branch& branch) {
   return routed;
 }
 
-FfnDispatchPlan MoeStage::Plan(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
+FfnDispatchPlan RemoteMoe::Plan(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
                                const FfnTable& table, const MoeFlight* flight) {
   std::vector<bool> usable;
   for (const FfnPeer& peer : table.peers) {
@@ -188,12 +188,12 @@ FfnDispatchPlan MoeStage::Plan(const model::RoutedRows& routed, absl::Span<const
   return PlanFfnDispatch(routed, pairs, table, usable, options);
 }
 
-absl::Status MoeStage::RunOwn(const model::RoutedRows& routed, absl::Span<const FfnPart> own) {
+absl::Status RemoteMoe::RunOwn(const model::RoutedRows& routed, absl::Span<const FfnPart> own) {
   for (const FfnPart& part : own) CCOE_RETURN_IF_ERROR(parts_.runner->RunHere(part, routed));
   return parts_.runner->RunShared(routed);
 }
 
-absl::Status MoeStage::KeepRows(MoeFlight& flight) {
+absl::Status RemoteMoe::KeepRows(MoeFlight& flight) {
   RowForm form;
   for (const AwayPart& part : flight.away) {
     if (form.memory == nullptr) form = FormFor(*part.peer.link);
@@ -204,7 +204,7 @@ absl::Status MoeStage::KeepRows(MoeFlight& flight) {
   return absl::OkStatus();
 }
 
-absl::Status MoeStage::PackParts(MoeFlight& flight) {
+absl::Status RemoteMoe::PackParts(MoeFlight& flight) {
   if (!flight.rows.on_device()) return absl::OkStatus();
   for (AwayPart& part : flight.away) {
     if (part.swap_id != 0) continue;
@@ -216,7 +216,7 @@ absl::Status MoeStage::PackParts(MoeFlight& flight) {
 }
 
 // The rows that leave are on their way before those that stay are computed.
-absl::Status MoeStage::Suspend(Branch& branch, model::RoutedRows routed, std::vector<FfnPart> own,
+absl::Status RemoteMoe::Suspend(MicroBatch& branch, model::RoutedRows routed, std::vector<FfnPart> own,
                                std::vector<AwayPart> away) {
   auto held = std::make_unique<MoeFlight>(parts_.runner->NewParkedRows());
   MoeFlight& flight = *held;
@@ -227,7 +227,7 @@ absl::Status MoeStage::Suspend(Branch& branch, model::RoutedRows routed, std::ve
   CCOE_RETURN_IF_ERROR(KeepRows(flight));
   CCOE_RETURN_IF_ERROR(PackParts(flight));
   parts_.board->Hold(std::move(held));
-  absl::StatusOr<ParkedRows> parked = RunOwnAndPark(flight);
+  absl::StatusOr<BatchState> parked = RunOwnAndPark(flight);
   if (!parked.ok()) {
     parts_.board->Abandon(flight);
     return parked.status();
@@ -237,12 +237,12 @@ absl::Status MoeStage::Suspend(Branch& branch, model::RoutedRows routed, std::ve
   return absl::OkStatus();
 }
 
-absl::StatusOr<ParkedRows> MoeStage::RunOwnAndPark(const MoeFlight& flight) {
+absl::StatusOr<BatchState> RemoteMoe::RunOwnAndPark(const MoeFlight& flight) {
   CCOE_RETURN_IF_ERROR(RunOwn(flight.routed, flight.own));
   return parts_.runner->Park();
 }
 
-absl::Status MoeStage::Finish(int32_t layer, const model::RoutedRows& routed,
+absl::Status RemoteMoe::Finish(int32_t layer, const model::RoutedRows& routed,
                               absl::Span<const FfnPart> own, const std::list<AwayPart>& away) {
   std::vector<const FfnPart*> parts;
   for (const FfnPart& part : own) parts.push_back(&part);
@@ -258,7 +258,7 @@ absl::Status MoeStage::Finish(int32_t layer, const model::RoutedRows& routed,
   return parts_.runner->FinishMoe(layer, contributions);
 }
 
-absl::Status MoeStage::DropDead(Branch& branch) {
+absl::Status RemoteMoe::DropDead(MicroBatch& branch) {
   std::vector<size_t> living;
   for (size_t i = 0; i < branch.entries.size(); ++i) {
     if (branch.entries[i].alive()) living.push_back(i);
@@ -269,7 +269,7 @@ absl::Status MoeStage::DropDead(Branch& branch) {
   return living.empty() ? absl::OkStatus() : parts_.runner->Keep(rows);
 }
 
-void MoeStage::FailRows(absl::Span<StepEntry> entries, const model::RoutedRows& routed,
+void RemoteMoe::FailRows(absl::Span<StepEntry> entries, const model::RoutedRows& routed,
                         absl::Span<const int32_t> pairs, const absl::Status& status) {
   int64_t row = 0;
   size_t next = 0;
@@ -281,7 +281,7 @@ void MoeStage::FailRows(absl::Span<StepEntry> entries, const model::RoutedRows& 
   }
 }
 
-absl::Status MoeStage::CheckAnswer(const AwayPart& part, const exchange::SwapResult& result) const {
+absl::Status RemoteMoe::CheckAnswer(const AwayPart& part, const exchange::SwapResult& result) const {
   const exchange::FfnDispatch& dispatch = part.part.dispatch;
   const int64_t expected = (dispatch.combine ? dispatch.rows() : dispatch.pairs()) * hidden_size_;
   if (result.row_values() == expected) return absl::OkStatus();
@@ -289,7 +289,7 @@ absl::Status MoeStage::CheckAnswer(const AwayPart& part, const exchange::SwapRes
                                           " values, found ", result.row_values()));
 }
 
-void MoeStage::SendElsewhere(MoeBoard::Landing landing, const absl::Status& why) {
+void RemoteMoe::SendElsewhere(MoeBoard::Landing landing, const absl::Status& why) {
   MoeFlight& flight = *landing.flight;
   const AwayPart failed = std::move(*landing.part);
   flight.away.erase(landing.part);
@@ -314,7 +314,7 @@ void MoeStage::SendElsewhere(MoeBoard::Landing landing, const absl::Status& why)
   parts_.board->SendParts(flight);
 }
 
-void MoeStage::Observe(const AwayPart& part,
+void RemoteMoe::Observe(const AwayPart& part,
                        const absl::StatusOr<exchange::SwapResult>& result) const {
   if (options_.observer == nullptr) return;
   const exchange::FfnDispatch& dispatch = part.part.dispatch;
@@ -332,7 +332,7 @@ void MoeStage::Observe(const AwayPart& part,
   options_.observer->OnSwap(event);
 }
 
-std::optional<MoeStage::Resumed> MoeStage::Land(SwapAnswer answer) {
+std::optional<RemoteMoe::Resumed> RemoteMoe::Land(SwapAnswer answer) {
   const std::optional<MoeBoard::Landing> landing = parts_.board->Land(answer.swap_id, absl::Now());
   if (!landing.has_value()) return std::nullopt;
   AwayPart& part = *landing->part;

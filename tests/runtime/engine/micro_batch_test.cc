@@ -1,4 +1,4 @@
-#include "runtime/engine/step.h"
+#include "runtime/engine/micro_batch.h"
 
 #include <memory>
 #include <utility>
@@ -38,7 +38,7 @@ class StepTest : public ::testing::Test {
 };
 
 TEST_F(StepTest, ABranchStopsAtTheNextExpertsFirstLayer) {
-  Branch branch;
+  MicroBatch branch;
   branch.entries = {Entry(1, 1), Entry(2, 1, TestBinding("a", {6, 8}, link_)),
                     Entry(3, 1, TestBinding("b", {4, 8}, link_))};
   EXPECT_EQ(NextBoundary(branch, 8), 4);
@@ -49,7 +49,7 @@ TEST_F(StepTest, ABranchStopsAtTheNextExpertsFirstLayer) {
 }
 
 TEST_F(StepTest, EntriesOfOneExpertLeaveTogetherWhateverBindingObjectTheyHold) {
-  Branch branch;
+  MicroBatch branch;
   branch.cursor = 4;
   branch.entries = {Entry(1, 2, TestBinding("a", {4, 8}, link_)), Entry(2, 1),
                     Entry(3, 3, TestBinding("b", {4, 8}, link_)),
@@ -69,7 +69,7 @@ TEST_F(StepTest, EntriesOfOneExpertLeaveTogetherWhateverBindingObjectTheyHold) {
 }
 
 TEST_F(StepTest, OtherLinksAndWishesForHiddenStatesMakeOtherGroups) {
-  Branch branch;
+  MicroBatch branch;
   branch.cursor = 4;
   branch.entries = {Entry(1, 1, TestBinding("a", {4, 8}, link_)),
                     Entry(2, 1, TestBinding("a", {4, 8}, std::make_shared<FakeLink>())),
@@ -82,14 +82,14 @@ TEST_F(StepTest, OtherLinksAndWishesForHiddenStatesMakeOtherGroups) {
 }
 
 TEST_F(StepTest, NothingLeavesAtTheEnd) {
-  Branch branch;
+  MicroBatch branch;
   branch.cursor = 8;
   branch.entries = {Entry(1, 1), Entry(2, 1, TestBinding("a", {4, 6}, link_))};
   EXPECT_THAT(GroupsLeaving(branch), IsEmpty());
 }
 
 TEST_F(StepTest, TheBatchCountsRowsWithoutGaps) {
-  Branch branch;
+  MicroBatch branch;
   branch.entries = {Entry(1, 2), Entry(2, 3)};
   branch.entries[1].first_position = 4;
   branch.entries[1].sequence->pages() = {9, 8};

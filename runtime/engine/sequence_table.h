@@ -1,7 +1,7 @@
 // All sequences of an engine that are not finished: who waits, who runs, and the KV pages of those
 // that run.
-#ifndef CCOE_RUNTIME_ENGINE_ROSTER_H_
-#define CCOE_RUNTIME_ENGINE_ROSTER_H_
+#ifndef CCOE_RUNTIME_ENGINE_SEQUENCE_TABLE_H_
+#define CCOE_RUNTIME_ENGINE_SEQUENCE_TABLE_H_
 
 #include <cstdint>
 #include <map>
@@ -18,12 +18,12 @@
 namespace ccoe::engine {
 
 // Used by the engine's thread alone.
-class Roster {
+class SequenceTable {
  public:
   using Table = std::map<uint64_t, std::shared_ptr<Sequence>>;  // by handle: oldest first
 
   // `observer` may be null.
-  Roster(int64_t pages, int64_t page_tokens, EngineObserver* observer);
+  SequenceTable(int64_t pages, int64_t page_tokens, EngineObserver* observer);
 
   void Enqueue(std::shared_ptr<Sequence> sequence);
   // Null where the sequence is finished or was never here.
@@ -76,4 +76,4 @@ class Roster {
 
 }  // namespace ccoe::engine
 
-#endif  // CCOE_RUNTIME_ENGINE_ROSTER_H_
+#endif  // CCOE_RUNTIME_ENGINE_SEQUENCE_TABLE_H_

@@ -1,4 +1,4 @@
-#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/model_runner.h"
 
 #include <algorithm>
 #include <numeric>
@@ -35,7 +35,7 @@ absl::StatusOr<kernels::Matrix> RowBuffer::Take(int64_t rows, int64_t cols) {
   return kernels::F32Matrix(buffer_.f32(), rows, cols);
 }
 
-BranchRunner::BranchRunner(BackboneModel model, std::unique_ptr<kernels::Ops> ops)
+ModelRunner::ModelRunner(BackboneModel model, std::unique_ptr<kernels::Ops> ops)
     : model_(std::move(model)),
       ops_(std::move(ops)),
       scratch_(&ops_->device()),
@@ -45,10 +45,10 @@ BranchRunner::BranchRunner(BackboneModel model, std::unique_ptr<kernels::Ops> op
       upload_buffer_(&ops_->device()),
       now_(&ops_->device()) {}
 
-absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
     BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens,
-    kernels::DType kv_dtype, const BranchLimits& limits) {
-  std::unique_ptr<BranchRunner> runner(new BranchRunner(std::move(model), std::move(ops)));
+    kernels::DType kv_dtype, const BatchLimits& limits) {
+  std::unique_ptr<ModelRunner> runner(new ModelRunner(std::move(model), std::move(ops)));
   model::KvStorageOptions options;
   options.layers = runner->model_.decoder->layers();
   options.pages = pages;
@@ -60,16 +60,16 @@ absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
   return runner;
 }
 
-absl::StatusOr<std::unique_ptr<BranchRunner>> BranchRunner::Create(
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
     BackboneModel model, std::unique_ptr<kernels::Ops> ops, const EngineOptions& options) {
-  BranchLimits limits;
+  BatchLimits limits;
   limits.max_rows = options.max_step_tokens;
   limits.suspended = options.max_steps_in_flight;
   return Create(std::move(model), std::move(ops), options.kv_tokens / options.page_tokens,
                 options.page_tokens, options.kv_dtype, limits);
 }
 
-kernels::OpShapes BranchRunner::ShapesOf(const model::ModelSpec& spec,
+kernels::OpShapes ModelRunner::ShapesOf(const model::ModelSpec& spec,
                                          const EngineOptions& options) {
   model::PassLimits limits;
   limits.rows = options.max_step_tokens;
@@ -80,7 +80,7 @@ kernels::OpShapes BranchRunner::ShapesOf(const model::ModelSpec& spec,
   return model::ShapesOfPasses(spec, limits);
 }
 
-absl::Status BranchRunner::Reserve(const BranchLimits& limits) {
+absl::Status ModelRunner::Reserve(const BatchLimits& limits) {
   const int64_t rows = limits.max_rows;
   const int64_t pairs = rows * MostExpertsOfARow(model_);
   CCOE_RETURN_IF_ERROR(scratch_.ReservePasses(model_.spec, rows));
@@ -98,7 +98,7 @@ absl::Status BranchRunner::Reserve(const BranchLimits& limits) {
   return absl::OkStatus();
 }
 
-absl::Status BranchRunner::ReserveParked(int64_t rows, int64_t pairs, ParkedRows& parked) {
+absl::Status ModelRunner::ReserveParked(int64_t rows, int64_t pairs, BatchState& parked) {
   CCOE_RETURN_IF_ERROR(parked.hidden_buffer.Take(rows, hidden_size()).status());
   if (pairs == 0) return absl::OkStatus();
   CCOE_RETURN_IF_ERROR(parked.shared_buffer.Take(rows, hidden_size()).status());
@@ -106,7 +106,7 @@ absl::Status BranchRunner::ReserveParked(int64_t rows, int64_t pairs, ParkedRows
   return parked.ended.Reserve(&ops_->device(), model_.spec, rows);
 }
 
-absl::Status BranchRunner::Wait() {
+absl::Status ModelRunner::Wait() {
   model::MoeChoices& choices = scratch_.choices();
   const absl::Status status = ops_->Synchronize();
   in_use_.clear();
@@ -120,18 +120,18 @@ absl::Status BranchRunner::Wait() {
       });
 }
 
-absl::Status BranchRunner::CountChoices() {
+absl::Status ModelRunner::CountChoices() {
   return statistics_ == nullptr || scratch_.choices().empty() ? absl::OkStatus() : Wait();
 }
 
-absl::Status BranchRunner::Embed(absl::Span<const int32_t> ids) {
+absl::Status ModelRunner::Embed(absl::Span<const int32_t> ids) {
   now_.EndPass();
   CCOE_ASSIGN_OR_RETURN(now_.hidden,
                         now_.hidden_buffer.Take(static_cast<int64_t>(ids.size()), hidden_size()));
   return model_.embedding->Embed(ids, *ops_, now_.hidden);
 }
 
-absl::Status BranchRunner::Load(const exchange::RowBlock& rows) {
+absl::Status ModelRunner::Load(const exchange::RowBlock& rows) {
   now_.EndPass();
   if (!rows.on_device()) {
     CCOE_ASSIGN_OR_RETURN(now_.hidden, Upload(rows.host(), now_.hidden_buffer));
@@ -144,16 +144,16 @@ absl::Status BranchRunner::Load(const exchange::RowBlock& rows) {
   return absl::OkStatus();
 }
 
-bool BranchRunner::Holds(const exchange::RowMemory* memory) const {
+bool ModelRunner::Holds(const exchange::RowMemory* memory) const {
   return memory != nullptr && memory->device() == &ops_->device();
 }
 
-absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& batch) {
+absl::Status ModelRunner::Run(model::LayerRange range, const model::RowBatch& batch) {
   if (range.empty()) return absl::OkStatus();
   return model_.decoder->Run(range, batch, *kv_, *ops_, scratch_, now_.hidden);
 }
 
-absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& batch,
+absl::Status ModelRunner::Run(model::LayerRange range, const model::RowBatch& batch,
                                AfterLayer after_layer) {
   if (range.empty()) return absl::OkStatus();
   absl::Status first_error;
@@ -165,7 +165,7 @@ absl::Status BranchRunner::Run(model::LayerRange range, const model::RowBatch& b
   return first_error;
 }
 
-absl::Status BranchRunner::Attend(int32_t layer, const model::RowBatch& batch) {
+absl::Status ModelRunner::Attend(int32_t layer, const model::RowBatch& batch) {
   if (!now_.pass.has_value()) {
     CCOE_ASSIGN_OR_RETURN(now_.pass,
                           model_.decoder->BeginPass(batch, *kv_, *ops_, std::move(now_.ended)));
@@ -174,7 +174,7 @@ absl::Status BranchRunner::Attend(int32_t layer, const model::RowBatch& batch) {
   return model_.decoder->RunAttention(layer, *now_.pass, *ops_, scratch_, now_.hidden);
 }
 
-absl::StatusOr<model::RoutedRows> BranchRunner::Route(int32_t layer,
+absl::StatusOr<model::RoutedRows> ModelRunner::Route(int32_t layer,
                                                       const model::GateSteering* steering) {
   now_.pass->steering = steering;
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
@@ -185,7 +185,7 @@ absl::StatusOr<model::RoutedRows> BranchRunner::Route(int32_t layer,
   return routed;
 }
 
-absl::Status BranchRunner::RunHere(const FfnPart& part, const model::RoutedRows& routed) {
+absl::Status ModelRunner::RunHere(const FfnPart& part, const model::RoutedRows& routed) {
   std::vector<int32_t> rows, places(part.pairs.size());
   for (size_t i = 0; i < part.rows.size(); ++i) {
     rows.insert(rows.end(), part.dispatch.offsets[i + 1] - part.dispatch.offsets[i], part.rows[i]);
@@ -205,14 +205,14 @@ absl::Status BranchRunner::RunHere(const FfnPart& part, const model::RoutedRows&
   return absl::OkStatus();
 }
 
-absl::Status BranchRunner::RunShared(const model::RoutedRows& routed) {
+absl::Status ModelRunner::RunShared(const model::RoutedRows& routed) {
   if (!model_.decoder->has_shared_expert(routed.layer)) return absl::OkStatus();
   CCOE_ASSIGN_OR_RETURN(now_.shared, now_.shared_buffer.Take(routed.rows.rows, hidden_size()));
   return model_.decoder->RunSharedExpert(routed.layer, routed.rows, *ops_, scratch_, now_.shared);
 }
 
 // `rows` [.., hidden_size] of host memory in `buffer`.
-absl::StatusOr<kernels::Matrix> BranchRunner::Upload(absl::Span<const float> rows,
+absl::StatusOr<kernels::Matrix> ModelRunner::Upload(absl::Span<const float> rows,
                                                      RowBuffer& buffer) {
   const int64_t count = static_cast<int64_t>(rows.size()) / hidden_size();
   CCOE_RETURN_IF_ERROR(Wait());  // the buffer may still be read by what ran before
@@ -223,7 +223,7 @@ absl::StatusOr<kernels::Matrix> BranchRunner::Upload(absl::Span<const float> row
 }
 
 // `rows` as the ops can read them.
-absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(const exchange::RowBlock& rows,
+absl::StatusOr<kernels::ConstMatrix> ModelRunner::OnDevice(const exchange::RowBlock& rows,
                                                             RowBuffer& buffer) {
   if (rows.on_device()) {
     in_use_.push_back(rows);
@@ -233,7 +233,7 @@ absl::StatusOr<kernels::ConstMatrix> BranchRunner::OnDevice(const exchange::RowB
   return rows.Rows(hidden_size());
 }
 
-absl::Status BranchRunner::FinishMoe(int32_t layer, const Contributions& contributions) {
+absl::Status ModelRunner::FinishMoe(int32_t layer, const Contributions& contributions) {
   // Nothing came from elsewhere and nothing is missing: what ran here lies in order.
   if (contributions.arrived.empty() && now_.own.rows == contributions.offsets.back()) {
     return model_.decoder->FinishMoe(layer, now_.own, contributions.offsets, now_.shared, *ops_,
@@ -254,15 +254,15 @@ absl::Status BranchRunner::FinishMoe(int32_t layer, const Contributions& contrib
                                    now_.hidden);
 }
 
-absl::StatusOr<ParkedRows> BranchRunner::Park() {
+absl::StatusOr<BatchState> ModelRunner::Park() {
   if (idle_.empty()) return ParkOnHost();
-  ParkedRows next = std::move(idle_.back());
+  BatchState next = std::move(idle_.back());
   idle_.pop_back();
   return std::exchange(now_, std::move(next));
 }
 
-absl::StatusOr<ParkedRows> BranchRunner::ParkOnHost() {
-  ParkedRows parked = NewParkedRows();
+absl::StatusOr<BatchState> ModelRunner::ParkOnHost() {
+  BatchState parked = NewParkedRows();
   CCOE_RETURN_IF_ERROR(Wait());
   const auto download = [this](const kernels::Matrix& from, std::vector<float>& to) {
     to.resize(static_cast<size_t>(from.rows * from.cols));
@@ -274,7 +274,7 @@ absl::StatusOr<ParkedRows> BranchRunner::ParkOnHost() {
   return parked;
 }
 
-absl::Status BranchRunner::Restore(ParkedRows rows) {
+absl::Status ModelRunner::Restore(BatchState rows) {
   now_.EndPass();
   if (rows.host_hidden.empty()) {
     idle_.push_back(std::exchange(now_, std::move(rows)));
@@ -291,7 +291,7 @@ absl::Status BranchRunner::Restore(ParkedRows rows) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<kernels::Matrix> BranchRunner::Gather(kernels::ConstMatrix from,
+absl::StatusOr<kernels::Matrix> ModelRunner::Gather(kernels::ConstMatrix from,
                                                      absl::Span<const int32_t> rows) {
   CCOE_ASSIGN_OR_RETURN(kernels::Matrix gathered,
                         gathered_buffer_.Take(static_cast<int64_t>(rows.size()), hidden_size()));
@@ -299,21 +299,21 @@ absl::StatusOr<kernels::Matrix> BranchRunner::Gather(kernels::ConstMatrix from,
   return gathered;
 }
 
-absl::Status BranchRunner::Keep(absl::Span<const int32_t> rows) {
+absl::Status ModelRunner::Keep(absl::Span<const int32_t> rows) {
   CCOE_ASSIGN_OR_RETURN(now_.hidden, Gather(now_.hidden, rows));
   std::swap(now_.hidden_buffer, gathered_buffer_);
   now_.EndPass();
   return absl::OkStatus();
 }
 
-absl::Status BranchRunner::Read(int64_t begin, int64_t count, float* out) {
+absl::Status ModelRunner::Read(int64_t begin, int64_t count, float* out) {
   CCOE_CHECK(begin >= 0 && begin + count <= now_.hidden.rows);
   CCOE_RETURN_IF_ERROR(Wait());
   return ops_->device().CopyToHost(now_.hidden.Row(begin), out,
                                    count * hidden_size() * sizeof(float));
 }
 
-absl::Status BranchRunner::Read(kernels::ConstMatrix from, absl::Span<const int32_t> rows,
+absl::Status ModelRunner::Read(kernels::ConstMatrix from, absl::Span<const int32_t> rows,
                                 std::vector<float>& out) {
   out.resize(rows.size() * hidden_size());
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(from, rows));
@@ -321,16 +321,16 @@ absl::Status BranchRunner::Read(kernels::ConstMatrix from, absl::Span<const int3
   return ops_->device().CopyToHost(gathered.data, out.data(), out.size() * sizeof(float));
 }
 
-absl::Status BranchRunner::Read(absl::Span<const int32_t> rows, std::vector<float>& out) {
+absl::Status ModelRunner::Read(absl::Span<const int32_t> rows, std::vector<float>& out) {
   return Read(now_.hidden, rows, out);
 }
 
-absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(absl::Span<const int32_t> rows,
+absl::StatusOr<exchange::RowBlock> ModelRunner::HandOver(absl::Span<const int32_t> rows,
                                                           const RowForm& form) {
   return HandOver(now_.hidden, rows, form);
 }
 
-absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(kernels::ConstMatrix from,
+absl::StatusOr<exchange::RowBlock> ModelRunner::HandOver(kernels::ConstMatrix from,
                                                           absl::Span<const int32_t> rows,
                                                           const RowForm& form) {
   if (Holds(form.memory)) {
@@ -346,7 +346,7 @@ absl::StatusOr<exchange::RowBlock> BranchRunner::HandOver(kernels::ConstMatrix f
   return exchange::RowBlock(std::move(values));
 }
 
-absl::Status BranchRunner::Logits(const model::LmHead& head, absl::Span<const int32_t> rows) {
+absl::Status ModelRunner::Logits(const model::LmHead& head, absl::Span<const int32_t> rows) {
   logits_ = kernels::Matrix();
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(now_.hidden, rows));
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix logits,
@@ -356,14 +356,14 @@ absl::Status BranchRunner::Logits(const model::LmHead& head, absl::Span<const in
   return absl::OkStatus();
 }
 
-absl::Status BranchRunner::ReadLogits(int64_t begin, int64_t count, std::vector<float>& out) {
+absl::Status ModelRunner::ReadLogits(int64_t begin, int64_t count, std::vector<float>& out) {
   CCOE_CHECK(begin >= 0 && begin + count <= logits_.rows);
   CCOE_RETURN_IF_ERROR(Wait());
   out.resize(static_cast<size_t>(count * vocab_size()));
   return ops_->device().CopyToHost(logits_.Row(begin), out.data(), out.size() * sizeof(float));
 }
 
-absl::Status BranchRunner::Sample(int64_t begin, absl::Span<const kernels::SampleRow> rows,
+absl::Status ModelRunner::Sample(int64_t begin, absl::Span<const kernels::SampleRow> rows,
                                   absl::Span<kernels::SampledRow> out) {
   const auto count = static_cast<int64_t>(rows.size());
   CCOE_CHECK(begin >= 0 && begin + count <= logits_.rows);

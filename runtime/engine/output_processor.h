@@ -1,6 +1,6 @@
 // The end of a branch: head, sampling, and what the sinks get.
-#ifndef CCOE_RUNTIME_ENGINE_DELIVERY_H_
-#define CCOE_RUNTIME_ENGINE_DELIVERY_H_
+#ifndef CCOE_RUNTIME_ENGINE_OUTPUT_PROCESSOR_H_
+#define CCOE_RUNTIME_ENGINE_OUTPUT_PROCESSOR_H_
 
 #include <cstdint>
 #include <memory>
@@ -10,11 +10,11 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/model_runner.h"
 #include "runtime/engine/observer.h"
-#include "runtime/engine/roster.h"
+#include "runtime/engine/sequence_table.h"
 #include "runtime/engine/sampler.h"
-#include "runtime/engine/step.h"
+#include "runtime/engine/micro_batch.h"
 
 namespace ccoe::engine {
 
@@ -25,10 +25,10 @@ struct HeldRows {
 };
 
 // Used by the engine's thread alone.
-class Delivery {
+class OutputProcessor {
  public:
   // The pointers must outlive the delivery; `observer` may be null.
-  Delivery(BranchRunner* runner, Roster* roster, EngineObserver* observer)
+  OutputProcessor(ModelRunner* runner, SequenceTable* roster, EngineObserver* observer)
       : runner_(runner), roster_(roster), observer_(observer) {}
 
   // The entries' rows ran all layers; those the head needs lie in the runner. Finishes the entries'
@@ -63,8 +63,8 @@ class Delivery {
               const absl::StatusOr<GeneratedToken>& token);
   void Emit(const std::shared_ptr<Sequence>& sequence, const GeneratedToken& token);
 
-  BranchRunner* const runner_;
-  Roster* const roster_;
+  ModelRunner* const runner_;
+  SequenceTable* const roster_;
   EngineObserver* const observer_;
   std::vector<float> logits_;  // on their way to a sink
   int64_t prompt_tokens_ = 0;
@@ -73,4 +73,4 @@ class Delivery {
 
 }  // namespace ccoe::engine
 
-#endif  // CCOE_RUNTIME_ENGINE_DELIVERY_H_
+#endif  // CCOE_RUNTIME_ENGINE_OUTPUT_PROCESSOR_H_

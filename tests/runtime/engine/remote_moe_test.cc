@@ -1,6 +1,6 @@
 // Mixture-of-experts models through the engine: the golden continuations and the same bits,
 // wherever the FFN experts are and whatever happens to the workers on the way.
-#include "runtime/engine/moe_stage.h"
+#include "runtime/engine/remote_moe.h"
 
 #include <memory>
 #include <string>
@@ -35,7 +35,7 @@ using ::testing::HasSubstr;
 constexpr char kModel[] = "mixtral-8x2";
 constexpr int32_t kHere = FfnTable::kHere;
 
-class MoeStageTest : public ::testing::Test {
+class RemoteMoeTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     auto golden = LoadGolden(kModel);
@@ -57,12 +57,12 @@ class MoeStageTest : public ::testing::Test {
       ASSERT_FALSE(reference_->back().empty());
     }
   }
-  static QueryOptions ScoreQuery(const GoldenPrompt& prompt) {
-    QueryOptions query = GreedyQuery(prompt.ids, "", 0);
+  static EngineRequest ScoreQuery(const GoldenPrompt& prompt) {
+    EngineRequest query = GreedyQuery(prompt.ids, "", 0);
     query.prompt_logits = true;
     return query;
   }
-  static RecordedAnswer Ask(MoeCluster& cluster, QueryOptions query) {
+  static RecordedAnswer Ask(MoeCluster& cluster, EngineRequest query) {
     AnswerRecorder recorder;
     EXPECT_OK(cluster.engine().Submit(std::move(query), recorder.Sink()));
     return recorder.Wait();
@@ -94,10 +94,10 @@ class MoeStageTest : public ::testing::Test {
   static std::vector<std::vector<float>>* reference_;
 };
 
-GoldenModel* MoeStageTest::golden_ = nullptr;
-std::vector<std::vector<float>>* MoeStageTest::reference_ = nullptr;
+GoldenModel* RemoteMoeTest::golden_ = nullptr;
+std::vector<std::vector<float>>* RemoteMoeTest::reference_ = nullptr;
 
-TEST_F(MoeStageTest, AnyNumberOfWorkersGivesTheBitsOfNone) {
+TEST_F(RemoteMoeTest, AnyNumberOfWorkersGivesTheBitsOfNone) {
   for (const int workers : {0, 1, 3, 8}) {
     SCOPED_TRACE(workers);
     MoeClusterOptions options;
@@ -106,7 +106,7 @@ TEST_F(MoeStageTest, AnyNumberOfWorkersGivesTheBitsOfNone) {
   }
 }
 
-TEST_F(MoeStageTest, DevicesWithMemoryOfTheirOwnGiveTheSameBits) {
+TEST_F(RemoteMoeTest, DevicesWithMemoryOfTheirOwnGiveTheSameBits) {
   for (const int workers : {0, 3}) {
     SCOPED_TRACE(workers);
     testing::TaggedDevice device;
@@ -122,7 +122,7 @@ TEST_F(MoeStageTest, DevicesWithMemoryOfTheirOwnGiveTheSameBits) {
   }
 }
 
-TEST_F(MoeStageTest, ReplicasUnevenSplitsAndExpertsWithTheBackboneGiveTheSameBits) {
+TEST_F(RemoteMoeTest, ReplicasUnevenSplitsAndExpertsWithTheBackboneGiveTheSameBits) {
   MoeClusterOptions options;
   options.workers = 3;
   options.holders = [](int32_t layer, int32_t expert) -> std::vector<int32_t> {
@@ -134,7 +134,7 @@ TEST_F(MoeStageTest, ReplicasUnevenSplitsAndExpertsWithTheBackboneGiveTheSameBit
   ExpectReferenceWith(options);
 }
 
-TEST_F(MoeStageTest, SmallChunksAndManyStepsInFlightGiveTheSameBits) {
+TEST_F(RemoteMoeTest, SmallChunksAndManyStepsInFlightGiveTheSameBits) {
   MoeClusterOptions options;
   options.workers = 2;
   options.engine.max_prefill_chunk = 5;
@@ -143,7 +143,7 @@ TEST_F(MoeStageTest, SmallChunksAndManyStepsInFlightGiveTheSameBits) {
   ExpectReferenceWith(options);
 }
 
-TEST_F(MoeStageTest, CombiningOnTheWorkersIsRightWithinRounding) {
+TEST_F(RemoteMoeTest, CombiningOnTheWorkersIsRightWithinRounding) {
   MoeClusterOptions options;
   options.workers = 3;
   options.engine.combine_on_workers = true;
@@ -157,7 +157,7 @@ TEST_F(MoeStageTest, CombiningOnTheWorkersIsRightWithinRounding) {
   }
 }
 
-TEST_F(MoeStageTest, AReplicaTakesOverInTheMiddleOfAStepWithTheSameBits) {
+TEST_F(RemoteMoeTest, AReplicaTakesOverInTheMiddleOfAStepWithTheSameBits) {
   MoeClusterOptions options;
   options.workers = 2;
   options.holders = [](int32_t, int32_t) -> std::vector<int32_t> { return {0, 1}; };
@@ -168,7 +168,7 @@ TEST_F(MoeStageTest, AReplicaTakesOverInTheMiddleOfAStepWithTheSameBits) {
   ExpectReference(*cluster);
 }
 
-TEST_F(MoeStageTest, WithoutAReplicaOnlyTheQueriesThatNeedTheWorkerEnd) {
+TEST_F(RemoteMoeTest, WithoutAReplicaOnlyTheQueriesThatNeedTheWorkerEnd) {
   MoeClusterOptions options;
   options.workers = 8;  // one expert each
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
@@ -194,7 +194,7 @@ TEST_F(MoeStageTest, WithoutAReplicaOnlyTheQueriesThatNeedTheWorkerEnd) {
   ExpectReference(*cluster);
 }
 
-TEST_F(MoeStageTest, AnExpertThatNoWorkerHoldsIsNamed) {
+TEST_F(RemoteMoeTest, AnExpertThatNoWorkerHoldsIsNamed) {
   MoeClusterOptions options;
   options.workers = 1;
   options.holders = [](int32_t, int32_t) -> std::vector<int32_t> { return {}; };
@@ -205,7 +205,7 @@ TEST_F(MoeStageTest, AnExpertThatNoWorkerHoldsIsNamed) {
                        AllOf(HasSubstr("no worker holds FFN expert"), HasSubstr("of layer 0"))));
 }
 
-TEST_F(MoeStageTest, AQueryThatIsCancelledWhileItsRowsAreAwayLeavesTheOthersAlone) {
+TEST_F(RemoteMoeTest, AQueryThatIsCancelledWhileItsRowsAreAwayLeavesTheOthersAlone) {
   MoeClusterOptions options;
   options.workers = 1;
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
@@ -251,7 +251,7 @@ class RoutingSink final : public TokenSink {
   absl::Notification* const finished_;
 };
 
-TEST_F(MoeStageTest, EveryChoiceIsCountedWhereverTheExpertsAre) {
+TEST_F(RemoteMoeTest, EveryChoiceIsCountedWhereverTheExpertsAre) {
   ASSERT_OK_AND_ASSIGN(const auto backbone, ::ccoe::testing::GoldenBackbone(kModel));
   std::vector<MoeSnapshot> snapshots;
   for (const int workers : {0, 2}) {
@@ -274,13 +274,13 @@ TEST_F(MoeStageTest, EveryChoiceIsCountedWhereverTheExpertsAre) {
   }
 }
 
-TEST_F(MoeStageTest, AQueryGetsItsRoutingWhereverTheExpertsAre) {
+TEST_F(RemoteMoeTest, AQueryGetsItsRoutingWhereverTheExpertsAre) {
   std::vector<Routing> routings(2);
   for (size_t i = 0; i < 2; ++i) {
     MoeClusterOptions options;
     options.workers = 2 * static_cast<int>(i);
     ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
-    QueryOptions query = ScoreQuery(golden_->prompts[0]);
+    EngineRequest query = ScoreQuery(golden_->prompts[0]);
     query.routing = true;
     absl::Notification finished;
     AnswerRecorder neighbour;
@@ -296,7 +296,7 @@ TEST_F(MoeStageTest, AQueryGetsItsRoutingWhereverTheExpertsAre) {
   EXPECT_EQ(routings[0].weights, routings[1].weights);
 }
 
-TEST_F(MoeStageTest, DecodeStepsWithAllExpertsHereAreCapturedAndOthersNot) {
+TEST_F(RemoteMoeTest, DecodeStepsWithAllExpertsHereAreCapturedAndOthersNot) {
   for (const int workers : {0, 1}) {
     testing::TaggedDevice device;
     MoeClusterOptions options;
@@ -308,7 +308,7 @@ TEST_F(MoeStageTest, DecodeStepsWithAllExpertsHereAreCapturedAndOthersNot) {
   }
 }
 
-TEST_F(MoeStageTest, LayersBecomeLocalAndRemoteAsTheTableChanges) {
+TEST_F(RemoteMoeTest, LayersBecomeLocalAndRemoteAsTheTableChanges) {
   MoeClusterOptions options;
   options.workers = 1;
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
@@ -320,7 +320,7 @@ TEST_F(MoeStageTest, LayersBecomeLocalAndRemoteAsTheTableChanges) {
   ExpectReference(*cluster);
 }
 
-TEST_F(MoeStageTest, ARequestMaySteerTheGatesWhereverTheExpertsAre) {
+TEST_F(RemoteMoeTest, ARequestMaySteerTheGatesWhereverTheExpertsAre) {
   auto control = std::make_shared<MoeControl>();
   control->all_layers.active_experts = 1;
   control->all_layers.masked = {2};
@@ -331,7 +331,7 @@ TEST_F(MoeStageTest, ARequestMaySteerTheGatesWhereverTheExpertsAre) {
     options.engine.moe_policy.allow_active_experts = true;
     options.engine.moe_policy.allow_masks = true;
     ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
-    QueryOptions query = ScoreQuery(golden_->prompts[1]);
+    EngineRequest query = ScoreQuery(golden_->prompts[1]);
     query.moe = control;
     AnswerRecorder plain;
     ASSERT_OK(cluster->engine().Submit(ScoreQuery(golden_->prompts[1]), plain.Sink()));
