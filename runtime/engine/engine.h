@@ -14,8 +14,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "kernels/ops.h"
+#include "runtime/engine/directory.h"
 #include "runtime/engine/engine_options.h"
-#include "runtime/engine/ffn_directory.h"
 #include "runtime/engine/request.h"
 
 namespace ccoe::engine {
@@ -45,6 +45,10 @@ class Engine {
   bool Drain(absl::Time deadline);
 
   EngineLoad Load() const;
+
+  // OK, or UNAVAILABLE for good: the device computes no more. What ran has ended with this, and
+  // what is submitted gets it.
+  absl::Status Health() const;
 
  private:
   class Impl;

@@ -27,22 +27,30 @@ bool WantsLogitsOfAny(const StepEntry& entry) {
 
 }  // namespace
 
-int32_t NextBoundary(const MicroBatch& branch, int32_t end) {
+std::vector<size_t> MicroBatch::Living() const {
+  std::vector<size_t> living;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    if (entries[i].alive()) living.push_back(i);
+  }
+  return living;
+}
+
+int32_t NextBoundary(const MicroBatch& batch, int32_t end) {
   int32_t boundary = end;
-  for (const StepEntry& entry : branch.entries) {
-    if (HasExpertAhead(entry, branch.cursor)) {
+  for (const StepEntry& entry : batch.entries) {
+    if (HasExpertAhead(entry, batch.cursor)) {
       boundary = std::min(boundary, entry.sequence->binding()->layers.first);
     }
   }
   return boundary;
 }
 
-std::vector<LeavingGroup> GroupsLeaving(const MicroBatch& branch) {
+std::vector<LeavingGroup> GroupsLeaving(const MicroBatch& batch) {
   std::vector<LeavingGroup> groups;
-  for (size_t i = 0; i < branch.entries.size(); ++i) {
-    const StepEntry& entry = branch.entries[i];
+  for (size_t i = 0; i < batch.entries.size(); ++i) {
+    const StepEntry& entry = batch.entries[i];
     const ExpertBinding* binding = entry.sequence->binding();
-    if (binding == nullptr || binding->layers.first != branch.cursor) continue;
+    if (binding == nullptr || binding->layers.first != batch.cursor) continue;
     const bool capture = !entry.hidden.empty();
     auto group = std::find_if(groups.begin(), groups.end(), [&](const LeavingGroup& g) {
       return Together(g, *binding, capture);
@@ -56,12 +64,12 @@ std::vector<LeavingGroup> GroupsLeaving(const MicroBatch& branch) {
   return groups;
 }
 
-std::vector<int32_t> RowsOf(const MicroBatch& branch, absl::Span<const size_t> entries) {
+std::vector<int32_t> RowsOf(const MicroBatch& batch, absl::Span<const size_t> entries) {
   std::vector<int32_t> rows;
   size_t next = 0;
   int64_t begin = 0;
-  for (size_t i = 0; i < branch.entries.size() && next < entries.size(); ++i) {
-    const int64_t count = branch.entries[i].row_count;
+  for (size_t i = 0; i < batch.entries.size() && next < entries.size(); ++i) {
+    const int64_t count = batch.entries[i].row_count;
     if (entries[next] == i) {
       ++next;
       for (int64_t r = 0; r < count; ++r) rows.push_back(static_cast<int32_t>(begin + r));
@@ -71,8 +79,8 @@ std::vector<int32_t> RowsOf(const MicroBatch& branch, absl::Span<const size_t> e
   return rows;
 }
 
-std::vector<size_t> Staying(const MicroBatch& branch, absl::Span<const LeavingGroup> groups) {
-  std::vector<bool> leaves(branch.entries.size(), false);
+std::vector<size_t> Staying(const MicroBatch& batch, absl::Span<const LeavingGroup> groups) {
+  std::vector<bool> leaves(batch.entries.size(), false);
   for (const LeavingGroup& group : groups) {
     for (size_t i : group.entries) leaves[i] = true;
   }
@@ -83,30 +91,30 @@ std::vector<size_t> Staying(const MicroBatch& branch, absl::Span<const LeavingGr
   return staying;
 }
 
-std::vector<StepEntry> MoveOut(MicroBatch& branch, absl::Span<const size_t> entries) {
+std::vector<StepEntry> MoveOut(MicroBatch& batch, absl::Span<const size_t> entries) {
   std::vector<StepEntry> out;
   out.reserve(entries.size());
-  for (size_t i : entries) out.push_back(std::move(branch.entries[i]));
+  for (size_t i : entries) out.push_back(std::move(batch.entries[i]));
   return out;
 }
 
-void KeepEntries(MicroBatch& branch, absl::Span<const size_t> entries) {
-  branch.entries = MoveOut(branch, entries);
+void KeepEntries(MicroBatch& batch, absl::Span<const size_t> entries) {
+  batch.entries = MoveOut(batch, entries);
 }
 
-model::RowBatch BatchOf(const MicroBatch& branch) {
-  model::RowBatch batch;
+model::RowBatch BatchOf(const MicroBatch& batch) {
+  model::RowBatch rows_of;
   int64_t begin = 0;
-  for (const StepEntry& entry : branch.entries) {
+  for (const StepEntry& entry : batch.entries) {
     kernels::SequenceRows rows;
     rows.row_begin = begin;
     rows.row_count = entry.row_count;
     rows.first_position = entry.first_position;
     rows.block_table = entry.sequence->pages();
-    batch.sequences.push_back(rows);
+    rows_of.sequences.push_back(rows);
     begin += entry.row_count;
   }
-  return batch;
+  return rows_of;
 }
 
 ReturnRows RowsWanted(const StepEntry& entry, model::LayerRange layers, int32_t layer_count) {
@@ -114,21 +122,21 @@ ReturnRows RowsWanted(const StepEntry& entry, model::LayerRange layers, int32_t 
   return entry.samples() ? ReturnRows::kLast : ReturnRows::kNone;
 }
 
-exchange::StepHeader HeaderFor(const ExpertBinding& binding, absl::Span<const StepEntry> entries,
-                               int32_t layer_count) {
-  exchange::StepHeader header;
-  header.expert = binding.expert;
-  header.layers = binding.layers;
+exchange::LayerSwap LayerSwapFor(const ExpertBinding& binding, absl::Span<const StepEntry> entries,
+                                 int32_t layer_count) {
+  exchange::LayerSwap swap;
+  swap.expert = binding.expert;
+  swap.layers = binding.layers;
   for (const StepEntry& entry : entries) {
     exchange::SwapSequence sequence;
     sequence.sequence_id = entry.sequence->link_id();
     sequence.first_position = entry.first_position;
     sequence.row_count = entry.row_count;
     sequence.return_rows = RowsWanted(entry, binding.layers, layer_count);
-    header.sequences.push_back(sequence);
-    header.capture_layers = header.capture_layers || !entry.hidden.empty();
+    swap.sequences.push_back(sequence);
+    swap.capture_layers = swap.capture_layers || !entry.hidden.empty();
   }
-  return header;
+  return swap;
 }
 
 }  // namespace ccoe::engine

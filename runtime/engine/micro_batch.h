@@ -1,5 +1,9 @@
 // A step in flight: the rows of some sequences on their way through the layers. Bookkeeping only;
 // no device.
+//
+// A step begins as one micro batch. At an expert's first layer its rows leave, each group as a
+// micro batch of its own in a flight; at a MoE layer with experts elsewhere the whole micro batch
+// waits in one. What comes back is a micro batch again, and the step is over with the last of them.
 #ifndef CCOE_RUNTIME_ENGINE_MICRO_BATCH_H_
 #define CCOE_RUNTIME_ENGINE_MICRO_BATCH_H_
 
@@ -11,7 +15,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "runtime/engine/sequence.h"
-#include "runtime/exchange/step_header.h"
+#include "runtime/exchange/envelope.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/head.h"
 #include "runtime/model/model_spec.h"
@@ -23,7 +27,7 @@ struct Step {
   uint64_t id = 0;
   int64_t rows = 0;
   int64_t sequences = 0;
-  int swaps_in_flight = 0;
+  int flights = 0;
   absl::Time formed;
 };
 
@@ -46,47 +50,55 @@ struct StepEntry {
 
 // Rows that stand before the same layer, entry after entry.
 struct MicroBatch {
+  // kAway: moved into a flight, which resumes it; nothing is left here to run.
+  enum class State : uint8_t { kRunning, kAway };
+
   std::shared_ptr<Step> step;
   std::vector<StepEntry> entries;
-  int32_t cursor = 0;  // the next layer
+  State state = State::kRunning;
+  int32_t cursor = 0;  // the next layer; moved on by the engine's loop alone
   // Of the rows' logits: the model's or an expert's own, which the entries' bindings keep alive.
   const model::LmHead* head = nullptr;
+
+  bool away() const { return state == State::kAway; }
+  // Indices of the entries whose queries have not ended.
+  std::vector<size_t> Living() const;
 };
 
-// Entries of a branch that leave together.
+// Entries of a batch that leave together.
 struct LeavingGroup {
   std::shared_ptr<const ExpertBinding> binding;
   bool capture = false;         // their queries want hidden states
   std::vector<size_t> entries;  // indices, rising
 };
 
-// Where the branch must stop next: the lowest first layer of an expert ahead, or `end`.
-int32_t NextBoundary(const MicroBatch& branch, int32_t end);
+// Where the batch must stop next: the lowest first layer of an expert ahead, or `end`.
+int32_t NextBoundary(const MicroBatch& batch, int32_t end);
 
-// The groups that leave before layer branch.cursor, in order of their first entry.
-std::vector<LeavingGroup> GroupsLeaving(const MicroBatch& branch);
+// The groups that leave before layer batch.cursor, in order of their first entry.
+std::vector<LeavingGroup> GroupsLeaving(const MicroBatch& batch);
 
-// Row numbers, in the branch, of the given entries.
-std::vector<int32_t> RowsOf(const MicroBatch& branch, absl::Span<const size_t> entries);
+// Row numbers, in the batch, of the given entries.
+std::vector<int32_t> RowsOf(const MicroBatch& batch, absl::Span<const size_t> entries);
 
 // The entries that no group takes along.
-std::vector<size_t> Staying(const MicroBatch& branch, absl::Span<const LeavingGroup> groups);
+std::vector<size_t> Staying(const MicroBatch& batch, absl::Span<const LeavingGroup> groups);
 
-// Moves the given entries out of the branch, which must then be cut down to the others with
+// Moves the given entries out of the batch, which must then be cut down to the others with
 // KeepEntries.
-std::vector<StepEntry> MoveOut(MicroBatch& branch, absl::Span<const size_t> entries);
-void KeepEntries(MicroBatch& branch, absl::Span<const size_t> entries);
+std::vector<StepEntry> MoveOut(MicroBatch& batch, absl::Span<const size_t> entries);
+void KeepEntries(MicroBatch& batch, absl::Span<const size_t> entries);
 
-// The branch as the decoder takes it. Views the sequences' block tables.
-model::RowBatch BatchOf(const MicroBatch& branch);
+// The micro batch as the decoder takes it. Views the sequences' block tables.
+model::RowBatch BatchOf(const MicroBatch& batch);
 
 // Which rows an expert of `layers` is to send back for an entry.
 exchange::ReturnRows RowsWanted(const StepEntry& entry, model::LayerRange layers,
                                 int32_t layer_count);
 
-// The header of a swap, without its id and formats.
-exchange::StepHeader HeaderFor(const ExpertBinding& binding, absl::Span<const StepEntry> entries,
-                               int32_t layer_count);
+// What the entries' rows go to their expert as.
+exchange::LayerSwap LayerSwapFor(const ExpertBinding& binding, absl::Span<const StepEntry> entries,
+                                 int32_t layer_count);
 
 }  // namespace ccoe::engine
 

@@ -45,9 +45,11 @@ ModelRunner::ModelRunner(BackboneModel model, std::unique_ptr<kernels::Ops> ops)
       upload_buffer_(&ops_->device()),
       now_(&ops_->device()) {}
 
-absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
-    BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens,
-    kernels::DType kv_dtype, const BatchLimits& limits) {
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(BackboneModel model,
+                                                                 std::unique_ptr<kernels::Ops> ops,
+                                                                 int64_t pages, int64_t page_tokens,
+                                                                 kernels::DType kv_dtype,
+                                                                 const BatchLimits& limits) {
   std::unique_ptr<ModelRunner> runner(new ModelRunner(std::move(model), std::move(ops)));
   model::KvStorageOptions options;
   options.layers = runner->model_.decoder->layers();
@@ -60,8 +62,9 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
   return runner;
 }
 
-absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
-    BackboneModel model, std::unique_ptr<kernels::Ops> ops, const EngineOptions& options) {
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(BackboneModel model,
+                                                                 std::unique_ptr<kernels::Ops> ops,
+                                                                 const EngineOptions& options) {
   BatchLimits limits;
   limits.max_rows = options.max_step_tokens;
   limits.suspended = options.max_steps_in_flight;
@@ -70,7 +73,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
 }
 
 kernels::OpShapes ModelRunner::ShapesOf(const model::ModelSpec& spec,
-                                         const EngineOptions& options) {
+                                        const EngineOptions& options) {
   model::PassLimits limits;
   limits.rows = options.max_step_tokens;
   limits.sequences = options.max_running;
@@ -93,7 +96,7 @@ absl::Status ModelRunner::Reserve(const BatchLimits& limits) {
   CCOE_RETURN_IF_ERROR(ReserveParked(rows, pairs, now_));
   if (pairs == 0) return absl::OkStatus();
   for (int i = 0; i < limits.suspended; ++i) {
-    CCOE_RETURN_IF_ERROR(ReserveParked(rows, pairs, idle_.emplace_back(NewParkedRows())));
+    CCOE_RETURN_IF_ERROR(ReserveParked(rows, pairs, idle_.emplace_back(NewBatchState())));
   }
   return absl::OkStatus();
 }
@@ -154,7 +157,7 @@ absl::Status ModelRunner::Run(model::LayerRange range, const model::RowBatch& ba
 }
 
 absl::Status ModelRunner::Run(model::LayerRange range, const model::RowBatch& batch,
-                               AfterLayer after_layer) {
+                              AfterLayer after_layer) {
   if (range.empty()) return absl::OkStatus();
   absl::Status first_error;
   const auto observer = [&](int32_t layer, kernels::ConstMatrix) {
@@ -175,7 +178,7 @@ absl::Status ModelRunner::Attend(int32_t layer, const model::RowBatch& batch) {
 }
 
 absl::StatusOr<model::RoutedRows> ModelRunner::Route(int32_t layer,
-                                                      const model::GateSteering* steering) {
+                                                     const model::GateSteering* steering) {
   now_.pass->steering = steering;
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
                         model_.decoder->Route(layer, *now_.pass, *ops_, scratch_, now_.hidden));
@@ -188,19 +191,19 @@ absl::StatusOr<model::RoutedRows> ModelRunner::Route(int32_t layer,
 absl::Status ModelRunner::RunHere(const FfnPart& part, const model::RoutedRows& routed) {
   std::vector<int32_t> rows, places(part.pairs.size());
   for (size_t i = 0; i < part.rows.size(); ++i) {
-    rows.insert(rows.end(), part.dispatch.offsets[i + 1] - part.dispatch.offsets[i], part.rows[i]);
+    rows.insert(rows.end(), part.swap.offsets[i + 1] - part.swap.offsets[i], part.rows[i]);
   }
   std::iota(places.begin(), places.end(), 0);
-  const bool combine = part.dispatch.combine;
+  const bool combine = part.swap.combine;
   RowBuffer& buffer = combine ? contributions_buffer_ : now_.own_buffer;
-  CCOE_ASSIGN_OR_RETURN(now_.own, buffer.Take(part.dispatch.pairs(), hidden_size()));
+  CCOE_ASSIGN_OR_RETURN(now_.own, buffer.Take(part.swap.pairs(), hidden_size()));
   CCOE_RETURN_IF_ERROR(model_.decoder->RunHeldExperts(
-      routed.layer, {rows, part.dispatch.experts, part.dispatch.weights, places}, routed.rows,
-      *ops_, scratch_, now_.own));
+      routed.layer, {rows, part.swap.experts, part.swap.weights, places}, routed.rows, *ops_,
+      scratch_, now_.own));
   if (!combine) return absl::OkStatus();
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix combined,
-                        now_.own_buffer.Take(part.dispatch.rows(), hidden_size()));
-  ops_->CombineRows({now_.own, part.dispatch.offsets, combined});
+                        now_.own_buffer.Take(part.swap.rows(), hidden_size()));
+  ops_->CombineRows({now_.own, part.swap.offsets, combined});
   now_.own = combined;
   return absl::OkStatus();
 }
@@ -213,7 +216,7 @@ absl::Status ModelRunner::RunShared(const model::RoutedRows& routed) {
 
 // `rows` [.., hidden_size] of host memory in `buffer`.
 absl::StatusOr<kernels::Matrix> ModelRunner::Upload(absl::Span<const float> rows,
-                                                     RowBuffer& buffer) {
+                                                    RowBuffer& buffer) {
   const int64_t count = static_cast<int64_t>(rows.size()) / hidden_size();
   CCOE_RETURN_IF_ERROR(Wait());  // the buffer may still be read by what ran before
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix device, buffer.Take(count, hidden_size()));
@@ -224,7 +227,7 @@ absl::StatusOr<kernels::Matrix> ModelRunner::Upload(absl::Span<const float> rows
 
 // `rows` as the ops can read them.
 absl::StatusOr<kernels::ConstMatrix> ModelRunner::OnDevice(const exchange::RowBlock& rows,
-                                                            RowBuffer& buffer) {
+                                                           RowBuffer& buffer) {
   if (rows.on_device()) {
     in_use_.push_back(rows);
     return rows.Rows(hidden_size());
@@ -262,7 +265,7 @@ absl::StatusOr<BatchState> ModelRunner::Park() {
 }
 
 absl::StatusOr<BatchState> ModelRunner::ParkOnHost() {
-  BatchState parked = NewParkedRows();
+  BatchState parked = NewBatchState();
   CCOE_RETURN_IF_ERROR(Wait());
   const auto download = [this](const kernels::Matrix& from, std::vector<float>& to) {
     to.resize(static_cast<size_t>(from.rows * from.cols));
@@ -292,7 +295,7 @@ absl::Status ModelRunner::Restore(BatchState rows) {
 }
 
 absl::StatusOr<kernels::Matrix> ModelRunner::Gather(kernels::ConstMatrix from,
-                                                     absl::Span<const int32_t> rows) {
+                                                    absl::Span<const int32_t> rows) {
   CCOE_ASSIGN_OR_RETURN(kernels::Matrix gathered,
                         gathered_buffer_.Take(static_cast<int64_t>(rows.size()), hidden_size()));
   ops_->GatherRows(from, rows, gathered);
@@ -314,7 +317,7 @@ absl::Status ModelRunner::Read(int64_t begin, int64_t count, float* out) {
 }
 
 absl::Status ModelRunner::Read(kernels::ConstMatrix from, absl::Span<const int32_t> rows,
-                                std::vector<float>& out) {
+                               std::vector<float>& out) {
   out.resize(rows.size() * hidden_size());
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix gathered, Gather(from, rows));
   CCOE_RETURN_IF_ERROR(Wait());
@@ -326,13 +329,13 @@ absl::Status ModelRunner::Read(absl::Span<const int32_t> rows, std::vector<float
 }
 
 absl::StatusOr<exchange::RowBlock> ModelRunner::HandOver(absl::Span<const int32_t> rows,
-                                                          const RowForm& form) {
+                                                         const RowForm& form) {
   return HandOver(now_.hidden, rows, form);
 }
 
 absl::StatusOr<exchange::RowBlock> ModelRunner::HandOver(kernels::ConstMatrix from,
-                                                          absl::Span<const int32_t> rows,
-                                                          const RowForm& form) {
+                                                         absl::Span<const int32_t> rows,
+                                                         const RowForm& form) {
   if (Holds(form.memory)) {
     auto fresh = form.memory->Take(static_cast<int64_t>(rows.size()), hidden_size(), form.dtype);
     if (fresh.ok()) {
@@ -364,7 +367,7 @@ absl::Status ModelRunner::ReadLogits(int64_t begin, int64_t count, std::vector<f
 }
 
 absl::Status ModelRunner::Sample(int64_t begin, absl::Span<const kernels::SampleRow> rows,
-                                  absl::Span<kernels::SampledRow> out) {
+                                 absl::Span<kernels::SampledRow> out) {
   const auto count = static_cast<int64_t>(rows.size());
   CCOE_CHECK(begin >= 0 && begin + count <= logits_.rows);
   CCOE_RETURN_IF_ERROR(ops_->SampleRows({logits_.Slice(begin, count), rows}, out));

@@ -104,8 +104,8 @@ class ModelRunner {
       kernels::DType kv_dtype = kernels::DType::kF32, const BatchLimits& limits = {});
   // As an engine with `options` needs it.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(BackboneModel model,
-                                                              std::unique_ptr<kernels::Ops> ops,
-                                                              const EngineOptions& options);
+                                                             std::unique_ptr<kernels::Ops> ops,
+                                                             const EngineOptions& options);
 
   // The ops' calls of a runner made with `options`.
   static kernels::OpShapes ShapesOf(const model::ModelSpec& spec, const EngineOptions& options);
@@ -134,14 +134,14 @@ class ModelRunner {
   absl::Status Attend(int32_t layer, const model::RowBatch& batch);
   // `steering` may be null; it must live until FinishMoe.
   absl::StatusOr<model::RoutedRows> Route(int32_t layer, const model::GateSteering* steering);
-  // The experts of `part` that are here; with part.dispatch.combine one row of the part each.
+  // The experts of `part` that are here; with part.swap.combine one row of the part each.
   absl::Status RunHere(const FfnPart& part, const model::RoutedRows& routed);
   absl::Status RunShared(const model::RoutedRows& routed);
   absl::Status FinishMoe(int32_t layer, const Contributions& contributions);
 
   // Takes the rows out, so that another branch can run; and brings them back.
   absl::StatusOr<BatchState> Park();
-  BatchState NewParkedRows() { return BatchState(&ops_->device()); }
+  BatchState NewBatchState() { return BatchState(&ops_->device()); }
   absl::Status Restore(BatchState rows);
 
   // The given rows, in that order, become all rows.

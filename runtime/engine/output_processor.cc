@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "runtime/base/status_macros.h"
 
 namespace ccoe::engine {
@@ -12,33 +11,55 @@ namespace {
 // Bounds the memory for logits: with a vocabulary of 150 000, 38 MB.
 constexpr size_t kHeadRows = ModelRunner::kMaxHeadRows;
 
+// What a device says that is gone or out of order; other errors are about one pass.
+bool IsOfTheDevice(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kUnknown:
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kDataLoss:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 void OutputProcessor::Deliver(absl::Span<StepEntry> entries, absl::Span<const HeldRows> held,
-                       const model::LmHead& head) {
+                              const model::LmHead& head) {
   const std::vector<HeadRow> rows = RowsForHead(entries, held);
   EndSteps(entries);
   for (size_t begin = 0; begin < rows.size(); begin += kHeadRows) {
     const absl::Status status = RunHead(absl::MakeConstSpan(rows).subspan(begin, kHeadRows), head);
-    if (!status.ok()) return Fail(entries, Annotate(status, "LM head"));
+    if (!status.ok()) return FailPass(entries, Annotate(status, "LM head"));
   }
   for (StepEntry& entry : entries) {
     const Sequence& sequence = *entry.sequence;
     if (entry.alive() && !sequence.Generates() &&
         sequence.computed_tokens() == sequence.known_tokens()) {
-      roster_->Finish(entry.sequence, FinishReason::kLength, absl::OkStatus(), absl::Now());
+      table_->Finish(entry.sequence, FinishReason::kLength, absl::OkStatus(), clock_.Now());
     }
   }
 }
 
 void OutputProcessor::Fail(absl::Span<StepEntry> entries, const absl::Status& status) {
   for (StepEntry& entry : entries) {
-    if (entry.alive()) roster_->Finish(entry.sequence, FinishReason::kError, status, absl::Now());
+    if (entry.alive()) table_->Finish(entry.sequence, FinishReason::kError, status, clock_.Now());
   }
 }
 
-std::vector<OutputProcessor::HeadRow> OutputProcessor::RowsForHead(absl::Span<StepEntry> entries,
-                                                     absl::Span<const HeldRows> held) const {
+void OutputProcessor::FailPass(absl::Span<StepEntry> entries, const absl::Status& status) {
+  if (!IsOfTheDevice(status)) return Fail(entries, status);
+  if (device_error_.ok()) {
+    device_error_ = absl::UnavailableError(absl::StrCat("the device failed: ", status.message()));
+  }
+  Fail(entries, device_error_);
+}
+
+std::vector<OutputProcessor::HeadRow> OutputProcessor::RowsForHead(
+    absl::Span<StepEntry> entries, absl::Span<const HeldRows> held) const {
   std::vector<HeadRow> rows;
   for (size_t i = 0; i < entries.size(); ++i) {
     StepEntry& entry = entries[i];
@@ -59,7 +80,7 @@ void OutputProcessor::EndSteps(absl::Span<StepEntry> entries) {
   for (StepEntry& entry : entries) {
     if (!entry.alive()) continue;
     Sequence& sequence = *entry.sequence;
-    sequence.EndStep(entry.row_count);
+    table_->EndStep(sequence, entry.row_count);
     prompt_tokens_ += std::max<int64_t>(
         0, std::min(entry.end_position(), sequence.prompt_tokens()) - entry.first_position);
     if (entry.hidden.empty()) continue;
@@ -123,20 +144,20 @@ absl::Status OutputProcessor::SampleRows(absl::Span<const HeadRow> rows) {
 }
 
 void OutputProcessor::EndRow(const std::shared_ptr<Sequence>& sequence,
-                      const absl::StatusOr<GeneratedToken>& token) {
+                             const absl::StatusOr<GeneratedToken>& token) {
   if (!token.ok()) {
     const absl::Status error =
         Annotate(token.status(), absl::StrCat("query ", sequence->query().query_id));
-    roster_->Finish(sequence, FinishReason::kError, error, absl::Now());
+    table_->Finish(sequence, FinishReason::kError, error, clock_.Now());
   } else if (sequence->IsStop(token->token_id)) {
-    roster_->Finish(sequence, FinishReason::kStop, absl::OkStatus(), absl::Now());
+    table_->Finish(sequence, FinishReason::kStop, absl::OkStatus(), clock_.Now());
   } else {
     Emit(sequence, *token);
   }
 }
 
 void OutputProcessor::Emit(const std::shared_ptr<Sequence>& sequence, const GeneratedToken& token) {
-  const absl::Time now = absl::Now();
+  const absl::Time now = clock_.Now();
   ++generated_tokens_;
   if (observer_ != nullptr) {
     if (sequence->generated_tokens() == 0) {
@@ -145,8 +166,8 @@ void OutputProcessor::Emit(const std::shared_ptr<Sequence>& sequence, const Gene
       observer_->OnNextToken(now - sequence->last_token());
     }
   }
-  if (sequence->Emit(token, now))
-    roster_->Finish(sequence, FinishReason::kLength, absl::OkStatus(), now);
+  if (table_->Emit(*sequence, token, now))
+    table_->Finish(sequence, FinishReason::kLength, absl::OkStatus(), now);
 }
 
 }  // namespace ccoe::engine

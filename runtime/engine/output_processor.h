@@ -1,4 +1,4 @@
-// The end of a branch: head, sampling, and what the sinks get.
+// The end of a micro batch: head, sampling, and what the sinks get.
 #ifndef CCOE_RUNTIME_ENGINE_OUTPUT_PROCESSOR_H_
 #define CCOE_RUNTIME_ENGINE_OUTPUT_PROCESSOR_H_
 
@@ -10,15 +10,16 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "runtime/base/clock.h"
+#include "runtime/engine/micro_batch.h"
 #include "runtime/engine/model_runner.h"
 #include "runtime/engine/observer.h"
-#include "runtime/engine/sequence_table.h"
 #include "runtime/engine/sampler.h"
-#include "runtime/engine/micro_batch.h"
+#include "runtime/engine/sequence_table.h"
 
 namespace ccoe::engine {
 
-// Where an entry's last `count` rows lie among the branch runner's.
+// Where an entry's last `count` rows lie among the model runner's.
 struct HeldRows {
   int64_t begin = 0;
   int64_t count = 0;
@@ -27,9 +28,11 @@ struct HeldRows {
 // Used by the engine's thread alone.
 class OutputProcessor {
  public:
-  // The pointers must outlive the delivery; `observer` may be null.
-  OutputProcessor(ModelRunner* runner, SequenceTable* roster, EngineObserver* observer)
-      : runner_(runner), roster_(roster), observer_(observer) {}
+  // The pointers must outlive the processor; `observer` may be null.
+  // `clock` too.
+  OutputProcessor(ModelRunner* runner, SequenceTable* table, EngineObserver* observer,
+                  const Clock* clock)
+      : runner_(runner), table_(table), observer_(observer), clock_(ClockOr(clock)) {}
 
   // The entries' rows ran all layers; those the head needs lie in the runner. Finishes the entries'
   // part of the step: logits, hidden states and tokens go to the sinks; the sequences are runnable
@@ -39,6 +42,11 @@ class OutputProcessor {
 
   // Ends the entries' queries with `status`.
   void Fail(absl::Span<StepEntry> entries, const absl::Status& status);
+  // Likewise, of an error of the runner's. One that says that the device does not compute any more
+  // is kept, and the queries get UNAVAILABLE: they can go on elsewhere.
+  void FailPass(absl::Span<StepEntry> entries, const absl::Status& status);
+  // OK, or why the device computes no more.
+  const absl::Status& device_error() const { return device_error_; }
 
   int64_t prompt_tokens() const { return prompt_tokens_; }  // computed since start, also again
   int64_t generated_tokens() const { return generated_tokens_; }  // since start
@@ -64,11 +72,13 @@ class OutputProcessor {
   void Emit(const std::shared_ptr<Sequence>& sequence, const GeneratedToken& token);
 
   ModelRunner* const runner_;
-  SequenceTable* const roster_;
+  SequenceTable* const table_;
   EngineObserver* const observer_;
+  const Clock& clock_;
   std::vector<float> logits_;  // on their way to a sink
   int64_t prompt_tokens_ = 0;
   int64_t generated_tokens_ = 0;
+  absl::Status device_error_;
 };
 
 }  // namespace ccoe::engine

@@ -16,28 +16,8 @@
 #include "runtime/base/ids.h"
 #include "runtime/engine/moe_control.h"
 #include "runtime/engine/sampling.h"
-#include "runtime/exchange/activation_link.h"
-#include "runtime/model/head.h"
-#include "runtime/model/model_spec.h"
 
 namespace ccoe::engine {
-
-// An expert as the engine needs it. shared_ptr: a query pins it from admission to its end, whatever
-// the directory says meanwhile.
-struct ExpertBinding {
-  ExpertRef expert;  // real version
-  model::LayerRange layers;
-  std::shared_ptr<exchange::ActivationLink> link;
-  std::shared_ptr<const model::LmHead> own_head;  // null: the backbone's
-};
-
-// Finds experts. Thread-safe; called at admission.
-class ExpertDirectory {
- public:
-  virtual ~ExpertDirectory() = default;
-  // NOT_FOUND (says which experts there are) or UNAVAILABLE (no worker holds it now).
-  virtual absl::StatusOr<std::shared_ptr<const ExpertBinding>> Find(const ExpertRef& expert) = 0;
-};
 
 struct TokenLogprob {
   int32_t token_id = 0;
@@ -60,6 +40,10 @@ struct Usage {
   absl::Duration queue_time, prefill_time,
       decode_time;  // waiting for admission; to the first token; after it
   int64_t preemptions = 0;
+  // A worker was lost and another went on: how often, and whether one of another numerics class
+  // (the answer is right, but its bits may differ from those of an undisturbed run).
+  int64_t failovers = 0;
+  bool numerics_changed = false;
 };
 
 // Receives one query's answer. Calls come one after another, on the engine's thread: they must not

@@ -20,6 +20,7 @@ constexpr double kNewShare = 0.2;  // of the newest interval in the moving avera
 
 absl::StatusOr<uint64_t> RequestQueue::Submit(SequenceInit init) {
   absl::MutexLock lock(&mutex_);
+  if (!health_.ok()) return health_;
   if (draining_ || events_.stop)
     return absl::UnavailableError("this engine is draining; ask another worker");
   if (waiting_ + static_cast<int64_t>(events_.submissions.size()) >= max_waiting_) {
@@ -33,7 +34,7 @@ absl::StatusOr<uint64_t> RequestQueue::Submit(SequenceInit init) {
   init.handle = ++last_handle_;
   init.seed =
       init.query.sampling.seed.value_or(seed_entropy_ + 0x9e3779b97f4a7c15ULL * init.handle);
-  init.submitted = absl::Now();
+  init.submitted = clock_.Now();
   live_.insert(init.handle);
   events_.submissions.push_back(std::move(init));
   return last_handle_;
@@ -52,6 +53,16 @@ void RequestQueue::Answer(SwapAnswer answer) {
 void RequestQueue::Stop() {
   absl::MutexLock lock(&mutex_);
   events_.stop = true;
+}
+
+void RequestQueue::Fail(const absl::Status& why) {
+  absl::MutexLock lock(&mutex_);
+  if (health_.ok()) health_ = why;
+}
+
+absl::Status RequestQueue::Health() const {
+  absl::MutexLock lock(&mutex_);
+  return health_;
 }
 
 bool RequestQueue::Drain(absl::Time deadline) {
@@ -73,9 +84,9 @@ bool RequestQueue::HasEvents() const {
          !events_.answers.empty();
 }
 
-RequestQueue::Events RequestQueue::Take(absl::Time deadline) {
+RequestQueue::Events RequestQueue::Take(absl::Duration timeout) {
   absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithDeadline(absl::Condition(this, &RequestQueue::HasEvents), deadline);
+  mutex_.AwaitWithTimeout(absl::Condition(this, &RequestQueue::HasEvents), timeout);
   waiting_ += static_cast<int64_t>(events_.submissions.size());
   Events taken = std::exchange(events_, {});
   events_.stop = taken.stop;

@@ -14,6 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "runtime/base/clock.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/sequence.h"
 #include "runtime/exchange/activation_link.h"
@@ -43,8 +44,9 @@ class RequestQueue {
     int64_t fresh_waiting = 0;  // admitted to the queue, not yet run
   };
 
-  RequestQueue(int64_t max_waiting, uint64_t seed_entropy)
-      : max_waiting_(max_waiting), seed_entropy_(seed_entropy) {}
+  // `clock`: null: the system's.
+  RequestQueue(int64_t max_waiting, uint64_t seed_entropy, const Clock* clock = nullptr)
+      : max_waiting_(max_waiting), seed_entropy_(seed_entropy), clock_(ClockOr(clock)) {}
 
   // Gives `init` its handle and, where the query has none, its seed. RESOURCE_EXHAUSTED with a
   // retry hint where the queue is full; UNAVAILABLE while draining.
@@ -52,15 +54,18 @@ class RequestQueue {
   void Cancel(uint64_t handle) ABSL_LOCKS_EXCLUDED(mutex_);
   void Answer(SwapAnswer answer) ABSL_LOCKS_EXCLUDED(mutex_);
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
+  // From now on submissions are refused with `why`, and Health says it.
+  void Fail(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Health() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Refuses further submissions and waits until all handles are finished, or `deadline`; true if
   // they are.
   bool Drain(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
   EngineLoad Load() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // For the engine's thread: waits for something to come in until `deadline` (in the past: does not
-  // wait).
-  Events Take(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  // For the engine's thread: waits for something to come in, at most for `timeout` (0 or less: does
+  // not wait).
+  Events Take(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mutex_);
   void Publish(const Report& report, absl::Time now) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
@@ -69,6 +74,7 @@ class RequestQueue {
 
   const int64_t max_waiting_;
   const uint64_t seed_entropy_;
+  const Clock& clock_;
   mutable absl::Mutex mutex_;
   Events events_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<uint64_t> live_ ABSL_GUARDED_BY(mutex_);       // submitted and not finished
@@ -76,6 +82,7 @@ class RequestQueue {
   uint64_t last_handle_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status health_ ABSL_GUARDED_BY(mutex_);
   EngineLoad load_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_finish_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   double seconds_per_query_ ABSL_GUARDED_BY(mutex_) = 0.0;  // moving average; 0: not known yet

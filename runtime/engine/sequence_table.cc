@@ -20,11 +20,12 @@ SequenceView ViewOf(const Sequence& sequence) {
   return view;
 }
 
-absl::Time EarliestDeadline(const SequenceTable::Table& table) {
-  absl::Time earliest = absl::InfiniteFuture();
-  for (const auto& [handle, sequence] : table)
-    earliest = std::min(earliest, sequence->query().deadline);
-  return earliest;
+void Hold(std::map<uint64_t, Sequence*>& set, Sequence& sequence, bool member) {
+  if (member) {
+    set.emplace(sequence.handle(), &sequence);
+  } else {
+    set.erase(sequence.handle());
+  }
 }
 
 }  // namespace
@@ -32,10 +33,35 @@ absl::Time EarliestDeadline(const SequenceTable::Table& table) {
 SequenceTable::SequenceTable(int64_t pages, int64_t page_tokens, EngineObserver* observer)
     : observer_(observer), pages_(pages, page_tokens) {}
 
+int64_t SequenceTable::PromisedPages(const Sequence& sequence) const {
+  return std::max<int64_t>(
+      pages_.PagesFor(sequence.known_tokens() + 1) - static_cast<int64_t>(sequence.pages().size()),
+      0);
+}
+
+void SequenceTable::Update(Sequence& sequence) {
+  const bool paused = pauses_.count({sequence.not_before, sequence.handle()}) > 0;
+  const bool waits = sequence.state() == SequenceState::kWaiting;
+  Hold(runnable_, sequence, sequence.state() == SequenceState::kRunnable && !paused);
+  Hold(startable_, sequence, waits && !paused);
+  const int64_t promised = waits ? 0 : PromisedPages(sequence);
+  promised_pages_ += promised - std::exchange(sequence.promised_pages, promised);
+}
+
+void SequenceTable::Forget(const Sequence& sequence) {
+  runnable_.erase(sequence.handle());
+  startable_.erase(sequence.handle());
+  deadlines_.erase({sequence.query().deadline, sequence.handle()});
+  pauses_.erase({sequence.not_before, sequence.handle()});
+  promised_pages_ -= sequence.promised_pages;
+}
+
 void SequenceTable::Enqueue(std::shared_ptr<Sequence> sequence) {
   ++fresh_;
   const uint64_t handle = sequence->handle();
-  waiting_.emplace(handle, std::move(sequence));
+  const absl::Time deadline = sequence->query().deadline;
+  if (deadline != absl::InfiniteFuture()) deadlines_.emplace(deadline, handle);
+  Update(*waiting_.emplace(handle, std::move(sequence)).first->second);
 }
 
 std::shared_ptr<Sequence> SequenceTable::Find(uint64_t handle) const {
@@ -44,20 +70,38 @@ std::shared_ptr<Sequence> SequenceTable::Find(uint64_t handle) const {
   return nullptr;
 }
 
-std::vector<SequenceView> SequenceTable::RunningViews() const {
+void SequenceTable::Wake(absl::Time now) {
+  while (!pauses_.empty() && pauses_.begin()->first <= now) {
+    const uint64_t handle = pauses_.begin()->second;
+    pauses_.erase(pauses_.begin());
+    Update(*Find(handle));
+  }
+}
+
+std::vector<SequenceView> SequenceTable::RunnableViews() const {
   std::vector<SequenceView> views;
-  views.reserve(running_.size());
-  for (const auto& [handle, sequence] : running_) views.push_back(ViewOf(*sequence));
+  views.reserve(runnable_.size());
+  for (const auto& [handle, sequence] : runnable_) views.push_back(ViewOf(*sequence));
   return views;
 }
 
-std::vector<SequenceView> SequenceTable::WaitingViews(absl::Time now, int64_t limit) const {
+std::vector<SequenceView> SequenceTable::StartableViews(int64_t limit) const {
   std::vector<SequenceView> views;
-  for (const auto& [handle, sequence] : waiting_) {
+  for (const auto& [handle, sequence] : startable_) {
     if (static_cast<int64_t>(views.size()) >= limit) break;
-    if (sequence->not_before <= now) views.push_back(ViewOf(*sequence));
+    views.push_back(ViewOf(*sequence));
   }
   return views;
+}
+
+InStep SequenceTable::OthersRunning() const {
+  InStep others;
+  others.sequences = static_cast<int64_t>(running_.size() - runnable_.size());
+  others.promised_pages = promised_pages_;
+  for (const auto& [handle, sequence] : runnable_) {
+    others.promised_pages -= sequence->promised_pages;
+  }
+  return others;
 }
 
 void SequenceTable::Admit(uint64_t handle, absl::Time now) {
@@ -67,10 +111,41 @@ void SequenceTable::Admit(uint64_t handle, absl::Time now) {
   if (sequence.link_id() == 0) --fresh_;
   sequence.Admit(++last_link_id_, now);
   running_.insert(std::move(node));
+  Update(sequence);
 }
 
 absl::Status SequenceTable::GrowPages(Sequence& sequence, int64_t tokens) {
-  return pages_.Grow(tokens, sequence.pages());
+  absl::Status grown = pages_.Grow(tokens, sequence.pages());
+  Update(sequence);
+  return grown;
+}
+
+void SequenceTable::BeginStep(Sequence& sequence, uint64_t step_id) {
+  sequence.BeginStep(step_id);
+  Update(sequence);
+}
+
+void SequenceTable::EndStep(Sequence& sequence, int64_t rows) {
+  sequence.EndStep(rows);
+  Update(sequence);
+}
+
+void SequenceTable::AbortStep(Sequence& sequence) {
+  sequence.AbortStep();
+  Update(sequence);
+}
+
+bool SequenceTable::Emit(Sequence& sequence, const GeneratedToken& token, absl::Time now) {
+  const bool last = sequence.Emit(token, now);
+  Update(sequence);
+  return last;
+}
+
+void SequenceTable::Pause(Sequence& sequence, absl::Time until) {
+  pauses_.erase({sequence.not_before, sequence.handle()});
+  sequence.not_before = until;
+  if (until > absl::InfinitePast()) pauses_.emplace(until, sequence.handle());
+  Update(sequence);
 }
 
 void SequenceTable::FreeKv(Sequence& sequence) {
@@ -84,18 +159,20 @@ void SequenceTable::Preempt(Sequence& sequence, absl::Time not_before) {
   CCOE_CHECK(!node.empty());
   FreeKv(sequence);
   sequence.Preempt();
-  sequence.not_before = not_before;
   waiting_.insert(std::move(node));
+  Pause(sequence, not_before);
   ++preemptions_;
   if (observer_ != nullptr) observer_->OnPreemption();
 }
 
 void SequenceTable::Finish(const std::shared_ptr<Sequence>& sequence, FinishReason reason,
-                    const absl::Status& status, absl::Time now) {
+                           const absl::Status& status, absl::Time now) {
   const bool frees_room = sequence->swapped;
+  finished_in_step_ = finished_in_step_ || sequence->state() == SequenceState::kInStep;
   FreeKv(*sequence);
   if (frees_room) EndPause(*sequence->binding());
   if (sequence->link_id() == 0) --fresh_;
+  Forget(*sequence);
   running_.erase(sequence->handle());
   waiting_.erase(sequence->handle());
   finished_.push_back(sequence->handle());
@@ -106,21 +183,17 @@ void SequenceTable::Finish(const std::shared_ptr<Sequence>& sequence, FinishReas
 // There is room at this expert: the oldest query that was put off for lack of it need not wait any
 // longer.
 void SequenceTable::EndPause(const ExpertBinding& binding) {
+  if (pauses_.empty()) return;
   for (const auto& [handle, sequence] : waiting_) {
-    if (sequence->exhausted_pauses == 0 || !sequence->SharesKv(binding)) continue;
-    sequence->not_before = absl::InfinitePast();
+    if (sequence->recovery.pauses == 0 || !sequence->SharesKv(binding)) continue;
+    Pause(*sequence, absl::InfinitePast());
     return;
   }
 }
 
 void SequenceTable::FinishExpired(absl::Time now) {
-  std::vector<std::shared_ptr<Sequence>> expired;
-  for (const Table* table : {&running_, &waiting_}) {
-    for (const auto& [handle, sequence] : *table) {
-      if (sequence->query().deadline <= now) expired.push_back(sequence);
-    }
-  }
-  for (const auto& sequence : expired) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    const std::shared_ptr<Sequence> sequence = Find(deadlines_.begin()->second);
     Finish(sequence, FinishReason::kCancelled,
            absl::DeadlineExceededError(absl::StrCat("query ", sequence->query().query_id,
                                                     ": deadline passed after ",
@@ -129,11 +202,10 @@ void SequenceTable::FinishExpired(absl::Time now) {
   }
 }
 
-absl::Time SequenceTable::NextEvent(absl::Time now) const {
-  absl::Time next = std::min(EarliestDeadline(waiting_), EarliestDeadline(running_));
-  for (const auto& [handle, sequence] : waiting_) {
-    if (sequence->not_before > now) next = std::min(next, sequence->not_before);
-  }
+absl::Time SequenceTable::NextEvent() const {
+  absl::Time next = absl::InfiniteFuture();
+  if (!deadlines_.empty()) next = deadlines_.begin()->first;
+  if (!pauses_.empty()) next = std::min(next, pauses_.begin()->first);
   return next;
 }
 
