@@ -1,5 +1,6 @@
 #include "tests/testing/engine_cluster.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -40,20 +41,37 @@ absl::StatusOr<engine::BackboneModel> GoldenBackbone(const std::string& name, in
 
 absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> MapDirectory::Find(
     const ExpertRef& expert) {
+  absl::MutexLock lock(&mutex_);
   const auto found = bindings_.find(expert.name);
   if (found == bindings_.end())
     return absl::NotFoundError(absl::StrCat("no expert ", expert.ToString()));
-  return found->second;
+  return found->second.front();
+}
+
+absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> MapDirectory::FindReplica(
+    const engine::ExpertBinding& lost, const engine::LinkList& avoid) {
+  absl::MutexLock lock(&mutex_);
+  std::shared_ptr<const engine::ExpertBinding> best;
+  for (const auto& binding : bindings_[lost.expert.name]) {
+    const bool avoided = std::any_of(
+        avoid.begin(), avoid.end(), [&](const auto& link) { return link.lock() == binding->link; });
+    if (avoided || !binding->link->healthy()) continue;
+    if (best == nullptr || binding->numerics == lost.numerics) best = binding;
+  }
+  if (best == nullptr) return absl::UnavailableError("no worker has it now");
+  return best;
 }
 
 void MapDirectory::Add(std::shared_ptr<const engine::ExpertBinding> binding) {
-  bindings_[binding->expert.name] = std::move(binding);
+  absl::MutexLock lock(&mutex_);
+  bindings_[binding->expert.name].push_back(std::move(binding));
 }
 
 absl::StatusOr<std::unique_ptr<EngineCluster>> EngineCluster::Create(
     const EngineClusterOptions& options) {
   std::unique_ptr<EngineCluster> cluster(new EngineCluster());
   cluster->device_ = options.device;
+  cluster->expert_kv_tokens_ = options.expert.kv_tokens;
   cluster->team_ = std::make_unique<ThreadTeam>(1);
   CCOE_ASSIGN_OR_RETURN(cluster->backbone_,
                         GoldenBackbone("ccoe/backbone", options.held_layers, options.device));
@@ -79,7 +97,8 @@ EngineCluster::~EngineCluster() {
 }
 
 absl::Status EngineCluster::AddExpert(const std::string& name, const std::string& source,
-                                      model::LayerRange layers, int worker) {
+                                      model::LayerRange layers, int worker,
+                                      const std::string& numerics) {
   experts::Bundle bundle;
   bundle.folder = GoldenFolder(absl::StrCat("ccoe/", source));
   bundle.manifest.expert = {name, 1};
@@ -91,12 +110,15 @@ absl::Status EngineCluster::AddExpert(const std::string& name, const std::string
   binding->expert = bundle.manifest.expert;
   binding->layers = layers;
   binding->link = links_[worker];
+  binding->worker_id = absl::StrCat("expert-", worker);
+  binding->numerics = numerics;
+  binding->kv_tokens = expert_kv_tokens_;
   directory_.Add(std::move(binding));
   return absl::OkStatus();
 }
 
 engine::EngineRequest GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
-                                 int64_t max_tokens) {
+                                  int64_t max_tokens) {
   engine::EngineRequest query;
   query.query_id = absl::StrCat("query for ", expert.empty() ? "the base" : expert);
   query.prompt = prompt;

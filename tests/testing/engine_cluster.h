@@ -10,8 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "runtime/base/parallel.h"
 #include "runtime/engine/engine.h"
 #include "runtime/exchange/activation_link.h"
@@ -37,15 +39,20 @@ std::unique_ptr<kernels::Ops> OpsOver(TaggedDevice* device, ThreadTeam* team);
 using ConnectFunction =
     std::function<std::unique_ptr<exchange::ActivationLink>(exchange::SwapHandler* handler)>;
 
-// Experts by name, all at version 1.
+// Experts by name, all at version 1, each on one worker or more. Thread-safe.
 class MapDirectory final : public engine::ExpertDirectory {
  public:
+  // The first that was added.
   absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> Find(
       const ExpertRef& expert) override;
+  absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> FindReplica(
+      const engine::ExpertBinding& lost, const engine::LinkList& avoid) override;
   void Add(std::shared_ptr<const engine::ExpertBinding> binding);
 
  private:
-  std::map<std::string, std::shared_ptr<const engine::ExpertBinding>> bindings_;
+  absl::Mutex mutex_;
+  std::map<std::string, std::vector<std::shared_ptr<const engine::ExpertBinding>>> bindings_
+      ABSL_GUARDED_BY(mutex_);
 };
 
 struct EngineClusterOptions {
@@ -64,10 +71,11 @@ class EngineCluster {
   // The engine goes first, then the links, then the runners.
   ~EngineCluster();
 
-  // Layers `layers` of the golden checkpoint ccoe/`source` as expert `name`, on worker `worker`.
-  // Before the first query.
+  // Layers `layers` of the golden checkpoint ccoe/`source` as expert `name`, on worker `worker`,
+  // which says that its numerics are `numerics`.
   absl::Status AddExpert(const std::string& name, const std::string& source,
-                         model::LayerRange layers, int worker = 0);
+                         model::LayerRange layers, int worker = 0,
+                         const std::string& numerics = "cpu");
 
   engine::Engine& engine() { return *engine_; }
   FakeLink& link(int worker = 0) { return *links_[worker]; }
@@ -77,6 +85,7 @@ class EngineCluster {
   EngineCluster() = default;
 
   TaggedDevice* device_ = nullptr;
+  int64_t expert_kv_tokens_ = 0;
   std::unique_ptr<ThreadTeam> team_;
   engine::BackboneModel backbone_;
   std::vector<std::unique_ptr<experts::ExpertRunner>> runners_;
@@ -87,7 +96,7 @@ class EngineCluster {
 
 // A greedy query that does not stop before `max_tokens`.
 engine::EngineRequest GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
-                                 int64_t max_tokens = 32);
+                                  int64_t max_tokens = 32);
 
 }  // namespace ccoe::testing
 

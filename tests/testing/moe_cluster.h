@@ -3,6 +3,7 @@
 #ifndef CCOE_TESTS_TESTING_MOE_CLUSTER_H_
 #define CCOE_TESTS_TESTING_MOE_CLUSTER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -31,9 +32,12 @@ class MutableFfnDirectory final : public engine::FfnDirectory {
   void Set(std::shared_ptr<const engine::FfnTable> table) {
     absl::MutexLock lock(&mutex_);
     table_ = std::move(table);
+    ++epoch_;
   }
+  uint64_t epoch() const override { return epoch_; }
 
  private:
+  std::atomic<uint64_t> epoch_ = 1;
   absl::Mutex mutex_;
   std::shared_ptr<const engine::FfnTable> table_ ABSL_GUARDED_BY(mutex_) =
       std::make_shared<engine::FfnTable>();

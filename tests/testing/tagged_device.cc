@@ -8,6 +8,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/serving_thread.h"
 #include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
 
 namespace ccoe::testing {
 namespace {
@@ -186,6 +187,7 @@ class TaggedOps final : public kernels::Ops {
   }
   absl::Status Synchronize() override {
     CCOE_CHECK(!capturing);
+    CCOE_RETURN_IF_ERROR(device_->error());
     return ops_->Synchronize();
   }
 

@@ -9,9 +9,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 #include "runtime/base/parallel.h"
@@ -45,6 +48,16 @@ class TaggedDevice final : public kernels::Device {
   // Allocations abort from now on, whoever asks; or no longer.
   void ForbidAllocation(bool forbidden = true) { forbidden_.store(forbidden); }
 
+  // The device computes no more: waiting for its ops, and copies, give `error`.
+  void FailFromNowOn(absl::Status error) {
+    absl::MutexLock lock(&mutex_);
+    error_ = std::move(error);
+  }
+  absl::Status error() const {
+    absl::MutexLock lock(&mutex_);
+    return error_;
+  }
+
   // Bytes that CopyFromHost and CopyToHost were asked to copy.
   int64_t uploaded_bytes() const { return uploaded_bytes_.load(); }
   int64_t downloaded_bytes() const { return downloaded_bytes_.load(); }
@@ -59,6 +72,8 @@ class TaggedDevice final : public kernels::Device {
   std::atomic<int64_t> uploaded_bytes_ = 0;
   std::atomic<int64_t> captured_steps_ = 0;
   std::atomic<int64_t> downloaded_bytes_ = 0;
+  mutable absl::Mutex mutex_;
+  absl::Status error_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The CPU's ops over a TaggedDevice: the same bits. Both must outlive them.

@@ -35,19 +35,37 @@ EngineRequest Query(int64_t tokens, int64_t max_tokens = 10) {
 }
 
 TEST(AdmissionTest, MaxTokensAreCutToTheContext) {
-  ASSERT_OK_AND_ASSIGN(int64_t max_tokens, CheckQuery(Query(50), Limits()));
+  ASSERT_OK_AND_ASSIGN(int64_t max_tokens, TokensToGenerate(Query(50), nullptr, Limits()));
   EXPECT_EQ(max_tokens, 10);
-  ASSERT_OK_AND_ASSIGN(max_tokens, CheckQuery(Query(50, 1000), Limits()));
+  ASSERT_OK_AND_ASSIGN(max_tokens, TokensToGenerate(Query(50, 1000), nullptr, Limits()));
   EXPECT_EQ(max_tokens, 14);
-  ASSERT_OK_AND_ASSIGN(max_tokens, CheckQuery(Query(63, 1000), Limits()));
+  ASSERT_OK_AND_ASSIGN(max_tokens, TokensToGenerate(Query(63, 1000), nullptr, Limits()));
   EXPECT_EQ(max_tokens, 1);
 }
 
 TEST(AdmissionTest, MaxTokensAreCutToTheKvCapacity) {
   AdmissionLimits limits = Limits();
   limits.kv_tokens = 20;
-  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens, CheckQuery(Query(18, 1000), limits));
+  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens,
+                       TokensToGenerate(Query(18, 1000), nullptr, limits));
   EXPECT_EQ(max_tokens, 3);  // the last token needs no KV
+}
+
+TEST(AdmissionTest, AnExpertsOwnKvCacheBoundsItsQueriesAlone) {
+  ExpertBinding binding;
+  binding.expert = {"math", 1};
+  binding.worker_id = "expert-3";
+  binding.kv_tokens = 20;
+  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens,
+                       TokensToGenerate(Query(18, 1000), &binding, Limits()));
+  EXPECT_EQ(max_tokens, 3);
+  EXPECT_THAT(TokensToGenerate(Query(21), &binding, Limits()),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("21 tokens"), HasSubstr("20 tokens"), HasSubstr("math@1"),
+                             HasSubstr("expert-3"))));
+  EXPECT_THAT(TokensToGenerate(Query(21), nullptr, Limits()), IsOk());
+  binding.kv_tokens = 0;  // not known
+  EXPECT_THAT(TokensToGenerate(Query(21), &binding, Limits()), IsOk());
 }
 
 TEST(AdmissionTest, PromptsThatDoNotFitAreRefusedWithLimitAndFound) {
@@ -84,7 +102,7 @@ TEST(AdmissionTest, ScoringAloneMayGenerateNothingAndFillTheContext) {
   EXPECT_THAT(CheckQuery(query, Limits()),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_tokens")));
   query.prompt_logits = true;
-  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens, CheckQuery(query, Limits()));
+  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens, TokensToGenerate(query, nullptr, Limits()));
   EXPECT_EQ(max_tokens, 0);
 }
 

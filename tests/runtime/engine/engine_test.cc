@@ -471,12 +471,17 @@ TEST_F(EngineTest, DrainLetsRunningQueriesEndAndRefusesOthers) {
               StatusIs(absl::StatusCode::kUnavailable));
 }
 
-TEST_F(EngineTest, ADyingExpertEndsItsQueriesWithAClearErrorAndNoOther) {
+absl::Status Broken(const char* why) {
+  return exchange::SwapError(exchange::SwapReason::kLinkBroken, why);
+}
+
+TEST_F(EngineTest, ADyingExpertWithoutAReplicaEndsItsQueriesWithAClearErrorAndNoOther) {
   EngineClusterOptions options = SmallOptions();
   options.expert_workers = 5;
+  options.engine.replica_patience = absl::Milliseconds(120);
   StartWithExperts(options);
-  cluster_->link(1).SetScript([](int number, const exchange::StepHeader&) {
-    return number < 3 ? absl::OkStatus() : absl::UnavailableError("connection reset by peer");
+  cluster_->link(1).SetScript([](int number, const exchange::SwapHeader&) {
+    return number < 3 ? absl::OkStatus() : Broken("connection reset by peer");
   });
   std::map<std::string, AnswerRecorder> recorders;
   for (const auto& [expert, golden] : *goldens_) {
@@ -488,7 +493,8 @@ TEST_F(EngineTest, ADyingExpertEndsItsQueriesWithAClearErrorAndNoOther) {
       EXPECT_EQ(answer.reason, FinishReason::kError);
       EXPECT_THAT(answer.status, StatusIs(absl::StatusCode::kUnavailable,
                                           AllOf(HasSubstr("math@1"), HasSubstr("layers [4, 8)"),
-                                                HasSubstr("connection reset by peer"))));
+                                                HasSubstr("connection reset by peer"),
+                                                HasSubstr("no other worker took over in"))));
       EXPECT_THAT(answer.tokens, SizeIs(3));
     } else {
       EXPECT_EQ(answer.ids(), Prompt(expert, "general").greedy_ids) << expert;
@@ -496,15 +502,116 @@ TEST_F(EngineTest, ADyingExpertEndsItsQueriesWithAClearErrorAndNoOther) {
   }
 }
 
+TEST_F(EngineTest, AReplicaTakesOverAndNoTokenIsLostDoubledOrOther) {
+  for (const exchange::SwapReason reason :
+       {exchange::SwapReason::kLinkBroken, exchange::SwapReason::kShuttingDown,
+        exchange::SwapReason::kDeviceFailed, exchange::SwapReason::kUnknownExpert}) {
+    SCOPED_TRACE(exchange::SwapReasonName(reason));
+    EngineClusterOptions options = SmallOptions();
+    options.expert_workers = 2;
+    StartWithExperts(options);
+    for (size_t i = 0; i < kExperts.size(); ++i) {
+      ASSERT_OK(cluster_->AddExpert(kExperts[i], kExperts[i], {4, 8}, 1 - static_cast<int>(i) % 2));
+    }
+    cluster_->link(0).SetScript([reason](int number, const exchange::SwapHeader&) {
+      return number < 9 ? absl::OkStatus() : exchange::SwapError(reason, "gone");
+    });
+    std::map<std::string, AnswerRecorder> recorders;
+    for (const auto& [expert, golden] : *goldens_) {
+      Submit(recorders[expert], GreedyQuery(Prompt(expert, "general").ids, expert));
+    }
+    int64_t failovers = 0;
+    for (const auto& [expert, golden] : *goldens_) {
+      const RecordedAnswer answer = recorders[expert].Wait();
+      EXPECT_OK(answer.status);
+      EXPECT_EQ(answer.ids(), Prompt(expert, "general").greedy_ids) << expert;
+      EXPECT_FALSE(answer.usage.numerics_changed);
+      failovers += answer.usage.failovers;
+    }
+    EXPECT_GE(failovers, 2);
+  }
+}
+
+TEST_F(EngineTest, AReplicaThatComesLateIsWaitedFor) {
+  EngineClusterOptions options = SmallOptions();
+  options.expert_workers = 2;
+  ASSERT_NO_FATAL_FAILURE(Start(options));
+  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 0));
+  cluster_->link(0).SetScript([](int number, const exchange::SwapHeader&) {
+    return number < 3 ? absl::OkStatus() : Broken("gone");
+  });
+  AnswerRecorder recorder;
+  Submit(recorder, GreedyQuery(Prompt("math", "general").ids, "math"));
+  recorder.AwaitTokens(3);
+  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 1));
+  const RecordedAnswer answer = recorder.Wait();
+  EXPECT_EQ(answer.ids(), Prompt("math", "general").greedy_ids);
+  EXPECT_EQ(answer.usage.failovers, 1);
+}
+
+TEST_F(EngineTest, ReplicasOfTheSameNumericsComeFirstAndOthersAreSaid) {
+  EngineClusterOptions options = SmallOptions();
+  options.expert_workers = 2;
+  ASSERT_NO_FATAL_FAILURE(Start(options));
+  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 0, "cpu/a"));
+  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 1, "cpu/b"));
+  cluster_->link(0).SetScript([](int, const exchange::SwapHeader&) { return Broken("gone"); });
+  const RecordedAnswer answer = Ask(GreedyQuery(Prompt("math", "general").ids, "math"));
+  EXPECT_EQ(answer.ids(), Prompt("math", "general").greedy_ids);
+  EXPECT_TRUE(answer.usage.numerics_changed);
+}
+
+TEST_F(EngineTest, AWorkerThatIsFullKeepsTheKvAndIsAskedAgain) {
+  StartWithExperts();
+  cluster_->link().SetScript([](int number, const exchange::SwapHeader&) {
+    return number % 4 == 3 ? exchange::SwapError(exchange::SwapReason::kQueueFull, "full")
+                           : absl::OkStatus();
+  });
+  const RecordedAnswer answer = Ask(GreedyQuery(Prompt("code", "code").ids, "code"));
+  EXPECT_OK(answer.status);
+  EXPECT_EQ(answer.ids(), Prompt("code", "code").greedy_ids);
+  EXPECT_EQ(answer.usage.preemptions, 0);
+}
+
 TEST_F(EngineTest, AnExpertThatLostItsKvIsFedAgainFromTheFirstToken) {
   StartWithExperts();
-  cluster_->link().SetScript([](int number, const exchange::StepHeader& header) {
-    return number == 5 ? absl::FailedPreconditionError("no KV for the sequence") : absl::OkStatus();
+  cluster_->link().SetScript([](int number, const exchange::SwapHeader&) {
+    return number == 5
+               ? exchange::SwapError(exchange::SwapReason::kKvLost, "no KV for the sequence")
+               : absl::OkStatus();
   });
   const RecordedAnswer answer = Ask(GreedyQuery(Prompt("code", "code").ids, "code"));
   EXPECT_OK(answer.status);
   EXPECT_EQ(answer.ids(), Prompt("code", "code").greedy_ids);
   EXPECT_EQ(answer.usage.preemptions, 1);
+}
+
+TEST_F(EngineTest, OneQueryTooLongForItsExpertIsRefusedAloneAmongThirty) {
+  EngineClusterOptions options = SmallOptions();
+  options.expert.kv_tokens = 256;
+  StartWithExperts(options);
+  std::vector<AnswerRecorder> recorders(30);
+  for (AnswerRecorder& recorder : recorders) {
+    Submit(recorder, GreedyQuery(Prompt("code", "code").ids, "code", 8));
+  }
+  AnswerRecorder refused;
+  EXPECT_THAT(
+      cluster_->engine().Submit(GreedyQuery(std::vector<int32_t>(257, 1), "code"), refused.Sink()),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("256 tokens")));
+  const std::vector<int32_t> all = Prompt("code", "code").greedy_ids;
+  const std::vector<int32_t> expected(all.begin(), all.begin() + 8);
+  for (AnswerRecorder& recorder : recorders) EXPECT_EQ(recorder.Wait().ids(), expected);
+}
+
+TEST_F(EngineTest, ExpertsOfOneWorkerShareAnEnvelope) {
+  StartWithExperts();
+  std::map<std::string, AnswerRecorder> recorders;
+  for (const auto& [expert, golden] : *goldens_) {
+    Submit(recorders[expert], GreedyQuery(Prompt(expert, "general").ids, expert));
+  }
+  for (const auto& [expert, golden] : *goldens_) recorders[expert].Wait();
+  const std::vector<size_t> envelopes = cluster_->link().envelopes();
+  EXPECT_GT(*std::max_element(envelopes.begin(), envelopes.end()), 1u);
 }
 
 TEST_F(EngineTest, SequencesAreReleasedAtTheExpertWhenTheyEnd) {

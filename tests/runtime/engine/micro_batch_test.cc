@@ -22,7 +22,7 @@ using ::ccoe::testing::TestSequence;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
-class StepTest : public ::testing::Test {
+class MicroBatchTest : public ::testing::Test {
  protected:
   StepEntry Entry(uint64_t handle, int64_t rows,
                   std::shared_ptr<const ExpertBinding> binding = nullptr) {
@@ -37,71 +37,71 @@ class StepTest : public ::testing::Test {
   std::shared_ptr<FakeLink> link_ = std::make_shared<FakeLink>();
 };
 
-TEST_F(StepTest, ABranchStopsAtTheNextExpertsFirstLayer) {
-  MicroBatch branch;
-  branch.entries = {Entry(1, 1), Entry(2, 1, TestBinding("a", {6, 8}, link_)),
-                    Entry(3, 1, TestBinding("b", {4, 8}, link_))};
-  EXPECT_EQ(NextBoundary(branch, 8), 4);
-  branch.cursor = 5;
-  EXPECT_EQ(NextBoundary(branch, 8), 6);
-  branch.cursor = 7;  // the experts are behind
-  EXPECT_EQ(NextBoundary(branch, 8), 8);
+TEST_F(MicroBatchTest, AMicroBatchStopsAtTheNextExpertsFirstLayer) {
+  MicroBatch micro;
+  micro.entries = {Entry(1, 1), Entry(2, 1, TestBinding("a", {6, 8}, link_)),
+                   Entry(3, 1, TestBinding("b", {4, 8}, link_))};
+  EXPECT_EQ(NextBoundary(micro, 8), 4);
+  micro.cursor = 5;
+  EXPECT_EQ(NextBoundary(micro, 8), 6);
+  micro.cursor = 7;  // the experts are behind
+  EXPECT_EQ(NextBoundary(micro, 8), 8);
 }
 
-TEST_F(StepTest, EntriesOfOneExpertLeaveTogetherWhateverBindingObjectTheyHold) {
-  MicroBatch branch;
-  branch.cursor = 4;
-  branch.entries = {Entry(1, 2, TestBinding("a", {4, 8}, link_)), Entry(2, 1),
-                    Entry(3, 3, TestBinding("b", {4, 8}, link_)),
-                    Entry(4, 1, TestBinding("a", {4, 8}, link_)),
-                    Entry(5, 1, TestBinding("c", {6, 8}, link_))};
-  const std::vector<LeavingGroup> groups = GroupsLeaving(branch);
+TEST_F(MicroBatchTest, EntriesOfOneExpertLeaveTogetherWhateverBindingObjectTheyHold) {
+  MicroBatch micro;
+  micro.cursor = 4;
+  micro.entries = {Entry(1, 2, TestBinding("a", {4, 8}, link_)), Entry(2, 1),
+                   Entry(3, 3, TestBinding("b", {4, 8}, link_)),
+                   Entry(4, 1, TestBinding("a", {4, 8}, link_)),
+                   Entry(5, 1, TestBinding("c", {6, 8}, link_))};
+  const std::vector<LeavingGroup> groups = GroupsLeaving(micro);
   ASSERT_EQ(groups.size(), 2u);
   EXPECT_EQ(groups[0].binding->expert.name, "a");
   EXPECT_THAT(groups[0].entries, ElementsAre(0, 3));
   EXPECT_THAT(groups[1].entries, ElementsAre(2));
-  EXPECT_THAT(RowsOf(branch, groups[0].entries), ElementsAre(0, 1, 6));
-  EXPECT_THAT(RowsOf(branch, groups[1].entries), ElementsAre(3, 4, 5));
-  EXPECT_THAT(Staying(branch, groups), ElementsAre(1, 4));
-  KeepEntries(branch, Staying(branch, groups));
-  ASSERT_EQ(branch.entries.size(), 2u);
-  EXPECT_EQ(branch.entries[1].sequence->handle(), 5u);
+  EXPECT_THAT(RowsOf(micro, groups[0].entries), ElementsAre(0, 1, 6));
+  EXPECT_THAT(RowsOf(micro, groups[1].entries), ElementsAre(3, 4, 5));
+  EXPECT_THAT(Staying(micro, groups), ElementsAre(1, 4));
+  KeepEntries(micro, Staying(micro, groups));
+  ASSERT_EQ(micro.entries.size(), 2u);
+  EXPECT_EQ(micro.entries[1].sequence->handle(), 5u);
 }
 
-TEST_F(StepTest, OtherLinksAndWishesForHiddenStatesMakeOtherGroups) {
-  MicroBatch branch;
-  branch.cursor = 4;
-  branch.entries = {Entry(1, 1, TestBinding("a", {4, 8}, link_)),
-                    Entry(2, 1, TestBinding("a", {4, 8}, std::make_shared<FakeLink>())),
-                    Entry(3, 1, TestBinding("a", {4, 8}, link_))};
-  branch.entries[2].hidden.resize(9);
-  const std::vector<LeavingGroup> groups = GroupsLeaving(branch);
+TEST_F(MicroBatchTest, OtherLinksAndWishesForHiddenStatesMakeOtherGroups) {
+  MicroBatch micro;
+  micro.cursor = 4;
+  micro.entries = {Entry(1, 1, TestBinding("a", {4, 8}, link_)),
+                   Entry(2, 1, TestBinding("a", {4, 8}, std::make_shared<FakeLink>())),
+                   Entry(3, 1, TestBinding("a", {4, 8}, link_))};
+  micro.entries[2].hidden.resize(9);
+  const std::vector<LeavingGroup> groups = GroupsLeaving(micro);
   ASSERT_EQ(groups.size(), 3u);
   EXPECT_FALSE(groups[0].capture);
   EXPECT_TRUE(groups[2].capture);
 }
 
-TEST_F(StepTest, NothingLeavesAtTheEnd) {
-  MicroBatch branch;
-  branch.cursor = 8;
-  branch.entries = {Entry(1, 1), Entry(2, 1, TestBinding("a", {4, 6}, link_))};
-  EXPECT_THAT(GroupsLeaving(branch), IsEmpty());
+TEST_F(MicroBatchTest, NothingLeavesAtTheEnd) {
+  MicroBatch micro;
+  micro.cursor = 8;
+  micro.entries = {Entry(1, 1), Entry(2, 1, TestBinding("a", {4, 6}, link_))};
+  EXPECT_THAT(GroupsLeaving(micro), IsEmpty());
 }
 
-TEST_F(StepTest, TheBatchCountsRowsWithoutGaps) {
-  MicroBatch branch;
-  branch.entries = {Entry(1, 2), Entry(2, 3)};
-  branch.entries[1].first_position = 4;
-  branch.entries[1].sequence->pages() = {9, 8};
-  const model::RowBatch batch = BatchOf(branch);
+TEST_F(MicroBatchTest, TheBatchCountsRowsWithoutGaps) {
+  MicroBatch micro;
+  micro.entries = {Entry(1, 2), Entry(2, 3)};
+  micro.entries[1].first_position = 4;
+  micro.entries[1].sequence->pages() = {9, 8};
+  const model::RowBatch batch = BatchOf(micro);
   EXPECT_EQ(batch.rows(), 5);
   EXPECT_EQ(batch.sequences[1].row_begin, 2);
   EXPECT_EQ(batch.sequences[1].first_position, 4);
   EXPECT_THAT(batch.sequences[1].block_table, ElementsAre(9, 8));
-  branch.entries[1].sequence->pages().clear();
+  micro.entries[1].sequence->pages().clear();
 }
 
-TEST_F(StepTest, OnlyTheRowsThatAreNeededComeBack) {
+TEST_F(MicroBatchTest, OnlyTheRowsThatAreNeededComeBack) {
   StepEntry middle = Entry(1, 4);  // of a prompt of ten
   EXPECT_EQ(RowsWanted(middle, {4, 8}, 8), exchange::ReturnRows::kNone);
   EXPECT_EQ(RowsWanted(middle, {4, 6}, 8), exchange::ReturnRows::kAll);  // layers follow
@@ -116,11 +116,11 @@ TEST_F(StepTest, OnlyTheRowsThatAreNeededComeBack) {
             exchange::ReturnRows::kNone);  // had them, generates nothing
 }
 
-TEST_F(StepTest, TheHeaderNamesTheIncarnationAndThePositions) {
+TEST_F(MicroBatchTest, TheHeaderNamesTheIncarnationAndThePositions) {
   const auto binding = TestBinding("a", {4, 8}, link_);
   std::vector<StepEntry> entries = {Entry(1, 10, binding), Entry(2, 3, binding)};
   entries[1].first_position = 2;
-  const exchange::StepHeader header = HeaderFor(*binding, entries, 8);
+  const exchange::LayerSwap header = LayerSwapFor(*binding, entries, 8);
   EXPECT_EQ(header.expert.ToString(), "a@1");
   EXPECT_EQ(header.sequences[0].sequence_id, 101u);
   EXPECT_EQ(header.sequences[1].first_position, 2);

@@ -164,7 +164,7 @@ std::vector<float> RunThroughMoeLayer(const std::string& model, bool suspend, in
   EXPECT_OK(backbone.status());
   const model::ModelSpec spec = backbone->spec;
   auto made = ModelRunner::Create(*std::move(backbone), testing::MakeTaggedOps(&device, &team), 8,
-                                   4, kernels::DType::kF32, {/*max_rows=*/5, /*suspended=*/room});
+                                  4, kernels::DType::kF32, {/*max_rows=*/5, /*suspended=*/room});
   EXPECT_OK(made.status());
   device.ForbidAllocation();
   ModelRunner& runner = **made;
@@ -185,11 +185,11 @@ std::vector<float> RunThroughMoeLayer(const std::string& model, bool suspend, in
   part.rows = {0, 1, 2, 3, 4};
   part.pairs.resize(routed->experts.size());
   std::iota(part.pairs.begin(), part.pairs.end(), 0);
-  part.dispatch.layer = layer;
-  part.dispatch.combine = combine;
-  part.dispatch.offsets = routed->offsets;
-  part.dispatch.experts = routed->experts;
-  part.dispatch.weights = routed->weights;
+  part.swap.layer = layer;
+  part.swap.combine = combine;
+  part.swap.offsets = routed->offsets;
+  part.swap.experts = routed->experts;
+  part.swap.weights = routed->weights;
   EXPECT_OK(runner.RunHere(part, *routed));
   EXPECT_OK(runner.RunShared(*routed));
   if (suspend) {

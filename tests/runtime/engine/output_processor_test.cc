@@ -36,15 +36,15 @@ class OutputProcessorTest : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(BackboneModel model, GoldenBackbone("ccoe/backbone"));
     ASSERT_OK_AND_ASSIGN(runner_,
                          ModelRunner::Create(std::move(model), kernels::MakeCpuOps(&team_), 4, 4));
-    delivery_ = std::make_unique<OutputProcessor>(runner_.get(), &roster_, nullptr);
+    output_ = std::make_unique<OutputProcessor>(runner_.get(), &table_, nullptr, nullptr);
   }
 
   StepEntry Entry(SequenceInit init) {
     StepEntry entry;
     entry.sequence = std::make_shared<Sequence>(std::move(init));
-    roster_.Enqueue(entry.sequence);
-    roster_.Admit(entry.sequence->handle(), kTestTime);
-    entry.sequence->BeginStep(1);
+    table_.Enqueue(entry.sequence);
+    table_.Admit(entry.sequence->handle(), kTestTime);
+    table_.BeginStep(*entry.sequence, 1);
     entry.row_count = entry.sequence->known_tokens();
     return entry;
   }
@@ -71,13 +71,13 @@ class OutputProcessorTest : public ::testing::Test {
     return static_cast<int32_t>(std::max_element(begin, begin + kVocab) - begin);
   }
   void Deliver(std::vector<StepEntry>& entries, std::vector<HeldRows> held) {
-    delivery_->Deliver(absl::MakeSpan(entries), held, *runner_->model().head);
+    output_->Deliver(absl::MakeSpan(entries), held, *runner_->model().head);
   }
 
   ThreadTeam team_{1};
   std::unique_ptr<ModelRunner> runner_;
-  SequenceTable roster_{64, 4, nullptr};
-  std::unique_ptr<OutputProcessor> delivery_;
+  SequenceTable table_{64, 4, nullptr};
+  std::unique_ptr<OutputProcessor> output_;
   AnswerRecorder first_, second_;
 };
 
@@ -90,8 +90,8 @@ TEST_F(OutputProcessorTest, TheLastRowOfEachSequenceGivesItsToken) {
   EXPECT_EQ(entries[0].sequence->computed_tokens(), 3);
   EXPECT_EQ(entries[0].sequence->known_tokens(), 4);
   EXPECT_EQ(entries[0].sequence->state(), SequenceState::kRunnable);
-  EXPECT_EQ(delivery_->prompt_tokens(), 6);
-  EXPECT_EQ(delivery_->generated_tokens(), 2);
+  EXPECT_EQ(output_->prompt_tokens(), 6);
+  EXPECT_EQ(output_->generated_tokens(), 2);
 }
 
 TEST_F(OutputProcessorTest, AChunkInTheMiddleGivesNothing) {
@@ -156,7 +156,7 @@ TEST_F(OutputProcessorTest, TheLastTokenFinishesTheAnswer) {
   Deliver(entries, {{0, 3}});
   EXPECT_EQ(first_.Now().reason, FinishReason::kLength);
   EXPECT_THAT(first_.Now().status, ccoe::testing::IsOk());
-  EXPECT_EQ(roster_.Find(1), nullptr);
+  EXPECT_EQ(table_.Find(1), nullptr);
 }
 
 TEST_F(OutputProcessorTest, NanInOneSequencesRowEndsThatQueryAlone) {
@@ -173,8 +173,8 @@ TEST_F(OutputProcessorTest, NanInOneSequencesRowEndsThatQueryAlone) {
 TEST_F(OutputProcessorTest, QueriesThatEndedMeanwhileArePassedOver) {
   std::vector<StepEntry> entries = {Entry(Greedy(1, first_)), Entry(Greedy(2, second_))};
   const std::vector<float> logits = LoadRows(2);
-  roster_.Finish(entries[0].sequence, FinishReason::kCancelled, absl::CancelledError("x"),
-                 kTestTime);
+  table_.Finish(entries[0].sequence, FinishReason::kCancelled, absl::CancelledError("x"),
+                kTestTime);
   Deliver(entries, {{0, 1}, {1, 1}});
   EXPECT_THAT(first_.Now().tokens, IsEmpty());
   EXPECT_EQ(first_.Now().finishes, 1);

@@ -32,6 +32,10 @@ using ::ccoe::testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
+absl::Status Broken(const char* why) {
+  return exchange::SwapError(exchange::SwapReason::kLinkBroken, why);
+}
+
 constexpr char kModel[] = "mixtral-8x2";
 constexpr int32_t kHere = FfnTable::kHere;
 
@@ -162,8 +166,8 @@ TEST_F(RemoteMoeTest, AReplicaTakesOverInTheMiddleOfAStepWithTheSameBits) {
   options.workers = 2;
   options.holders = [](int32_t, int32_t) -> std::vector<int32_t> { return {0, 1}; };
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
-  cluster->link(0).SetScript([](int number, const exchange::StepHeader&) {
-    return number % 3 == 1 ? absl::UnavailableError("killed") : absl::OkStatus();
+  cluster->link(0).SetScript([](int number, const exchange::SwapHeader&) {
+    return number % 3 == 1 ? Broken("killed") : absl::OkStatus();
   });
   ExpectReference(*cluster);
 }
@@ -171,9 +175,10 @@ TEST_F(RemoteMoeTest, AReplicaTakesOverInTheMiddleOfAStepWithTheSameBits) {
 TEST_F(RemoteMoeTest, WithoutAReplicaOnlyTheQueriesThatNeedTheWorkerEnd) {
   MoeClusterOptions options;
   options.workers = 8;  // one expert each
+  options.engine.replica_patience = absl::Milliseconds(100);
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
-  cluster->link(5).SetScript([](int, const exchange::StepHeader& header) {
-    return header.ffn->layer == 2 ? absl::UnavailableError("the peer died") : absl::OkStatus();
+  cluster->link(5).SetScript([](int, const exchange::SwapHeader& header) {
+    return header.ffn()->layer == 2 ? Broken("the peer died") : absl::OkStatus();
   });
   int failed = 0;
   for (size_t i = 0; i < golden_->prompts.size(); ++i) {
@@ -194,10 +199,64 @@ TEST_F(RemoteMoeTest, WithoutAReplicaOnlyTheQueriesThatNeedTheWorkerEnd) {
   ExpectReference(*cluster);
 }
 
+TEST_F(RemoteMoeTest, WithoutAReplicaQueriesWaitForOneAndGoOnWithTheSameBits) {
+  MoeClusterOptions options;
+  options.workers = 2;
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  std::atomic<int> refused = 0;
+  cluster->link(1).SetScript([&](int, const exchange::SwapHeader&) {
+    return ++refused <= 3 ? Broken("it restarts") : absl::OkStatus();
+  });
+  ExpectReference(*cluster);
+  EXPECT_GT(refused, 3);
+}
+
+TEST_F(RemoteMoeTest, AWorkerThatIsFullIsAskedAgainAndNotTakenForDead) {
+  MoeClusterOptions options;
+  options.workers = 2;
+  options.engine.replica_patience = absl::ZeroDuration();
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  cluster->link(0).SetScript([](int number, const exchange::SwapHeader&) {
+    return number % 3 == 1 ? exchange::SwapError(exchange::SwapReason::kQueueFull, "full")
+                           : absl::OkStatus();
+  });
+  ExpectReference(*cluster);
+}
+
+TEST_F(RemoteMoeTest, SwapsThatNobodyWaitsForAreCancelled) {
+  MoeClusterOptions options;
+  options.workers = 1;
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  cluster->link(0).Hold();
+  AnswerRecorder recorder;
+  ASSERT_OK_AND_ASSIGN(
+      const uint64_t handle,
+      cluster->engine().Submit(GreedyQuery(golden_->prompts[0].ids, ""), recorder.Sink()));
+  ASSERT_TRUE(cluster->link(0).AwaitHeld(1));
+  cluster->engine().Cancel(handle);
+  recorder.Wait();
+  EXPECT_TRUE(cluster->engine().Drain(absl::Now() + absl::Minutes(1)));
+  EXPECT_THAT(cluster->link(0).cancelled(), ::testing::ElementsAre(1u));
+  cluster->link(0).LetGo();
+  ExpectReference(*cluster);
+}
+
+TEST_F(RemoteMoeTest, PartsThatALinkMayNotCarryTogetherGoOneByOne) {
+  MoeClusterOptions options;
+  options.workers = 2;
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  exchange::LinkBounds bounds;
+  bounds.max_rows = 1;
+  cluster->link(0).SetBounds(bounds);
+  ExpectReference(*cluster);
+  for (const size_t swaps : cluster->link(0).envelopes()) EXPECT_EQ(swaps, 1u);
+}
+
 TEST_F(RemoteMoeTest, AnExpertThatNoWorkerHoldsIsNamed) {
   MoeClusterOptions options;
   options.workers = 1;
   options.holders = [](int32_t, int32_t) -> std::vector<int32_t> { return {}; };
+  options.engine.replica_patience = absl::Milliseconds(60);
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
   const RecordedAnswer answer = Ask(*cluster, ScoreQuery(golden_->prompts[0]));
   EXPECT_THAT(answer.status,
@@ -313,10 +372,9 @@ TEST_F(RemoteMoeTest, LayersBecomeLocalAndRemoteAsTheTableChanges) {
   options.workers = 1;
   ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
   ExpectReference(*cluster);
-  auto table = std::make_shared<FfnTable>(*cluster->directory().Table());
-  for (auto& expert : table->holders[1]) expert = {kHere};
-  for (auto& expert : table->holders[2]) expert.push_back(kHere);
-  cluster->directory().Set(table);
+  const std::vector<std::vector<int32_t>> away(8, {0}), here(8, {kHere}), both(8, {0, kHere});
+  cluster->directory().Set(std::make_shared<FfnTable>(cluster->directory().Table()->peers,
+                                                      FfnTable::Holders{away, here, both, away}));
   ExpectReference(*cluster);
 }
 

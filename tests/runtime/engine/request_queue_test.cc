@@ -24,16 +24,16 @@ using ::testing::IsEmpty;
 
 class RequestQueueTest : public ::testing::Test {
  protected:
-  absl::StatusOr<uint64_t> Submit() { return inbox_.Submit(TestInit(0, 3, recorder_)); }
-  RequestQueue::Events TakeNow() { return inbox_.Take(absl::InfinitePast()); }
+  absl::StatusOr<uint64_t> Submit() { return queue_.Submit(TestInit(0, 3, recorder_)); }
+  RequestQueue::Events TakeNow() { return queue_.Take(absl::ZeroDuration()); }
   void Finish(std::vector<uint64_t> handles, absl::Time now = kTestTime) {
     RequestQueue::Report report;
     report.finished = std::move(handles);
-    inbox_.Publish(report, now);
+    queue_.Publish(report, now);
   }
 
   AnswerRecorder recorder_;
-  RequestQueue inbox_{4, 99};
+  RequestQueue queue_{4, 99};
 };
 
 TEST_F(RequestQueueTest, HandlesRiseInOrderOfSubmission) {
@@ -50,7 +50,7 @@ TEST_F(RequestQueueTest, HandlesRiseInOrderOfSubmission) {
 TEST_F(RequestQueueTest, AGivenSeedIsKept) {
   SequenceInit init = TestInit(0, 3, recorder_);
   init.query.sampling.seed = 5;
-  EXPECT_OK(inbox_.Submit(std::move(init)));
+  EXPECT_OK(queue_.Submit(std::move(init)));
   EXPECT_EQ(TakeNow().submissions[0].seed, 5u);
 }
 
@@ -64,7 +64,7 @@ TEST_F(RequestQueueTest, AFullQueueSaysWhenToRetry) {
               StatusIs(absl::StatusCode::kResourceExhausted));  // taken, but still waiting
   RequestQueue::Report report;
   report.fresh_waiting = 3;
-  inbox_.Publish(report, kTestTime);
+  queue_.Publish(report, kTestTime);
   EXPECT_OK(Submit());
 }
 
@@ -78,52 +78,52 @@ TEST_F(RequestQueueTest, TheRetryHintFollowsTheThroughput) {
 
 TEST_F(RequestQueueTest, CancelsOfLivingHandlesAloneArePassedOnAndOnce) {
   ASSERT_OK_AND_ASSIGN(const uint64_t handle, Submit());
-  inbox_.Cancel(handle);
-  inbox_.Cancel(handle);
-  inbox_.Cancel(handle + 1);
+  queue_.Cancel(handle);
+  queue_.Cancel(handle);
+  queue_.Cancel(handle + 1);
   EXPECT_THAT(TakeNow().cancels, ElementsAre(handle));
   Finish({handle});
-  inbox_.Cancel(handle);
+  queue_.Cancel(handle);
   EXPECT_THAT(TakeNow().cancels, IsEmpty());
 }
 
 TEST_F(RequestQueueTest, TakeWaitsForWhatComesIn) {
-  std::thread sender([this] { inbox_.Answer({7, absl::UnavailableError("gone")}); });
-  const RequestQueue::Events events = inbox_.Take(absl::InfiniteFuture());
+  std::thread sender([this] { queue_.Answer({7, absl::UnavailableError("gone")}); });
+  const RequestQueue::Events events = queue_.Take(absl::InfiniteDuration());
   sender.join();
   ASSERT_EQ(events.answers.size(), 1u);
   EXPECT_EQ(events.answers[0].swap_id, 7u);
 }
 
 TEST_F(RequestQueueTest, StopStaysAndRefusesWhatComesLater) {
-  inbox_.Stop();
+  queue_.Stop();
   EXPECT_TRUE(TakeNow().stop);
-  EXPECT_TRUE(inbox_.Take(absl::InfiniteFuture()).stop);
+  EXPECT_TRUE(queue_.Take(absl::InfiniteDuration()).stop);
   EXPECT_THAT(Submit(), StatusIs(absl::StatusCode::kUnavailable));
-  inbox_.Answer({1, absl::UnavailableError("late")});
+  queue_.Answer({1, absl::UnavailableError("late")});
   EXPECT_THAT(TakeNow().answers, IsEmpty());
 }
 
 TEST_F(RequestQueueTest, DrainRefusesNewQueriesAndWaitsForTheOthers) {
   ASSERT_OK_AND_ASSIGN(const uint64_t handle, Submit());
-  EXPECT_FALSE(inbox_.Drain(absl::Now()));
+  EXPECT_FALSE(queue_.Drain(absl::Now()));
   EXPECT_THAT(Submit(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("draining")));
   std::thread finisher([this, handle] { Finish({handle}); });
-  EXPECT_TRUE(inbox_.Drain(absl::InfiniteFuture()));
+  EXPECT_TRUE(queue_.Drain(absl::InfiniteFuture()));
   finisher.join();
 }
 
 TEST_F(RequestQueueTest, LoadCountsWhatWasNotTakenYet) {
   EXPECT_OK(Submit());
-  EXPECT_EQ(inbox_.Load().waiting, 1);
+  EXPECT_EQ(queue_.Load().waiting, 1);
   TakeNow();
   RequestQueue::Report report;
   report.load.waiting = 1;
   report.load.running = 5;
-  inbox_.Publish(report, kTestTime);
+  queue_.Publish(report, kTestTime);
   EXPECT_OK(Submit());
-  EXPECT_EQ(inbox_.Load().waiting, 2);
-  EXPECT_EQ(inbox_.Load().running, 5);
+  EXPECT_EQ(queue_.Load().waiting, 2);
+  EXPECT_EQ(queue_.Load().running, 5);
 }
 
 }  // namespace
