@@ -15,8 +15,8 @@ using exchange::SwapError;
 using exchange::SwapReason;
 
 const Clock& ClockOf(const UnitHostOptions& options) {
-  static const SystemClock system;
-  return options.clock != nullptr ? *options.clock : system;
+  static const SystemClock* const system = new SystemClock();
+  return options.clock != nullptr ? *options.clock : *system;
 }
 
 // What a pass says of its own rows or of memory that is short leaves the device as it was.

@@ -65,6 +65,17 @@ class UnitHostFfnTest : public HostTest {
     return HostTest::Block(header, RowsOf(header));
   }
 
+  // The device's next copy notifies `computing` and waits for `finish`.
+  void HoldNextCopy(absl::Notification& computing, absl::Notification& finish) {
+    device_.SetCopyHook([&] {
+      if (!computing.HasBeenNotified()) {
+        computing.Notify();
+        finish.WaitForNotification();
+      }
+      return absl::OkStatus();
+    });
+  }
+
   TinyFfnExperts tiny_;
   testing::TaggedDevice device_;
 };
@@ -216,6 +227,26 @@ TEST_F(UnitHostFfnTest, BothKindsShareAHostAndGiveTheBitsOfHostsOfTheirOwn) {
   EXPECT_EQ(host_->Progress().passes, 2);
 }
 
+TEST_F(UnitHostFfnTest, OneSwapOfAnEnvelopeThatMakesNoSenseIsAnsweredAlone) {
+  StartOnDevice();
+  SwapHeader unknown = Layers(2, 1), other_layers = Layers(3, 1);
+  std::get<exchange::LayerSwap>(unknown.work).expert.name = "law";
+  std::get<exchange::LayerSwap>(other_layers.work).layers = {0, 3};
+  exchange::Envelope envelope;
+  for (const SwapHeader& header : {unknown, other_layers, Layers(1, 2), One(),
+                                   TinyFfnExperts::Header(++last_id_, 0, {{0}}), Layers(4, 2)}) {
+    envelope.swaps.push_back({header, {RowsOf(header), {}}});
+  }
+  host_->HandleEnvelope(peer_, std::move(envelope), answers_.Keep());
+  const std::vector<SwapReason> expected = {SwapReason::kUnknownExpert, SwapReason::kInvalid,
+                                            SwapReason::kNone,          SwapReason::kNone,
+                                            SwapReason::kInvalid,       SwapReason::kNone};
+  for (uint64_t id = 1; id <= expected.size(); ++id) {
+    EXPECT_EQ(Reason(id), expected[id - 1]) << id;
+    EXPECT_EQ(answers_.calls(id), 1);
+  }
+}
+
 TEST_F(UnitHostFfnTest, AHostForOneKindRefusesTheOther) {
   UnitHostOptions only;
   only.layer_experts = false;
@@ -255,13 +286,7 @@ TEST_F(UnitHostFfnTest, ProgressTellsWhatIsComputedSinceWhenAndNeverWaits) {
   StartOnDevice();
   for (const bool layers : {true, false}) {
     absl::Notification computing, finish;
-    device_.SetCopyHook([&] {
-      if (!computing.HasBeenNotified()) {
-        computing.Notify();
-        finish.WaitForNotification();
-      }
-      return absl::OkStatus();
-    });
+    HoldNextCopy(computing, finish);
     const uint64_t id = Send(peer_, layers ? Layers(1, 3) : One());
     ASSERT_TRUE(computing.WaitForNotificationWithTimeout(kTestPatience));
     clock_.Advance(absl::Seconds(3));
@@ -287,13 +312,7 @@ TEST_F(UnitHostFfnTest, AnExpertThatIsRemovedDuringItsPassIsGivenBackWithIt) {
   StartOnDevice();
   const int64_t with_expert = device_.taken_bytes();
   absl::Notification computing, finish;
-  device_.SetCopyHook([&] {
-    if (!computing.HasBeenNotified()) {
-      computing.Notify();
-      finish.WaitForNotification();
-    }
-    return absl::OkStatus();
-  });
+  HoldNextCopy(computing, finish);
   const uint64_t id = Send(peer_, Layers(1, 3));
   ASSERT_TRUE(computing.WaitForNotificationWithTimeout(kTestPatience));
   ASSERT_OK(host_->RemoveExpert({"math", 1}));

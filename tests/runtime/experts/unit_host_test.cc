@@ -319,22 +319,6 @@ TEST_F(UnitHostTest, RemovingAPeerEndsItsSwapsAndFreesItsKv) {
   go->Notify();
 }
 
-TEST_F(UnitHostTest, OneSwapOfAnEnvelopeThatMakesNoSenseIsAnsweredAlone) {
-  Start();
-  exchange::Envelope envelope = EnvelopeOf(Header({{1, 0, 2, ReturnRows::kAll}}), RowsOf(1, 0, 2));
-  envelope.swaps.push_back({Header({{2, 0, 1}}, "law"), {RowsOf(2, 0, 1), {}}});
-  SwapHeader layers = Header({{3, 0, 1}});
-  std::get<exchange::LayerSwap>(layers.work).layers = {0, 3};
-  envelope.swaps.push_back({layers, {RowsOf(3, 0, 1), {}}});
-  envelope.swaps.push_back({Header({{4, 0, 2, ReturnRows::kAll}}, "code"), {RowsOf(4, 0, 2), {}}});
-  host_->HandleEnvelope(peer_, std::move(envelope), answers_.Keep());
-  EXPECT_OK(Rows(1).status());
-  EXPECT_EQ(Reason(2), SwapReason::kUnknownExpert);
-  EXPECT_EQ(Reason(3), SwapReason::kInvalid);
-  EXPECT_OK(Rows(4).status());
-  for (uint64_t id = 1; id <= 4; ++id) EXPECT_EQ(answers_.calls(id), 1);
-}
-
 TEST_F(UnitHostTest, RefusesBeyondTheWaitingLimit) {
   UnitHostOptions options;
   options.max_waiting_swaps = 2;
