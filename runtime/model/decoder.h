@@ -144,6 +144,8 @@ class DecoderScratch {
 
   // Of the layers that ran last: see Decoder::Run.
   MoeChoices& choices() { return choices_; }
+  // For whoever runs FFN experts alone, between passes.
+  MoeScratch& moe() { return moe_; }
 
  private:
   friend class Decoder;

@@ -75,14 +75,15 @@ absl::StatusOr<std::unique_ptr<EngineCluster>> EngineCluster::Create(
   cluster->team_ = std::make_unique<ThreadTeam>(1);
   CCOE_ASSIGN_OR_RETURN(cluster->backbone_,
                         GoldenBackbone("ccoe/backbone", options.held_layers, options.device));
+  experts::UnitHostOptions expert = options.expert;
+  expert.ffn_experts = false;
   for (int i = 0; i < options.expert_workers; ++i) {
-    CCOE_ASSIGN_OR_RETURN(
-        auto runner, experts::ExpertRunner::Create(cluster->backbone_.spec,
-                                                   OpsOver(options.device, cluster->team_.get()),
-                                                   options.expert));
+    CCOE_ASSIGN_OR_RETURN(auto host, experts::UnitHost::Create(
+                                         cluster->backbone_.spec,
+                                         OpsOver(options.device, cluster->team_.get()), expert));
     cluster->links_.push_back(std::make_shared<FakeLink>(
-        options.connect ? options.connect(runner.get()) : exchange::MakeLocalLink(runner.get())));
-    cluster->runners_.push_back(std::move(runner));
+        options.connect ? options.connect(host.get()) : exchange::MakeLocalLink(host.get())));
+    cluster->hosts_.push_back(std::move(host));
   }
   CCOE_ASSIGN_OR_RETURN(
       cluster->engine_,
@@ -105,7 +106,7 @@ absl::Status EngineCluster::AddExpert(const std::string& name, const std::string
   bundle.manifest.layers = layers;
   CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(bundle.folder));
   bundle.weights = WeightsOn(device_, std::move(mapped));
-  CCOE_RETURN_IF_ERROR(runners_[worker]->AddExpert(bundle));
+  CCOE_RETURN_IF_ERROR(hosts_[worker]->AddExpert(bundle));
   auto binding = std::make_shared<engine::ExpertBinding>();
   binding->expert = bundle.manifest.expert;
   binding->layers = layers;

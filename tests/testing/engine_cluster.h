@@ -1,4 +1,4 @@
-// An engine with real experts in one process: the golden backbone, expert runners on their threads,
+// An engine with real experts in one process: the golden backbone, expert hosts on their threads,
 // a FakeLink before each of them.
 #ifndef CCOE_TESTS_TESTING_ENGINE_CLUSTER_H_
 #define CCOE_TESTS_TESTING_ENGINE_CLUSTER_H_
@@ -17,7 +17,7 @@
 #include "runtime/base/parallel.h"
 #include "runtime/engine/engine.h"
 #include "runtime/exchange/activation_link.h"
-#include "runtime/experts/expert_runner.h"
+#include "runtime/experts/unit_host.h"
 #include "tests/testing/fake_link.h"
 #include "tests/testing/recording_sink.h"
 #include "tests/testing/tagged_device.h"
@@ -57,7 +57,7 @@ class MapDirectory final : public engine::ExpertDirectory {
 
 struct EngineClusterOptions {
   engine::EngineOptions engine;
-  experts::ExpertRunnerOptions expert;
+  experts::UnitHostOptions expert;
   int expert_workers = 1;
   int32_t held_layers = -1;        // of the backbone
   TaggedDevice* device = nullptr;  // of the backbone and all workers; null: the CPU
@@ -68,7 +68,7 @@ class EngineCluster {
  public:
   // The ccoe/backbone of tests/golden, without experts yet.
   static absl::StatusOr<std::unique_ptr<EngineCluster>> Create(const EngineClusterOptions& options);
-  // The engine goes first, then the links, then the runners.
+  // The engine goes first, then the links, then the hosts.
   ~EngineCluster();
 
   // Layers `layers` of the golden checkpoint ccoe/`source` as expert `name`, on worker `worker`,
@@ -79,6 +79,7 @@ class EngineCluster {
 
   engine::Engine& engine() { return *engine_; }
   FakeLink& link(int worker = 0) { return *links_[worker]; }
+  experts::UnitHost& host(int worker = 0) { return *hosts_[worker]; }
   MapDirectory& directory() { return directory_; }
 
  private:
@@ -88,7 +89,7 @@ class EngineCluster {
   int64_t expert_kv_tokens_ = 0;
   std::unique_ptr<ThreadTeam> team_;
   engine::BackboneModel backbone_;
-  std::vector<std::unique_ptr<experts::ExpertRunner>> runners_;
+  std::vector<std::unique_ptr<experts::UnitHost>> hosts_;
   std::vector<std::shared_ptr<FakeLink>> links_;
   MapDirectory directory_;
   std::unique_ptr<engine::Engine> engine_;

@@ -36,14 +36,16 @@ absl::StatusOr<std::unique_ptr<MoeCluster>> MoeCluster::Create(const MoeClusterO
   }
   CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(GoldenFolder(options.model)));
   const auto weights = WeightsOn(options.device, std::move(mapped));
+  experts::UnitHostOptions expert;
+  expert.layer_experts = false;
   for (const model::FfnShard& shard : shards) {
     CCOE_ASSIGN_OR_RETURN(
-        auto runner, experts::FfnRunner::Create(spec, OpsOver(options.device, cluster->team_.get()),
-                                                experts::FfnRunnerOptions()));
-    CCOE_RETURN_IF_ERROR(runner->AddShard(shard, weights));
+        auto host,
+        experts::UnitHost::Create(spec, OpsOver(options.device, cluster->team_.get()), expert));
+    CCOE_RETURN_IF_ERROR(host->AddShard(shard, weights));
     cluster->links_.push_back(std::make_shared<FakeLink>(
-        options.connect ? options.connect(runner.get()) : exchange::MakeLocalLink(runner.get())));
-    cluster->runners_.push_back(std::move(runner));
+        options.connect ? options.connect(host.get()) : exchange::MakeLocalLink(host.get())));
+    cluster->hosts_.push_back(std::move(host));
     peers.push_back({absl::StrCat("expert-", peers.size()), cluster->links_.back()});
   }
   cluster->directory_.Set(std::make_shared<engine::FfnTable>(std::move(peers), holders));

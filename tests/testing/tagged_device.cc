@@ -235,8 +235,18 @@ void TaggedDevice::Free(void* data, size_t size_bytes) {
   free_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
 }
 
-absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t size_bytes) {
+absl::Status TaggedDevice::BeforeCopy() {
   CCOE_CHECK(!capturing);
+  std::function<absl::Status()> hook;
+  {
+    absl::MutexLock lock(&mutex_);
+    hook = copy_hook_;
+  }
+  return hook ? hook() : absl::OkStatus();
+}
+
+absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t size_bytes) {
+  CCOE_RETURN_IF_ERROR(BeforeCopy());
   OfHost(absl::MakeConstSpan(static_cast<const char*>(host), size_bytes));
   uploaded_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
   if (size_bytes > 0) std::memcpy(Untagged(device), host, size_bytes);
@@ -244,7 +254,7 @@ absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t s
 }
 
 absl::Status TaggedDevice::CopyToHost(const void* device, void* host, size_t size_bytes) {
-  CCOE_CHECK(!capturing);
+  CCOE_RETURN_IF_ERROR(BeforeCopy());
   OfHost(absl::MakeConstSpan(static_cast<const char*>(host), size_bytes));
   downloaded_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
   if (size_bytes > 0) std::memcpy(host, Untagged(device), size_bytes);
