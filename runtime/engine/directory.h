@@ -26,7 +26,8 @@ struct ExpertBinding {
   std::shared_ptr<exchange::ActivationLink> link;
   std::shared_ptr<const model::LmHead> own_head;  // null: the backbone's
   std::string worker_id;                          // for messages
-  std::string numerics;   // of the worker, see exchange::LinkPeer; empty: not known
+  std::string numerics;        // of the worker, see exchange::LinkPeer; empty: not known
+  std::string weights_digest;  // of the expert; empty: not known
   int64_t kv_tokens = 0;  // of the expert's whole KV cache; 0: not known
 };
 

@@ -22,7 +22,7 @@
 #include "services/common/device_report.h"
 #include "services/common/model_identity.h"
 #include "services/common/stubs.h"
-#include "services/expert/local_peers.h"
+#include "services/common/local_peers.h"
 
 namespace ccoe::services {
 namespace {

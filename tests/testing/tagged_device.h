@@ -74,7 +74,7 @@ class TaggedDevice final : public kernels::Device {
   void Free(void* data, size_t size_bytes) override;
   absl::Status BeforeCopy();
 
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   std::function<absl::Status()> copy_hook_ ABSL_GUARDED_BY(mutex_);
 
   std::atomic<int64_t> free_bytes_;
@@ -84,7 +84,6 @@ class TaggedDevice final : public kernels::Device {
   std::atomic<int64_t> uploaded_bytes_ = 0;
   std::atomic<int64_t> captured_steps_ = 0;
   std::atomic<int64_t> downloaded_bytes_ = 0;
-  mutable absl::Mutex mutex_;
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
 };
 

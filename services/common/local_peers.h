@@ -1,6 +1,6 @@
 // The expert workers of this process by address, for links without a wire.
-#ifndef CCOE_SERVICES_EXPERT_LOCAL_PEERS_H_
-#define CCOE_SERVICES_EXPERT_LOCAL_PEERS_H_
+#ifndef CCOE_SERVICES_COMMON_LOCAL_PEERS_H_
+#define CCOE_SERVICES_COMMON_LOCAL_PEERS_H_
 
 #include <map>
 #include <string>
@@ -39,4 +39,4 @@ class LocalPeers {
 
 }  // namespace ccoe::services
 
-#endif  // CCOE_SERVICES_EXPERT_LOCAL_PEERS_H_
+#endif  // CCOE_SERVICES_COMMON_LOCAL_PEERS_H_
