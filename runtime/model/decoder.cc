@@ -42,7 +42,8 @@ Decoder::Decoder(const ModelSpec& spec, LayerRange layers, std::shared_ptr<const
     : spec_(spec),
       layers_(layers),
       weights_(std::move(weights)),
-      rope_frequencies_(RopeFrequencies(spec.rope, RotaryDim(spec))) {}
+      rope_frequencies_(RopeFrequencies(spec.rope, RotaryDim(spec))),
+      scratch_widths_(spec) {}
 
 Decoder::~Decoder() = default;
 
@@ -79,7 +80,7 @@ bool Decoder::StaysOnDevice(LayerRange range) const {
 
 // So that layers `range` allocate nothing.
 absl::Status Decoder::ReserveAll(LayerRange range, int64_t rows, DecoderScratch& scratch) const {
-  CCOE_RETURN_IF_ERROR(scratch.Reserve(spec_, rows));
+  CCOE_RETURN_IF_ERROR(scratch.Reserve(scratch_widths_, rows));
   for (int32_t i = range.first; i < range.last; ++i) {
     if (!spec_.layers[static_cast<size_t>(i)].ffn.is_moe()) continue;
     CCOE_RETURN_IF_ERROR(scratch.choices_.Begin(spec_, layers_, rows));

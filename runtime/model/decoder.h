@@ -48,6 +48,14 @@ struct DecoderPass {
   absl::Status Reserve(kernels::Device* device, const ModelSpec& spec, int64_t rows);
 };
 
+// Columns of the buffers of a DecoderScratch: the most that any layer of a model wants.
+struct ScratchWidths {
+  explicit ScratchWidths(const ModelSpec& spec);
+
+  int64_t hidden = 0, q = 0, k = 0, v = 0, intermediate = 0;
+  int64_t q_rank = 0, nope = 0;  // of latent attention
+};
+
 // Weights are views into `weights`, which the decoder keeps alive. Its const functions may be
 // called by several threads at once with different Ops, DecoderScratch and KV pages.
 class Decoder {
@@ -77,8 +85,8 @@ class Decoder {
 
   // The same, layer by layer, for a pass that is suspended where experts run elsewhere.
   //
-  // `ended` gives its device memory to the new pass, which then waits for the ops that may still
-  // read it; without one, memory is allocated. INVALID_ARGUMENT as Run.
+  // `ended`, of the same ops, gives its device memory to the new pass, which waits for them only
+  // where the memory must grow; without one, memory is allocated. INVALID_ARGUMENT as Run.
   absl::StatusOr<DecoderPass> BeginPass(const RowBatch& batch, const KvStorage& kv,
                                         kernels::Ops& ops, DecoderPass ended = {}) const;
   // hidden += attention.
@@ -127,6 +135,7 @@ class Decoder {
   const LayerRange layers_;
   const std::shared_ptr<const Weights> weights_;
   const std::vector<float> rope_frequencies_;
+  const ScratchWidths scratch_widths_;
   std::vector<Layer> bound_;  // [0] is layers_.first
 };
 
@@ -136,9 +145,9 @@ class DecoderScratch {
   explicit DecoderScratch(kernels::Device* device)
       : device_(device), moe_(device), choices_(device) {}
 
-  // Room for the attention and dense feed-forward of `rows` rows of the given spec; grows by
-  // doubling, never shrinks. RESOURCE_EXHAUSTED from the device.
-  absl::Status Reserve(const ModelSpec& spec, int64_t rows);
+  // Room for the attention and dense feed-forward of `rows` rows; grows by doubling, never shrinks.
+  // RESOURCE_EXHAUSTED from the device.
+  absl::Status Reserve(const ScratchWidths& widths, int64_t rows);
   // For all of a pass of up to `rows` rows, over any layers: it allocates nothing.
   absl::Status ReservePasses(const ModelSpec& spec, int64_t rows);
 

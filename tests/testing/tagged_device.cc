@@ -1,6 +1,7 @@
 #include "tests/testing/tagged_device.h"
 
 #include <cstring>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -62,6 +63,7 @@ class TaggedOps final : public kernels::Ops {
       : device_(device), ops_(std::move(ops)) {}
 
   kernels::Device& device() override { return *device_; }
+  std::string NumericsClass() const override { return ops_->NumericsClass(); }
 
   void EmbedRows(kernels::ConstMatrix table, absl::Span<const int32_t> ids, float scale,
                  kernels::Matrix out) override {
@@ -77,6 +79,17 @@ class TaggedOps final : public kernels::Ops {
       on.push_back({On(part.weight), On(part.bias), On(part.out), part.accumulate});
     }
     ops_->Linear(On(x), on);
+  }
+  void HeadLinear(const kernels::HeadLinearArgs& args) override {
+    kernels::HeadLinearArgs on = args;
+    on.x = On(args.x);
+    on.weight = On(args.weight);
+    on.out = On(args.out);
+    ops_->HeadLinear(on);
+  }
+  void RopeAngles(const kernels::RopeAnglesArgs& args) override {
+    ops_->RopeAngles({OfHost(args.positions), OfHost(args.frequencies), args.magnitude,
+                      On(args.cos), On(args.sin)});
   }
   void RopeAndAppendKv(const kernels::RopeAndAppendKvArgs& args) override {
     ops_->RopeAndAppendKv({On(args.q), On(args.k), On(args.v), On(args.cos), On(args.sin),
