@@ -22,7 +22,8 @@
 // names and the default.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached. An error is printed
-// to stderr as "ccoe greet: message"; what a program may read goes to stdout alone.
+// to stderr as "ccoe greet: message"; what a program may read goes to stdout alone. Standard output
+// that cannot be written is an error as any other (services/cli/output.h).
 //
 // CLI11 is parsed by command.cc alone: its headers cost each source that includes them 8 seconds.
 #ifndef CCOE_SERVICES_CLI_COMMAND_H_
@@ -81,6 +82,9 @@ class Flag {
   Flag OneOf(const std::vector<std::string>& values);
   // A list takes one value each time the flag is given, so that none swallows what follows it.
   Flag OneValueEach();
+  // Of a flag that commands share, where one sees it otherwise.
+  Flag Optional();
+  Flag Help(const std::string& text);
   // What --help shows as the default, where the value's own text does not say it.
   Flag ShownDefault(const std::string& text);
 
@@ -92,6 +96,9 @@ class Flag {
 // run. T: std::string, int, int64_t, float, double, std::vector<std::string>.
 template <typename T>
 Flag AddFlag(CLI::App* command, const std::string& flag, T& value, const std::string& help);
+
+// A flag that was added before, by a function that several commands share.
+Flag FindFlag(CLI::App* command, const std::string& flag);
 
 // A value without a flag's name, `ccoe tokenize TEXT`.
 Flag AddPositional(CLI::App* command, const std::string& name, std::string& value,
