@@ -119,6 +119,11 @@ Flag Flag::OneOf(const std::vector<std::string>& values) {
   return *this;
 }
 
+Flag Flag::Check(std::function<std::string(const std::string&)> mistake) {
+  option_->check(std::move(mistake));
+  return *this;
+}
+
 Flag Flag::OneValueEach() {
   option_->allow_extra_args(false);
   return *this;

@@ -30,6 +30,7 @@
 #define CCOE_SERVICES_CLI_COMMAND_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -80,6 +81,8 @@ class Flag {
   Flag Positive();
   Flag NonNegative();
   Flag OneOf(const std::vector<std::string>& values);
+  // `mistake` says what is wrong with a value; "" where nothing is.
+  Flag Check(std::function<std::string(const std::string&)> mistake);
   // A list takes one value each time the flag is given, so that none swallows what follows it.
   Flag OneValueEach();
   // Of a flag that commands share, where one sees it otherwise.
