@@ -205,13 +205,16 @@ class Sorter {
     const FfnSpec& ffn = spec_.layers[static_cast<size_t>(layer)].ffn;
     absl::ConsumePrefix(&rest, names.expert_prefix);
     const size_t dot = rest.find('.');
+    const absl::string_view number = rest.substr(0, dot);
     int64_t expert = 0;
-    if (dot == absl::string_view::npos || !absl::SimpleAtoi(rest.substr(0, dot), &expert)) {
+    // "07" is no name of expert 7.
+    if (dot == absl::string_view::npos || !absl::SimpleAtoi(number, &expert) ||
+        number != absl::StrCat(expert)) {
       return false;
     }
     if (!ffn.is_moe()) {
       return Wrong(
-          name, absl::StrCat("a dense layer ", layer, ", as the config says, found a FFN expert"));
+          name, absl::StrCat("a dense layer ", layer, ", as the config says, found an FFN expert"));
     }
     if (expert < 0 || expert >= ffn.moe.experts) {
       return Wrong(name, absl::StrCat("FFN experts 0 to ", ffn.moe.experts - 1,

@@ -75,6 +75,7 @@ void Sha256OfMemory(benchmark::State& state) {
 
 void Hashed(benchmark::State& state) {
   int64_t bytes = 0;
+  TheCheckpoint().Digest(0, false);  // makes it and brings it into the page cache
   for (auto _ : state) {
     bytes += TheCheckpoint().Digest(static_cast<int>(state.range(0)), false).hashed_bytes;
   }
@@ -86,8 +87,15 @@ void Remembered(benchmark::State& state) {
   for (auto _ : state) CCOE_CHECK(TheCheckpoint().Digest(0, true).remembered);
 }
 
-BENCHMARK(Sha256OfMemory)->Unit(benchmark::kMillisecond)->UseRealTime();
-BENCHMARK(Hashed)->ArgName("threads")->Arg(1)->Arg(0)->Unit(benchmark::kMillisecond)->UseRealTime();
+// The processor's time is of all threads: where other work shares the machine, it says more.
+BENCHMARK(Sha256OfMemory)->Unit(benchmark::kMillisecond)->MeasureProcessCPUTime()->UseRealTime();
+BENCHMARK(Hashed)
+    ->ArgName("threads")
+    ->Arg(1)
+    ->Arg(0)
+    ->Unit(benchmark::kMillisecond)
+    ->MeasureProcessCPUTime()
+    ->UseRealTime();
 BENCHMARK(Remembered)->Unit(benchmark::kMicrosecond)->UseRealTime();
 
 }  // namespace
