@@ -9,6 +9,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder_layer.h"
 #include "runtime/model/rope.h"
+#include "runtime/model/unread_tensors.h"
 
 namespace ccoe::model {
 namespace {
@@ -68,6 +69,7 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelSpec& spec, 
     CCOE_ASSIGN_OR_RETURN(Layer layer, decoder->Bind(i, experts));
     decoder->bound_.push_back(std::move(layer));
   }
+  CCOE_RETURN_IF_ERROR(CheckAllIsRead(spec, *decoder->weights_));
   return decoder;
 }
 

@@ -61,7 +61,8 @@ struct ScratchWidths {
 class Decoder {
  public:
   // Binds and checks the tensors of `layers` (numbered as in the whole model). Of MoE layers it
-  // binds the FFN experts in `experts`, by default all; the others' tensors need not be there.
+  // binds the FFN experts in `experts`, by default all; the others' tensors need not be there. What
+  // `weights` hold beyond the model is refused or warned of (unread_tensors.h).
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelSpec& spec, LayerRange layers,
                                                          std::shared_ptr<const Weights> weights);
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelSpec& spec, LayerRange layers,

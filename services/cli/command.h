@@ -22,7 +22,8 @@
 // names and the default.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached. An error is printed
-// to stderr as "ccoe greet: message"; what a program may read goes to stdout alone.
+// to stderr as "ccoe greet: message"; what a program may read goes to stdout alone. Standard output
+// that cannot be written is an error as any other (services/cli/output.h).
 //
 // CLI11 is parsed by command.cc alone: its headers cost each source that includes them 8 seconds.
 #ifndef CCOE_SERVICES_CLI_COMMAND_H_

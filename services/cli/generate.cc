@@ -14,6 +14,7 @@
 #include "runtime/base/status_macros.h"
 #include "services/cli/generate_flags.h"
 #include "services/cli/generate_offline.h"
+#include "services/cli/output.h"
 #include "services/cli/requests.h"
 
 namespace ccoe::cli {
@@ -76,7 +77,7 @@ absl::Status Ask(const Client& client, const GenerateFlags& flags, const std::st
                     flags.requests.empty() ? "query" : absl::StrCat("request \"", id, "\""));
   if (flags.json) {
     std::cout << ToJson(id, *answer).dump() << "\n";
-    return absl::OkStatus();
+    return FlushStandardOutput();
   }
   std::cout << "\n";
   const v1::Decision& decision = answer->finished.decision();
@@ -84,7 +85,7 @@ absl::Status Ask(const Client& client, const GenerateFlags& flags, const std::st
       "[%s: %s; %d tokens, first after %.0f ms, %.1f tokens/s]\n", DecisionName(decision),
       decision.explanation(), answer->finished.usage().generated_tokens(),
       absl::ToDoubleMilliseconds(answer->time_to_first_token), answer->TokensPerSecond());
-  return absl::OkStatus();
+  return FlushStandardOutput();
 }
 
 absl::Status GenerateOnline(const GenerateFlags& flags) {
@@ -127,9 +128,9 @@ void RegisterGenerate(CLI::App& app, CommandContext& context) {
   AddSwitch(command, "--offline", flags->offline,
             "Run in this process; --model names the model, --expert a bundle's folder.");
   AddEngineFlags(command, flags->engine);
-  command->get_option("--model")->required(false);
-  command->get_option("--expert")
-      ->description(
+  FindFlag(command, "--model").Optional();
+  FindFlag(command, "--expert")
+      .Help(
           "The expert: NAME, NAME@VERSION or base; default: the router chooses. "
           "With --offline the folder of a bundle.");
   AddClientFlags(command, flags->client);

@@ -1,6 +1,7 @@
 #include "services/cli/score.h"
 
 #include <algorithm>
+#include <cmath>
 #include <list>
 #include <map>
 #include <memory>
@@ -78,6 +79,17 @@ std::vector<LayerChoices> ChoicesOf(const services::Answer& answer) {
   return layers;
 }
 
+// As the engine's sampler is to a token: weights that give NaN or an infinity give no answer.
+absl::Status CheckFinite(const std::vector<float>& logits, int64_t vocab_size) {
+  const auto found =
+      std::find_if(logits.begin(), logits.end(), [](float logit) { return !std::isfinite(logit); });
+  if (found == logits.end()) return absl::OkStatus();
+  const int64_t at = found - logits.begin();
+  return absl::InternalError(absl::StrCat(
+      "logits at position ", at / vocab_size,
+      ": expected finite numbers, found NaN or an infinity at token id ", at % vocab_size));
+}
+
 absl::Status WriteScores(const ScoreFlags& flags, const std::vector<Request>& requests,
                          const std::vector<services::Answer>& answers,
                          const model::ModelSpec& spec) {
@@ -120,8 +132,9 @@ absl::Status Score(const ScoreFlags& flags) {
       offline->engine(), ToQueries(requests, expert, flags), 256,
       [&progress](size_t done) { progress.Update(static_cast<int64_t>(done)); });
   for (size_t i = 0; i < requests.size(); ++i) {
-    CCOE_RETURN_IF_ERROR(
-        Annotate(answers[i].status, absl::StrCat("request \"", requests[i].id, "\"")));
+    const std::string who = absl::StrCat("request \"", requests[i].id, "\"");
+    CCOE_RETURN_IF_ERROR(Annotate(answers[i].status, who));
+    CCOE_RETURN_IF_ERROR(Annotate(CheckFinite(answers[i].logits, offline->spec().vocab_size), who));
   }
   return WriteScores(flags, requests, answers, offline->spec());
 }
