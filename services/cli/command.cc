@@ -115,6 +115,11 @@ Flag Flag::OneOf(const std::vector<std::string>& values) {
   return *this;
 }
 
+Flag Flag::Check(std::function<std::string(const std::string&)> problem) {
+  option_->check(std::move(problem));
+  return *this;
+}
+
 Flag Flag::OneValueEach() {
   option_->allow_extra_args(false);
   return *this;
@@ -122,6 +127,16 @@ Flag Flag::OneValueEach() {
 
 Flag Flag::ShownDefault(const std::string& text) {
   option_->default_str(text);
+  return *this;
+}
+
+Flag Flag::Optional() {
+  option_->required(false);
+  return *this;
+}
+
+Flag Flag::Help(const std::string& text) {
+  option_->description(text);
   return *this;
 }
 
@@ -138,6 +153,10 @@ template Flag AddFlag(CLI::App*, const std::string&, int64_t&, const std::string
 template Flag AddFlag(CLI::App*, const std::string&, float&, const std::string&);
 template Flag AddFlag(CLI::App*, const std::string&, double&, const std::string&);
 template Flag AddFlag(CLI::App*, const std::string&, std::vector<std::string>&, const std::string&);
+
+Flag FindFlag(CLI::App* command, const std::string& flag) {
+  return Flag(command->get_option(flag));
+}
 
 Flag AddPositional(CLI::App* command, const std::string& name, std::string& value,
                    const std::string& help) {

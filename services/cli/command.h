@@ -29,6 +29,7 @@
 #define CCOE_SERVICES_CLI_COMMAND_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -79,10 +80,15 @@ class Flag {
   Flag Positive();
   Flag NonNegative();
   Flag OneOf(const std::vector<std::string>& values);
+  // `problem` says what is wrong with a value; empty: nothing.
+  Flag Check(std::function<std::string(const std::string&)> problem);
   // A list takes one value each time the flag is given, so that none swallows what follows it.
   Flag OneValueEach();
   // What --help shows as the default, where the value's own text does not say it.
   Flag ShownDefault(const std::string& text);
+  // Takes Required back, where a command shares flags with others but can do without this one.
+  Flag Optional();
+  Flag Help(const std::string& text);
 
  private:
   CLI::Option* option_;
@@ -92,6 +98,9 @@ class Flag {
 // run. T: std::string, int, int64_t, float, double, std::vector<std::string>.
 template <typename T>
 Flag AddFlag(CLI::App* command, const std::string& flag, T& value, const std::string& help);
+
+// A flag that `command` has already.
+Flag FindFlag(CLI::App* command, const std::string& flag);
 
 // A value without a flag's name, `ccoe tokenize TEXT`.
 Flag AddPositional(CLI::App* command, const std::string& name, std::string& value,
