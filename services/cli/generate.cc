@@ -30,16 +30,6 @@ absl::StatusOr<v1::GenerateRequest> BaseRequest(const GenerateFlags& flags) {
   return request;
 }
 
-void SetText(const GenerateFlags& flags, const std::string& text, v1::GenerateRequest& request) {
-  if (flags.raw) {
-    request.set_text(text);
-    return;
-  }
-  v1::ChatMessage* message = request.mutable_chat()->add_messages();
-  message->set_role("user");
-  message->set_content(text);
-}
-
 nlohmann::json MoeToJson(const v1::MoeControl& control) {
   std::string text;
   google::protobuf::util::JsonPrintOptions options;
@@ -92,16 +82,15 @@ absl::Status GenerateOnline(const GenerateFlags& flags) {
   CCOE_ASSIGN_OR_RETURN(const auto client, Client::Create(flags.client));
   CCOE_ASSIGN_OR_RETURN(v1::GenerateRequest request, BaseRequest(flags));
   if (flags.requests.empty()) {
-    SetText(flags, flags.text, request);
+    Request prompt;
+    prompt.is_text = true;
+    prompt.text = flags.text;
+    SetPrompt(prompt, flags.raw, request);
     return Ask(*client, flags, "0", request);
   }
   CCOE_ASSIGN_OR_RETURN(const std::vector<Request> requests, ReadRequests(flags.requests));
   for (const Request& one : requests) {
-    if (one.is_text) {
-      SetText(flags, one.text, request);
-    } else {
-      *request.mutable_token_ids()->mutable_ids() = {one.token_ids.begin(), one.token_ids.end()};
-    }
+    SetPrompt(one, flags.raw, request);
     CCOE_RETURN_IF_ERROR(Ask(*client, flags, one.id, request));
   }
   return absl::OkStatus();
