@@ -57,7 +57,7 @@ class TokenStream final : public grpc::ServerWriteReactor<v1::BackboneGenerateRe
   const int64_t max_unsent_;
   ExpertRef expert_;
   std::shared_ptr<const engine::MoeControl> moe_;  // of the query
-  v1::BackboneGenerateResponse written_;  // owned by gRPC while writing_
+  v1::BackboneGenerateResponse written_;           // owned by gRPC while writing_
 
   absl::Mutex mutex_;
   std::shared_ptr<TokenStream> self_ ABSL_GUARDED_BY(mutex_);  // until OnDone

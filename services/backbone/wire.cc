@@ -61,6 +61,8 @@ v1::Usage UsageToProto(const engine::Usage& usage) {
   proto.set_prefill_seconds(absl::ToDoubleSeconds(usage.prefill_time));
   proto.set_decode_seconds(absl::ToDoubleSeconds(usage.decode_time));
   proto.set_preemptions(usage.preemptions);
+  proto.set_failovers(usage.failovers);
+  proto.set_numerics_changed(usage.numerics_changed);
   return proto;
 }
 

@@ -36,8 +36,8 @@ struct WorkerServerOptions {
   std::vector<NamedService> services;  // outlive the server
   // Adds load and what is held. Called from the registration's thread. Required.
   std::function<void(v1::WorkerReport&)> fill_report;
-  // OK while the worker can take queries or rows; else it is reported as not ready, with the reason.
-  // Called from any thread. Required.
+  // OK while the worker can take queries or rows; else it is reported as not ready, with the
+  // reason. Called from any thread. Required.
   std::function<absl::Status()> health;
   // As RegistrationOptions.
   std::function<void(const v1::Directive&)> on_directive;
@@ -59,8 +59,9 @@ class WorkerServer {
   absl::Status Register();
 
   // Tells the router that this worker takes no more, and waits until `idle` says that nothing is
-  // left, or returns false at its deadline. Then the calls that still run may end until `last_calls`
-  // is over. The registration lives as long as queries may need its directives. May be called again.
+  // left, or returns false at its deadline. Then the calls that still run may end until
+  // `last_calls` is over. The registration lives as long as queries may need its directives. May be
+  // called again.
   void Drain(absl::Time deadline, absl::FunctionRef<bool(absl::Time)> idle,
              absl::Duration last_calls);
 

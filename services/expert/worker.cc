@@ -6,16 +6,17 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
+#include "kernels/numerics_class.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/hf_config.h"
 #include "services/common/compute.h"
 #include "services/common/device_report.h"
 #include "services/common/ffn_shards.h"
-#include "services/common/model_identity.h"
 #include "services/common/local_peers.h"
-#include "services/expert/memory.h"
+#include "services/common/model_identity.h"
 #include "services/expert/host_metrics.h"
+#include "services/expert/memory.h"
 
 namespace ccoe::services {
 namespace {
@@ -73,8 +74,7 @@ absl::Status ExpertWorker::LoadExperts() {
   CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
   CCOE_RETURN_IF_ERROR(MakeHost(spec));
   if (spec.has_moe()) {
-    CCOE_ASSIGN_OR_RETURN(identity_.weights,
-                          IdentifyWeights(options_.base_folder, environment_));
+    CCOE_ASSIGN_OR_RETURN(identity_.weights, IdentifyWeights(options_.base_folder, environment_));
     absl::MutexLock lock(&mutex_);
     assigned_ = absl::UnavailableError("the router has not said yet which FFN experts to hold");
   }
@@ -93,7 +93,8 @@ absl::Status ExpertWorker::MakeHost(const model::ModelSpec& spec) {
   if (ops_bytes > 0) plan.Add("ops", ops_bytes);
   CCOE_RETURN_IF_ERROR(Fit(plan));
   CCOE_ASSIGN_OR_RETURN(auto ops, compute.MakeOps(shapes));
-  host_options_.numerics = identity_.numerics = ops->NumericsClass();
+  host_options_.numerics = identity_.numerics =
+      kernels::NumericsClassOf(*ops, host_options_.kv_dtype);
   CCOE_ASSIGN_OR_RETURN(host_, experts::UnitHost::Create(spec, std::move(ops), host_options_));
   sampler_ = environment_.metrics->AddSampler(
       [host = host_.get(), &metrics = environment_.metrics->expert(options_.worker_id)] {

@@ -112,10 +112,9 @@ absl::Status WorkerRegistry::CheckReport(const v1::WorkerReport& report) const {
                                                       ", the worker ", absl::CEscape(model)));
   }
   if (report.numerics().size() > kMaxWorkerIdBytes || report.failure().size() > kMaxFailureBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("numerics, failure: expected at most ", kMaxWorkerIdBytes, " and ",
-                     kMaxFailureBytes, " bytes, found ", report.numerics().size(), " and ",
-                     report.failure().size()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "numerics, failure: expected at most ", kMaxWorkerIdBytes, " and ", kMaxFailureBytes,
+        " bytes, found ", report.numerics().size(), " and ", report.failure().size()));
   }
   CCOE_RETURN_IF_ERROR(FfnShardFromProto(report.ffn_shard()).status());
   return CheckHeldExperts(report);
@@ -145,11 +144,11 @@ absl::Status WorkerRegistry::CheckWeights(const v1::WorkerReport& report) const 
           theirs.weights_digest() == ours->second->weights_digest()) {
         continue;
       }
-      return absl::FailedPreconditionError(absl::StrCat(
-          "expert ", ours->first.ToString(), ": worker ", id, " holds weights ",
-          theirs.weights_digest().substr(0, kShownDigest), ", this one ",
-          absl::CEscape(ours->second->weights_digest().substr(0, kShownDigest)),
-          " (SHA-256): other weights need another version"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("expert ", ours->first.ToString(), ": worker ", id, " holds weights ",
+                       theirs.weights_digest().substr(0, kShownDigest), ", this one ",
+                       absl::CEscape(ours->second->weights_digest().substr(0, kShownDigest)),
+                       " (SHA-256): other weights need another version"));
     }
   }
   return absl::OkStatus();
@@ -193,7 +192,8 @@ absl::Status WorkerRegistry::Report(WorkerSession session, const v1::WorkerRepor
   CCOE_RETURN_IF_ERROR(
       Annotate(CheckReport(report), absl::StrCat("worker \"", absl::CEscape(id->second), "\"")));
   if (!SameWeights(report, worker.report)) {
-    CCOE_RETURN_IF_ERROR(Annotate(CheckWeights(report), absl::StrCat("worker \"", id->second, "\"")));
+    CCOE_RETURN_IF_ERROR(
+        Annotate(CheckWeights(report), absl::StrCat("worker \"", id->second, "\"")));
   }
   worker.report = report;
   worker.last_report = clock_.Now();

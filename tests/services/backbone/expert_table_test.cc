@@ -1,4 +1,4 @@
-#include "services/backbone/link_directory.h"
+#include "services/backbone/expert_table.h"
 
 #include <atomic>
 #include <cstdlib>
@@ -59,11 +59,15 @@ class StillLink final : public exchange::ActivationLink {
     absl::MutexLock lock(&network_.mutex);
     ++network_.closed[address_];
   }
-  void Swap(const exchange::StepHeader&, const exchange::RowBlock&, absl::Time,
-            exchange::SwapCallback done) override {
-    done(absl::UnimplementedError("nothing"));
+  void Send(exchange::Envelope envelope, exchange::SwapCallback done) override {
+    for (const exchange::Swap& swap : envelope.swaps) {
+      done(swap.header.id, absl::UnimplementedError("nothing"));
+    }
   }
+  void CancelSwaps(std::vector<uint64_t>) override {}
   void ReleaseSequence(uint64_t) override {}
+  bool healthy() const override { return Health().ok(); }
+  std::string WhereIs(uint64_t) const override { return ""; }
   // Once broken it stays so, as real links do.
   absl::Status Health() const override {
     const absl::Status fault = network_.Fault(address_);
@@ -79,20 +83,20 @@ class StillLink final : public exchange::ActivationLink {
   mutable std::atomic<bool> broken_ = false;
 };
 
-class LinkDirectoryTest : public ::testing::Test {
+class ExpertTableTest : public ::testing::Test {
  protected:
-  LinkDirectoryTest() { directory_ = std::make_unique<LinkDirectory>(Options()); }
+  ExpertTableTest() { table_ = std::make_unique<ExpertTable>(Options()); }
 
-  LinkDirectoryOptions Options() {
-    LinkDirectoryOptions options;
-    options.open = [this](const std::string& address)
+  ExpertTableOptions Options() {
+    ExpertTableOptions options;
+    options.links.open = [this](const std::string& address)
         -> absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> {
       if (absl::Status fault = network_.Fault(address); !fault.ok()) return fault;
       return std::make_unique<StillLink>(&network_, address);
     };
     options.base_fingerprint = [](int32_t first) { return absl::StrCat("base-", first); };
     options.layer_count = 8;
-    options.retry = absl::Milliseconds(5);
+    options.links.retry = absl::Milliseconds(5);
     return options;
   }
 
@@ -104,7 +108,12 @@ class LinkDirectoryTest : public ::testing::Test {
     place->mutable_info()->set_first_layer(6);
     place->mutable_info()->set_last_layer(8);
     place->set_base_fingerprint("base-6");
-    for (const std::string& address : addresses) place->add_addresses(address);
+    for (const std::string& address : addresses) {
+      v1::WorkerPlace* worker = place->add_workers();
+      worker->set_worker_id("worker-" + address);
+      worker->set_address(address);
+      worker->set_numerics("cpu/1");
+    }
     return place;
   }
 
@@ -113,7 +122,7 @@ class LinkDirectoryTest : public ::testing::Test {
     const absl::Time deadline = absl::Now() + absl::Minutes(1);
     absl::Status last;
     while (absl::Now() < deadline) {
-      auto binding = directory_->Find(expert);
+      auto binding = table_->Find(expert);
       if (binding.ok()) return *binding;
       last = binding.status();
       absl::SleepFor(absl::Milliseconds(1));
@@ -127,7 +136,7 @@ class LinkDirectoryTest : public ::testing::Test {
     const absl::Time deadline = absl::Now() + absl::Minutes(1);
     absl::Status last;
     while (absl::Now() < deadline) {
-      last = directory_->Find(expert).status();
+      last = table_->Find(expert).status();
       if (last.code() == code && HasPart(last, message)) return absl::OkStatus();
       absl::SleepFor(absl::Milliseconds(1));
     }
@@ -136,6 +145,18 @@ class LinkDirectoryTest : public ::testing::Test {
 
   static bool HasPart(const absl::Status& status, const std::string& part) {
     return std::string(status.message()).find(part) != std::string::npos;
+  }
+
+  // Waits until the link to the replica that shall be chosen is open.
+  void AwaitReplica(const engine::ExpertBinding& lost, const engine::LinkList& avoid,
+                    const std::string& address) {
+    const absl::Time deadline = absl::Now() + absl::Minutes(1);
+    while (absl::Now() < deadline) {
+      const auto replica = table_->FindReplica(lost, avoid);
+      if (replica.ok() && (*replica)->link->Name() == address) return;
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    ADD_FAILURE() << address << " was never chosen";
   }
 
   bool AwaitClosed(const std::string& address, int count) {
@@ -147,36 +168,36 @@ class LinkDirectoryTest : public ::testing::Test {
   }
 
   Network network_;
-  std::unique_ptr<LinkDirectory> directory_;
+  std::unique_ptr<ExpertTable> table_;
 };
 
-TEST_F(LinkDirectoryTest, FindsTheVersionAskedForOrTheNewest) {
+TEST_F(ExpertTableTest, FindsTheVersionAskedForOrTheNewest) {
   v1::Directive directive;
   Add(directive, "math", 2, {"b"});
   Add(directive, "math", 10, {"a"});
   Add(directive, "matheux", 11, {"a"});
-  directory_->Update(directive);
+  table_->Update(directive);
   EXPECT_EQ(Await({"math", 2})->link->Name(), "b");
   const auto newest = Await({"math", 0});
   EXPECT_EQ(newest->expert, (ExpertRef{"math", 10}));
   EXPECT_EQ(newest->layers, (model::LayerRange{6, 8}));
 }
 
-TEST_F(LinkDirectoryTest, NamesTheExpertsThereAreForAnUnknownOne) {
-  EXPECT_THAT(directory_->Find({"law", 1}),
+TEST_F(ExpertTableTest, NamesTheExpertsThereAreForAnUnknownOne) {
+  EXPECT_THAT(table_->Find({"law", 1}),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("there are: none")));
   v1::Directive directive;
   Add(directive, "math", 2, {"a"});
-  directory_->Update(directive);
+  table_->Update(directive);
   EXPECT_THAT(
-      directory_->Find({"law", 1}),
+      table_->Find({"law", 1}),
       StatusIs(absl::StatusCode::kNotFound, AllOf(HasSubstr("\"law@1\""), HasSubstr("math@2"))));
 }
 
-TEST_F(LinkDirectoryTest, SpreadsQueriesOverReplicasByWhatTheyCarry) {
+TEST_F(ExpertTableTest, SpreadsQueriesOverReplicasByWhatTheyCarry) {
   v1::Directive directive;
   Add(directive, "math", 1, {"a", "b"});
-  directory_->Update(directive);
+  table_->Update(directive);
   Await({"math", 1});
   std::vector<std::shared_ptr<const engine::ExpertBinding>> running;
   std::map<std::string, int> queries;
@@ -199,28 +220,70 @@ TEST_F(LinkDirectoryTest, SpreadsQueriesOverReplicasByWhatTheyCarry) {
   EXPECT_EQ(Await({"math", 1})->link->Name(), "a");
 }
 
-TEST_F(LinkDirectoryTest, OneLinkServesAllExpertsOfAWorker) {
+TEST_F(ExpertTableTest, ABindingSaysWhoTheWorkerIs) {
+  v1::Directive directive;
+  v1::ExpertPlace* place = Add(directive, "math", 1, {"a"});
+  place->set_weights_digest("abcd");
+  place->set_kv_tokens(1024);
+  table_->Update(directive);
+  const auto binding = Await({"math", 1});
+  EXPECT_EQ(binding->worker_id, "worker-a");
+  EXPECT_EQ(binding->numerics, "cpu/1");
+  EXPECT_EQ(binding->weights_digest, "abcd");
+  EXPECT_EQ(binding->kv_tokens, 1024);
+}
+
+TEST_F(ExpertTableTest, AReplicaIsAnotherWorkerOfTheSameNumericsIfThereIsOne) {
+  v1::Directive directive;
+  v1::ExpertPlace* place = Add(directive, "math", 1, {"a", "b", "c"});
+  place->mutable_workers(1)->set_numerics("cpu/2");
+  table_->Update(directive);
+  const auto lost = Await({"math", 1});
+  EXPECT_EQ(lost->link->Name(), "a");
+  AwaitReplica(*lost, {lost->link}, "c");
+  const auto replica = table_->FindReplica(*lost, {lost->link});
+  AwaitReplica(*lost, {lost->link, (*replica)->link}, "b");
+  const auto other = table_->FindReplica(*lost, {lost->link, (*replica)->link});
+  EXPECT_THAT(table_->FindReplica(*lost, {lost->link, (*replica)->link, (*other)->link}),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("it failed this query before")));
+}
+
+TEST_F(ExpertTableTest, OtherWeightsOrNoWorkerMakeNoReplica) {
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a", "b"})->set_weights_digest("abcd");
+  table_->Update(directive);
+  const auto lost = Await({"math", 1});
+  directive.mutable_experts(0)->set_weights_digest("efgh");
+  table_->Update(directive);
+  EXPECT_THAT(table_->FindReplica(*lost, {}),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("other weights")));
+  table_->Update(v1::Directive());
+  EXPECT_THAT(table_->FindReplica(*lost, {}),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("no worker holds")));
+}
+
+TEST_F(ExpertTableTest, OneLinkServesAllExpertsOfAWorker) {
   v1::Directive directive;
   Add(directive, "math", 1, {"a"});
   Add(directive, "law", 1, {"a"});
-  directory_->Update(directive);
+  table_->Update(directive);
   EXPECT_EQ(Await({"math", 1})->link, Await({"law", 1})->link);
 }
 
-TEST_F(LinkDirectoryTest, SaysWhyNoLinkWorksAndTriesAgain) {
+TEST_F(ExpertTableTest, SaysWhyNoLinkWorksAndTriesAgain) {
   network_.Break("a");
   v1::Directive directive;
   Add(directive, "math", 1, {"a"});
-  directory_->Update(directive);
+  table_->Update(directive);
   EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kUnavailable, "a: cable cut"));
   network_.Mend("a");
   EXPECT_NE(Await({"math", 1}), nullptr);
 }
 
-TEST_F(LinkDirectoryTest, ReplacesALinkThatBroke) {
+TEST_F(ExpertTableTest, ReplacesALinkThatBroke) {
   v1::Directive directive;
   Add(directive, "math", 1, {"a"});
-  directory_->Update(directive);
+  table_->Update(directive);
   std::shared_ptr<const engine::ExpertBinding> before = Await({"math", 1});
   network_.Break("a");
   EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kUnavailable, "cable cut"));
@@ -231,49 +294,49 @@ TEST_F(LinkDirectoryTest, ReplacesALinkThatBroke) {
   EXPECT_TRUE(AwaitClosed("a", 1));
 }
 
-TEST_F(LinkDirectoryTest, ClosesALinkOfAWorkerThatLeftAfterItsLastQuery) {
+TEST_F(ExpertTableTest, ClosesALinkOfAWorkerThatLeftAfterItsLastQuery) {
   v1::Directive directive;
   Add(directive, "math", 1, {"a"});
-  directory_->Update(directive);
+  table_->Update(directive);
   std::shared_ptr<const engine::ExpertBinding> running = Await({"math", 1});
-  directory_->Update(v1::Directive());
-  EXPECT_THAT(directory_->Find({"math", 1}), StatusIs(absl::StatusCode::kNotFound));
+  table_->Update(v1::Directive());
+  EXPECT_THAT(table_->Find({"math", 1}), StatusIs(absl::StatusCode::kNotFound));
   EXPECT_EQ(running->link->Name(), "a");
   running.reset();
   EXPECT_TRUE(AwaitClosed("a", 1));
 }
 
-TEST_F(LinkDirectoryTest, RefusesAnExpertOfAnotherBase) {
+TEST_F(ExpertTableTest, RefusesAnExpertOfAnotherBase) {
   v1::Directive directive;
   Add(directive, "math", 1, {"a"})->set_base_fingerprint("other");
-  directory_->Update(directive);
+  table_->Update(directive);
   EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kFailedPrecondition, "found other"));
 }
 
-TEST_F(LinkDirectoryTest, RefusesAnExpertWithLayersThatTheModelHasNot) {
+TEST_F(ExpertTableTest, RefusesAnExpertWithLayersThatTheModelHasNot) {
   v1::Directive directive;
   Add(directive, "math", 1, {"a"})->mutable_info()->set_last_layer(9);
-  directory_->Update(directive);
+  table_->Update(directive);
   EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kFailedPrecondition, "[0, 8)"));
 }
 
-TEST_F(LinkDirectoryTest, RefusesAnExpertWhoseHeadItDoesNotHave) {
+TEST_F(ExpertTableTest, RefusesAnExpertWhoseHeadItDoesNotHave) {
   v1::Directive directive;
   Add(directive, "math", 1, {"a"})->mutable_info()->set_owns_head(true);
-  directory_->Update(directive);
+  table_->Update(directive);
   EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kFailedPrecondition, "--bundle"));
 }
 
 // Two MoE layers, 1 and 3, of four experts; expert 0 of layer 1 is here.
-class FfnDirectoryTest : public LinkDirectoryTest {
+class FfnDirectoryTest : public ExpertTableTest {
  protected:
   FfnDirectoryTest() {
-    LinkDirectoryOptions options = Options();
+    ExpertTableOptions options = Options();
     for (const int32_t layer : {1, 3}) {
       for (int32_t expert = 0; expert < 4; ++expert) options.ffn_experts.Add(layer, expert);
     }
     options.ffn_here.Add(1, 0);
-    directory_ = std::make_unique<LinkDirectory>(std::move(options));
+    table_ = std::make_unique<ExpertTable>(std::move(options));
   }
 
   static void Place(v1::Directive& directive, const std::string& worker,
@@ -292,51 +355,52 @@ class FfnDirectoryTest : public LinkDirectoryTest {
   std::shared_ptr<const engine::FfnTable> AwaitPeers(const std::vector<std::string>& workers) {
     const absl::Time deadline = absl::Now() + absl::Minutes(1);
     while (absl::Now() < deadline) {
-      auto table = directory_->Table();
+      auto table = table_->Table();
       std::vector<std::string> found;
       for (const engine::FfnPeer& peer : table->peers) found.push_back(peer.worker_id);
       if (found == workers) return table;
       absl::SleepFor(absl::Milliseconds(1));
     }
     ADD_FAILURE() << "no such table";
-    return directory_->Table();
+    return table_->Table();
   }
 };
 
 TEST_F(FfnDirectoryTest, StartsWithWhatIsHere) {
-  const auto table = directory_->Table();
-  ASSERT_EQ(table->holders.size(), 4u);
-  EXPECT_TRUE(table->holders[0].empty());
-  EXPECT_THAT(table->holders[1][0], ElementsAre(engine::FfnTable::kHere));
-  EXPECT_TRUE(table->holders[1][1].empty());
-  EXPECT_EQ(directory_->Table(), table) << "nothing changed";
+  const auto table = table_->Table();
+  ASSERT_EQ(table->layers(), 4);
+  EXPECT_EQ(table->experts(0), 0);
+  EXPECT_THAT(table->HoldersOf(1, 0), ElementsAre(engine::FfnTable::kHere));
+  EXPECT_THAT(table->HoldersOf(1, 1), ::testing::IsEmpty());
+  EXPECT_EQ(table_->Table(), table) << "nothing changed";
 }
 
 TEST_F(FfnDirectoryTest, ListsWorkersOnceTheirLinksAreOpen) {
   v1::Directive directive;
   Place(directive, "a", {0, 1, 2});
   Place(directive, "b", {2, 3});
-  directory_->Update(directive);
+  table_->Update(directive);
   const auto table = AwaitPeers({"a", "b"});
   EXPECT_EQ(table->peers[1].link->Name(), "at-b");
-  EXPECT_THAT(table->holders[1][0], ElementsAre(engine::FfnTable::kHere, 0));
-  EXPECT_THAT(table->holders[1][2], ElementsAre(0, 1)) << "replicas";
-  EXPECT_THAT(table->holders[3][3], ElementsAre(1));
+  EXPECT_THAT(table->HoldersOf(1, 0), ElementsAre(engine::FfnTable::kHere, 0));
+  EXPECT_THAT(table->HoldersOf(1, 2), ElementsAre(0, 1)) << "replicas";
+  EXPECT_THAT(table->HoldersOf(3, 3), ElementsAre(1));
 }
 
 TEST_F(FfnDirectoryTest, ABrokenLinkLeavesTheTableAtOnceAndComesBack) {
   v1::Directive directive;
   Place(directive, "a", {0, 1, 2, 3});
   Place(directive, "b", {3});
-  directory_->Update(directive);
+  table_->Update(directive);
   const auto before = AwaitPeers({"a", "b"});
+  const uint64_t epoch = table_->epoch();
   network_.Break("at-a");
-  const auto after = directory_->Table();
+  const auto after = table_->Table();
   ASSERT_EQ(after->peers.size(), 1u);
   EXPECT_EQ(after->peers[0].worker_id, "b");
-  EXPECT_THAT(after->holders[3][3], ElementsAre(0));
-  EXPECT_TRUE(after->holders[3][1].empty());
-  EXPECT_GT(after->epoch, before->epoch);
+  EXPECT_THAT(after->HoldersOf(3, 3), ElementsAre(0));
+  EXPECT_THAT(after->HoldersOf(3, 1), ::testing::IsEmpty());
+  EXPECT_GT(table_->epoch(), epoch);
   EXPECT_EQ(before->peers.size(), 2u) << "a table in use stays as it is";
   network_.Mend("at-a");
   AwaitPeers({"a", "b"});
@@ -345,10 +409,10 @@ TEST_F(FfnDirectoryTest, ABrokenLinkLeavesTheTableAtOnceAndComesBack) {
 TEST_F(FfnDirectoryTest, AWorkerThatLeftIsForgottenAndItsLinkCloses) {
   v1::Directive directive;
   Place(directive, "a", {1});
-  directory_->Update(directive);
+  table_->Update(directive);
   AwaitPeers({"a"});
-  directory_->Update(v1::Directive());
-  EXPECT_TRUE(directory_->Table()->peers.empty());
+  table_->Update(v1::Directive());
+  EXPECT_TRUE(table_->Table()->peers.empty());
   EXPECT_TRUE(AwaitClosed("at-a", 1));
 }
 
@@ -356,33 +420,33 @@ TEST_F(FfnDirectoryTest, AShardThatIsNoneIsPassedOver) {
   v1::Directive directive;
   Place(directive, "a", {-1});
   Place(directive, "b", {1, 99});
-  directory_->Update(directive);
+  table_->Update(directive);
   const auto table = AwaitPeers({"b"});
-  EXPECT_EQ(table->holders[1].size(), 4u);
+  EXPECT_EQ(table->experts(1), 4);
 }
 
 TEST_F(FfnDirectoryTest, AnAddressThatDoesNotAnswerDelaysNoOther) {
   absl::Notification answer;
-  LinkDirectoryOptions options = Options();
-  const auto open = options.open;
-  options.open = [&](const std::string& address) {
+  ExpertTableOptions options = Options();
+  const auto open = options.links.open;
+  options.links.open = [&](const std::string& address) {
     if (address == "at-dead") answer.WaitForNotification();
     return open(address);
   };
   for (int32_t expert = 0; expert < 4; ++expert) options.ffn_experts.Add(1, expert);
-  directory_ = std::make_unique<LinkDirectory>(std::move(options));
+  table_ = std::make_unique<ExpertTable>(std::move(options));
   v1::Directive directive;
   Place(directive, "dead", {0});
   Place(directive, "lively", {1});
-  directory_->Update(directive);
+  table_->Update(directive);
   AwaitPeers({"lively"});
   // Nor those that come later.
   Place(directive, "newcomer", {2});
-  directory_->Update(directive);
+  table_->Update(directive);
   AwaitPeers({"lively", "newcomer"});
   answer.Notify();
   AwaitPeers({"dead", "lively", "newcomer"});
-  directory_.reset();  // before what its links are opened with
+  table_.reset();  // before what its links are opened with
 }
 
 }  // namespace

@@ -92,9 +92,9 @@ TEST(PlacementTest, LeavesOutACopyWithAnotherBaseOrOtherLayers) {
   other_layers.mutable_experts(0)->mutable_info()->set_first_layer(5);
   EXPECT_TRUE(placement.Update(WorkersOf({ExpertReport("e0", "math"), other_base, other_layers}),
                                "model-a"));
-  EXPECT_THAT(Addresses(placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE)
-                            .experts(0)),
-              ElementsAre("inproc:e0"));
+  EXPECT_THAT(
+      Addresses(placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE).experts(0)),
+      ElementsAre("inproc:e0"));
 }
 
 TEST(PlacementTest, ResolvesToTheNewestVersionOrTheNamedOne) {
