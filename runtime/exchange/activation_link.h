@@ -51,8 +51,9 @@ int64_t ReturnedRows(const SwapHeader& header, const SwapResult& result);
 // (as many as sequences, or none).
 absl::Status CheckResult(const SwapHeader& header, const SwapResult& result);
 
-// Called exactly once for each swap that was sent, on a thread of the link's or of the handler's;
-// must not block and must not call the link. An error is a SwapError: of the swap as a whole.
+// Called exactly once for each swap that was sent, on a thread of the link's or of the handler's,
+// for several swaps maybe at the same time; must not block and must not call the link. An error is
+// a SwapError: of the swap as a whole.
 using SwapCallback = absl::AnyInvocable<void(uint64_t swap_id, absl::StatusOr<SwapResult> result)>;
 
 // Who is at the other end.
@@ -60,7 +61,8 @@ struct LinkPeer {
   std::string worker_id;
   // What the bits of its results depend on beside weights and rows; see kernels::NumericsClass.
   std::string numerics;
-  uint64_t epoch = 0;  // another value than last time: it restarted and holds no KV
+  std::string served_digest;  // of the base's weights as it serves them; empty: not known
+  uint64_t epoch = 0;         // another value than last time: it restarted and holds no KV
 };
 
 // Thread-safe.

@@ -216,6 +216,12 @@ absl::Status Validate(const Envelope& envelope, int64_t hidden_size, const Envel
       return Wrong("swap id", absl::StrCat("more than ", last_id), absl::StrCat(swap.header.id));
     }
     last_id = swap.header.id;
+    if (swap.header.format.dtype != envelope.swaps.front().header.format.dtype) {
+      return Wrong(absl::StrCat(name, " wire_dtype"),
+                   absl::StrCat("that of the envelope's first swap, ",
+                                kernels::DTypeName(envelope.swaps.front().header.format.dtype)),
+                   kernels::DTypeName(swap.header.format.dtype));
+    }
     CCOE_RETURN_IF_ERROR(Annotate(Validate(swap.header, hidden_size, limits), name));
     CCOE_RETURN_IF_ERROR(Annotate(ValidateRows(swap, memory), name));
     rows += swap.header.rows();

@@ -126,9 +126,9 @@ struct EnvelopeLimits {
 absl::Status Validate(const SwapHeader& header, int64_t hidden_size,
                       const EnvelopeLimits& limits = {});
 
-// Each swap as above; no swap, too many, ids that do not rise, rows and sequences of all together
-// over the limits; rows that are not [header.rows(), hidden_size], f32 of host memory or of the
-// wire's dtype in `memory` (null: host memory only), an index out of range.
+// Each swap as above; no swap, too many, ids that do not rise, several wire dtypes, rows and
+// sequences of all together over the limits; rows that are not [header.rows(), hidden_size], f32 of
+// host memory or of the wire's dtype in `memory` (null: host memory only), an index out of range.
 absl::Status Validate(const Envelope& envelope, int64_t hidden_size, const EnvelopeLimits& limits,
                       const RowMemory* memory);
 

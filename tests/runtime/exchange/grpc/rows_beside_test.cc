@@ -1,5 +1,5 @@
 // Links whose rows go beside the stream: who agrees to it, and what a broken carrier does.
-#include "runtime/exchange/row_carrier.h"
+#include "runtime/exchange/grpc/rows_beside.h"
 
 #include <atomic>
 #include <memory>
@@ -8,8 +8,9 @@
 #include <utility>
 
 #include "gmock/gmock.h"
+#include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
-#include "services/expert/exchange_service.h"
+#include "runtime/exchange/row_carrier.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
 #include "tests/runtime/exchange/swap_recorder.h"
 #include "tests/testing/fake_swap_handler.h"
@@ -36,8 +37,8 @@ class WatchedCarriers final : public RowCarrierFactory {
   RowMemory* memory() const override { return pipes_.memory(); }
   absl::StatusOr<std::string> MakeId() override { return pipes_.MakeId(); }
   absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
-                                                      absl::Time deadline) override {
-    auto carrier = pipes_.Connect(id, opener, deadline);
+                                                      absl::Duration timeout) override {
+    auto carrier = pipes_.Connect(id, opener, timeout);
     if (!carrier.ok()) return carrier.status();
     return std::make_unique<Watched>(this, *std::move(carrier));
   }
@@ -77,58 +78,58 @@ class WatchedCarriers final : public RowCarrierFactory {
   PipeCarriers pipes_;
 };
 
-class RowCarrierTest : public ::testing::Test {
+class RowsBesideTest : public ::testing::Test {
  protected:
   void Serve(RowCarrierFactory* carriers) {
-    services::ExchangeServiceOptions options;
-    options.carriers = carriers;
+    ExchangeServiceOptions options;
+    options.link.carriers = carriers;
     service_.emplace(&handler_, options);
     server_.emplace(&*service_);
   }
   absl::StatusOr<std::unique_ptr<ActivationLink>> Open(RowCarrierFactory* carriers, bool require) {
     GrpcLinkOptions options;
-    options.hidden_size = 4;
+    options.identity.hidden_size = 4;
     options.carriers = carriers;
     options.require_carrier = require;
     return OpenGrpcLink(server_->TcpChannel(), options);
   }
-  static StepHeader Header(uint64_t step) {
-    return MakeHeader(step, {{step, 0, 2, ReturnRows::kAll}}, 4);
+  static SwapHeader Header(uint64_t swap) {
+    return MakeHeader(swap, {{swap, 0, 2, ReturnRows::kAll}}, 4);
   }
-  void ExpectAnswer(ActivationLink& link, uint64_t step) {
-    recorder_.Send(link, Header(step), TaggedRows(Header(step), 1));
-    const absl::StatusOr<SwapResult> answer = recorder_.Await(step);
+  void ExpectAnswer(ActivationLink& link, uint64_t swap) {
+    recorder_.Send(link, Header(swap), TaggedRows(Header(swap), 1));
+    const absl::StatusOr<SwapResult> answer = recorder_.Await(swap);
     ASSERT_OK(answer.status());
     EXPECT_EQ(answer->rows,
-              FakeSwapHandler::Negated(Header(step), TaggedRows(Header(step), 1)).rows);
+              FakeSwapHandler::Negated(Header(swap), TaggedRows(Header(swap), 1)).rows);
   }
 
   WatchedCarriers carriers_;  // outlives the links
   FakeSwapHandler handler_{4};
-  std::optional<services::ExchangeService> service_;
+  std::optional<ExchangeService> service_;
   std::optional<ExchangeServer> server_;
   SwapRecorder recorder_;
 };
 
-TEST_F(RowCarrierTest, RowsOfBothWaysGoBesideTheStream) {
+TEST_F(RowsBesideTest, RowsOfBothWaysGoBesideTheStream) {
   Serve(&carriers_);
   ASSERT_OK_AND_ASSIGN(const auto link, Open(&carriers_, /*require=*/true));
   ExpectAnswer(*link, 1);
   EXPECT_EQ(carriers_.bytes, 2 * 2 * 4 * sizeof(float));
 }
 
-TEST_F(RowCarrierTest, RowsOfADeviceGoToTheDeviceOrWhereTheHandlerReadsThem) {
+TEST_F(RowsBesideTest, RowsOfADeviceGoToTheDeviceOrWhereTheHandlerReadsThem) {
   testing::TaggedDevice device;
   for (const bool handler_on_device : {true, false}) {
     ASSERT_OK_AND_ASSIGN(auto memory, RowMemory::Create(&device, 1 << 20));
     WatchedCarriers carriers("pipe 1", std::move(memory));
     FakeSwapHandler handler(4, handler_on_device ? &device : nullptr);
-    services::ExchangeServiceOptions service_options;
-    service_options.carriers = &carriers;
-    services::ExchangeService service(&handler, service_options);
+    ExchangeServiceOptions service_options;
+    service_options.link.carriers = &carriers;
+    ExchangeService service(&handler, service_options);
     ExchangeServer server(&service);
     GrpcLinkOptions options;
-    options.hidden_size = 4;
+    options.identity.hidden_size = 4;
     options.carriers = &carriers;
     ASSERT_OK_AND_ASSIGN(auto link, OpenGrpcLink(server.TcpChannel(), options));
     ExpectAnswer(*link, handler_on_device ? 1 : 2);
@@ -140,7 +141,7 @@ TEST_F(RowCarrierTest, RowsOfADeviceGoToTheDeviceOrWhereTheHandlerReadsThem) {
   }
 }
 
-TEST_F(RowCarrierTest, AWorkerWithoutACarrierGetsThemInMessages) {
+TEST_F(RowsBesideTest, AWorkerWithoutACarrierGetsThemInMessages) {
   Serve(nullptr);
   ASSERT_OK_AND_ASSIGN(const auto link, Open(&carriers_, /*require=*/false));
   ExpectAnswer(*link, 1);
@@ -149,7 +150,7 @@ TEST_F(RowCarrierTest, AWorkerWithoutACarrierGetsThemInMessages) {
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("rows in messages only")));
 }
 
-TEST_F(RowCarrierTest, AnotherVersionIsRefusedAndNamed) {
+TEST_F(RowsBesideTest, AnotherVersionIsRefusedAndNamed) {
   WatchedCarriers other("pipe 2");
   Serve(&other);
   ASSERT_OK_AND_ASSIGN(const auto link, Open(&carriers_, /*require=*/false));
@@ -159,20 +160,35 @@ TEST_F(RowCarrierTest, AnotherVersionIsRefusedAndNamed) {
                        HasSubstr("this worker has pipe 2, the peer pipe 1")));
 }
 
-TEST_F(RowCarrierTest, ALinkWithoutACarrierIsServedByAWorkerThatHasOne) {
+TEST_F(RowsBesideTest, ALinkWithoutACarrierIsServedByAWorkerThatHasOne) {
   Serve(&carriers_);
   ASSERT_OK_AND_ASSIGN(const auto link, Open(nullptr, /*require=*/false));
   ExpectAnswer(*link, 1);
   EXPECT_EQ(carriers_.bytes, 0u);
 }
 
-TEST_F(RowCarrierTest, ABrokenCarrierEndsTheLinkAndAFreshOneWorks) {
+TEST_F(RowsBesideTest, TheRowsOfAnEnvelopeFollowSwapAfterSwap) {
+  Serve(&carriers_);
+  ASSERT_OK_AND_ASSIGN(const auto link, Open(&carriers_, /*require=*/true));
+  Envelope envelope;
+  const RowBlock block(std::vector<float>{1, 2, 3, 4, 5, 6, 7, 8});
+  Add(envelope, MakeHeader(1, {{1, 0, 1, ReturnRows::kAll}}, 4), {block, {1}});
+  Add(envelope, MakeHeader(2, {{2, 0, 2, ReturnRows::kNone}}, 4), {block, {}});
+  Add(envelope, MakeHeader(3, {{3, 0, 1, ReturnRows::kLast}}, 4), {block, {0}});
+  link->Send(std::move(envelope), recorder_.Keep());
+  EXPECT_THAT(recorder_.Await(1)->rows, ::testing::ElementsAre(-5, -6, -7, -8));
+  EXPECT_TRUE(recorder_.Await(2)->rows.empty());
+  EXPECT_THAT(recorder_.Await(3)->rows, ::testing::ElementsAre(-1, -2, -3, -4));
+  EXPECT_EQ(carriers_.bytes, (4 + 2) * 4 * sizeof(float));
+}
+
+TEST_F(RowsBesideTest, ABrokenCarrierEndsTheLinkAndAFreshOneWorks) {
   Serve(&carriers_);
   ASSERT_OK_AND_ASSIGN(const auto link, Open(&carriers_, /*require=*/true));
   carriers_.broken = true;
   recorder_.Send(*link, Header(1), TaggedRows(Header(1), 1));
-  EXPECT_THAT(recorder_.Await(1), StatusIs(absl::StatusCode::kUnavailable));
-  EXPECT_THAT(link->Health(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(recorder_.Await(1), FailsWith(SwapReason::kLinkBroken));
+  EXPECT_THAT(link->Health(), FailsWith(SwapReason::kLinkBroken));
   carriers_.broken = false;
   ASSERT_OK_AND_ASSIGN(const auto fresh, Open(&carriers_, /*require=*/true));
   ExpectAnswer(*fresh, 2);

@@ -1,6 +1,6 @@
 // A raw client of the Exchange service, for tests that send what no link would.
-#ifndef CCOE_TESTS_SERVICES_EXPERT_EXCHANGE_CLIENT_H_
-#define CCOE_TESTS_SERVICES_EXPERT_EXCHANGE_CLIENT_H_
+#ifndef CCOE_TESTS_RUNTIME_EXCHANGE_GRPC_EXCHANGE_CLIENT_H_
+#define CCOE_TESTS_RUNTIME_EXCHANGE_GRPC_EXCHANGE_CLIENT_H_
 
 #include <grpcpp/grpcpp.h>
 
@@ -8,12 +8,15 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ccoe/v1/exchange.grpc.pb.h"
+#include "runtime/exchange/grpc/handshake.h"
 #include "runtime/exchange/grpc/wire_messages.h"
+#include "tests/runtime/exchange/swap_recorder.h"
 
-namespace ccoe::services {
+namespace ccoe::exchange {
 
 // One stream. No call waits longer than a minute.
 class ExchangeClient {
@@ -29,26 +32,27 @@ class ExchangeClient {
   }
 
   static v1::OpenLink GoodOpen(int64_t hidden_size) {
-    v1::OpenLink open;
-    open.set_protocol_version(exchange::kExchangeProtocolVersion);
-    open.set_worker_id("raw");
-    open.set_hidden_size(hidden_size);
-    open.set_wire_dtype(v1::WIRE_DTYPE_F32);
-    return open;
+    LinkIdentity raw;
+    raw.worker_id = "raw";
+    raw.hidden_size = hidden_size;
+    return MakeOpen(raw, kernels::DType::kF32, nullptr);
   }
 
-  // One sequence of two rows, all of them coming back, with the bytes they need.
-  static v1::LinkMessage GoodSwap(uint64_t step, int64_t hidden_size) {
-    exchange::StepHeader header;
-    header.step_id = step;
-    header.expert = {"math", 1};
-    header.layers = {6, 8};
-    header.hidden_size = hidden_size;
-    header.sequences = {{1, 0, 2, exchange::ReturnRows::kAll}};
+  // An envelope of these swaps with as many zero rows as each says.
+  static v1::LinkMessage Message(const std::vector<SwapHeader>& headers) {
+    Envelope envelope;
+    envelope.step_id = 5;
+    for (const SwapHeader& header : headers) {
+      const size_t values = static_cast<size_t>(header.rows() * header.format.hidden_size);
+      Add(envelope, header, {RowBlock(std::vector<float>(values)), {}});
+    }
     v1::LinkMessage message;
-    exchange::ToWire(header, *message.mutable_swap()->mutable_header());
-    message.mutable_swap()->set_rows(std::string(2 * hidden_size * 4, '\0'));
+    ToWire(envelope, *message.mutable_envelope());
     return message;
+  }
+  // One sequence of two rows, all of them coming back.
+  static v1::LinkMessage GoodSwap(uint64_t swap, int64_t hidden_size) {
+    return Message({MakeHeader(swap, {{1, 0, 2, ReturnRows::kAll}}, hidden_size)});
   }
 
   bool Send(const v1::LinkMessage& message) { return stream_->Write(message); }
@@ -81,6 +85,6 @@ class ExchangeClient {
   bool finished_ = false;
 };
 
-}  // namespace ccoe::services
+}  // namespace ccoe::exchange
 
-#endif  // CCOE_TESTS_SERVICES_EXPERT_EXCHANGE_CLIENT_H_
+#endif  // CCOE_TESTS_RUNTIME_EXCHANGE_GRPC_EXCHANGE_CLIENT_H_

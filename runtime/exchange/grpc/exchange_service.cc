@@ -1,14 +1,20 @@
-#include "services/expert/exchange_service.h"
+#include "runtime/exchange/grpc/exchange_service.h"
 
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "services/common/status_to_grpc.h"
-#include "services/expert/peer_link.h"
 
-namespace ccoe::services {
+namespace ccoe::exchange {
+namespace {
 
-ExchangeService::ExchangeService(exchange::SwapHandler* handler, ExchangeServiceOptions options)
+grpc::Status ToGrpc(const absl::Status& status) {
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+}  // namespace
+
+ExchangeService::ExchangeService(SwapHandler* handler, ExchangeServiceOptions options)
     : handler_(handler), options_(std::move(options)) {}
 
 grpc::Status ExchangeService::Open(
@@ -17,7 +23,7 @@ grpc::Status ExchangeService::Open(
   absl::Status status = Admit(context);
   if (!status.ok()) return ToGrpc(status);
   {
-    PeerLink link(handler_, options_, context, stream);
+    ServerLink link(handler_, options_.link, context, stream);
     status = link.Run();
   }
   Leave(context);
@@ -57,4 +63,4 @@ int ExchangeService::links() const {
   return static_cast<int>(open_.size());
 }
 
-}  // namespace ccoe::services
+}  // namespace ccoe::exchange

@@ -1,14 +1,14 @@
-#include "services/expert/exchange_service.h"
+#include "runtime/exchange/grpc/exchange_service.h"
 
 #include <memory>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/runtime/exchange/grpc/exchange_client.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
-#include "tests/services/expert/exchange_client.h"
 #include "tests/testing/fake_swap_handler.h"
 
-namespace ccoe::services {
+namespace ccoe::exchange {
 namespace {
 
 using ::ccoe::testing::FakeSwapHandler;
@@ -19,10 +19,10 @@ constexpr int64_t kHidden = 4;
 class ExchangeServiceTest : public ::testing::Test {
  protected:
   void Start(ExchangeServiceOptions options = {}) {
-    options.worker_id = "expert-2";
-    options.epoch = 99;
+    options.link.identity.worker_id = "expert-2";
+    options.link.epoch = 99;
     service_ = std::make_unique<ExchangeService>(&handler_, options);
-    server_ = std::make_unique<exchange::ExchangeServer>(service_.get());
+    server_ = std::make_unique<ExchangeServer>(service_.get());
   }
   std::unique_ptr<ExchangeClient> Client() {
     return std::make_unique<ExchangeClient>(server_->TcpChannel());
@@ -39,36 +39,41 @@ class ExchangeServiceTest : public ::testing::Test {
 
   FakeSwapHandler handler_{kHidden};
   std::unique_ptr<ExchangeService> service_;
-  std::unique_ptr<exchange::ExchangeServer> server_;
+  std::unique_ptr<ExchangeServer> server_;
 };
 
 TEST_F(ExchangeServiceTest, AcceptsAndSaysWhoItIsAndWhatItTakes) {
   ExchangeServiceOptions options;
-  options.max_swaps_in_flight = 5;
-  options.limits.max_rows = 123;
+  options.link.grant.credit = {4096, 5};
+  options.link.grant.limits.max_rows = 123;
+  options.link.identity.served_digest = "ab12";
   Start(options);
   auto client = Client();
   client->Send(ExchangeClient::GoodOpen(kHidden));
   const v1::OpenAccepted accepted = client->Read().accepted();
-  EXPECT_EQ(accepted.protocol_version(), exchange::kExchangeProtocolVersion);
+  EXPECT_EQ(accepted.protocol_version(), 3);
   EXPECT_EQ(accepted.worker_id(), "expert-2");
   EXPECT_EQ(accepted.epoch(), 99);
-  EXPECT_EQ(accepted.max_swaps_in_flight(), 5);
+  EXPECT_EQ(accepted.max_swaps(), 5);
+  EXPECT_EQ(accepted.credit_bytes(), 4096);
   EXPECT_EQ(accepted.max_rows(), 123);
   EXPECT_GT(accepted.max_sequences(), 0);
+  EXPECT_EQ(accepted.numerics(), "fake numerics");
+  EXPECT_EQ(accepted.served_digest(), "ab12");
   EXPECT_EQ(service_->links(), 1);
 }
 
 TEST_F(ExchangeServiceTest, RefusesAnotherProtocolVersionNamingBoth) {
   Start();
   v1::OpenLink open = ExchangeClient::GoodOpen(kHidden);
-  open.set_protocol_version(7);
-  ExpectRefused(open, grpc::StatusCode::FAILED_PRECONDITION, "this worker speaks 2, the peer 7");
+  open.set_protocol_version(2);
+  ExpectRefused(open, grpc::StatusCode::FAILED_PRECONDITION, "this worker speaks 3, the peer 2");
 }
 
-TEST_F(ExchangeServiceTest, RefusesAnotherModel) {
+TEST_F(ExchangeServiceTest, RefusesAnotherModelAndOtherWeights) {
   ExchangeServiceOptions options;
-  options.model_fingerprint = "aaaa";
+  options.link.identity.model_fingerprint = "aaaa";
+  options.link.identity.source_digest = "1234";
   Start(options);
   v1::OpenLink open = ExchangeClient::GoodOpen(kHidden);
   open.set_hidden_size(8);
@@ -78,11 +83,20 @@ TEST_F(ExchangeServiceTest, RefusesAnotherModel) {
   open.set_model_fingerprint("bbbb");
   ExpectRefused(open, grpc::StatusCode::FAILED_PRECONDITION,
                 "this worker serves aaaa, the peer bbbb");
-  open.set_model_fingerprint(std::string(1000, 'x'));
-  ExpectRefused(open, grpc::StatusCode::INVALID_ARGUMENT, "at most 256 bytes");
-  open = ExchangeClient::GoodOpen(kHidden);
-  open.set_wire_dtype(v1::WIRE_DTYPE_UNSPECIFIED);
-  ExpectRefused(open, grpc::StatusCode::INVALID_ARGUMENT, "wire_dtype");
+  open.set_model_fingerprint("aaaa");
+  open.set_source_digest("5678");
+  ExpectRefused(open, grpc::StatusCode::FAILED_PRECONDITION,
+                "digest of the base's weights: this worker serves 1234, the peer 5678");
+}
+
+TEST_F(ExchangeServiceTest, AnotherNumericsClassIsNoError) {
+  Start();
+  v1::OpenLink open = ExchangeClient::GoodOpen(kHidden);
+  open.set_numerics("another class");
+  open.set_served_digest("ffff");
+  auto client = Client();
+  client->Send(open);
+  EXPECT_EQ(client->Read().accepted().numerics(), "fake numerics");
 }
 
 TEST_F(ExchangeServiceTest, BoundsTheNumberOfLinks) {
@@ -101,7 +115,7 @@ TEST_F(ExchangeServiceTest, BoundsTheNumberOfLinks) {
 
 TEST_F(ExchangeServiceTest, APeerThatNeverSaysWhoItIsIsDropped) {
   ExchangeServiceOptions options;
-  options.open_timeout = absl::Milliseconds(30);
+  options.link.open_timeout = absl::Milliseconds(30);
   Start(options);
   auto client = Client();
   EXPECT_FALSE(client->End().ok());
@@ -143,4 +157,4 @@ TEST_F(ExchangeServiceTest, APeerIsRemovedHoweverItsStreamEnds) {
 }
 
 }  // namespace
-}  // namespace ccoe::services
+}  // namespace ccoe::exchange
