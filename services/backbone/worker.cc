@@ -143,12 +143,7 @@ absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLi
   CCOE_ASSIGN_OR_RETURN(auto channel, environment_.channels->Connect(address));
   exchange::GrpcLinkOptions options;
   options.name = absl::StrCat("grpc://", address);
-  options.worker_id = options_.worker_id;
-  options.model_fingerprint = identity_.model_fingerprint;
-  options.source_digest = identity_.weights.source();
-  options.served_digest = identity_.weights.served();
-  options.numerics = identity_.numerics;
-  options.hidden_size = loaded_.model.spec.hidden_size;
+  options.identity = ToLinkIdentity(identity_, loaded_.model.spec.hidden_size);
   options.wire_dtype = options_.engine.wire_dtype;
   options.open_timeout = kOpenLinkTimeout;
   if (carriers_ == nullptr) return exchange::OpenGrpcLink(std::move(channel), options);

@@ -154,8 +154,9 @@ class LinkMeter {
   }
 
   absl::Status Open() {
-    service_ =
-        std::make_unique<exchange::ExchangeService>(&echo_, exchange::ExchangeServiceOptions());
+    exchange::ExchangeServiceOptions service;
+    service.link.identity.hidden_size = hidden_size_;
+    service_ = std::make_unique<exchange::ExchangeService>(&echo_, service);
     services::ServerOptions server;
     server.services = {{service_.get(), std::string(v1::Exchange::service_full_name())}};
     CCOE_ASSIGN_OR_RETURN(server_, services::ServerRunner::Start(std::move(server)));
@@ -163,7 +164,7 @@ class LinkMeter {
                           services::ChannelFactory(nullptr).Connect(server_->addresses().front()));
     exchange::GrpcLinkOptions options;
     options.name = "loopback";
-    options.hidden_size = hidden_size_;
+    options.identity.hidden_size = hidden_size_;
     options.wire_dtype = wire_dtype_;
     CCOE_ASSIGN_OR_RETURN(link_, exchange::OpenGrpcLink(std::move(channel), options));
     return absl::OkStatus();

@@ -14,6 +14,17 @@ constexpr size_t kMaxFailureBytes = 512;
 
 }  // namespace
 
+exchange::LinkIdentity ToLinkIdentity(const WorkerIdentity& identity, int64_t hidden_size) {
+  exchange::LinkIdentity link;
+  link.worker_id = identity.worker_id;
+  link.model_fingerprint = identity.model_fingerprint;
+  link.source_digest = identity.weights.source();
+  link.served_digest = identity.weights.served();
+  link.numerics = identity.numerics;
+  link.hidden_size = hidden_size;
+  return link;
+}
+
 absl::StatusOr<std::unique_ptr<WorkerServer>> WorkerServer::Start(
     WorkerServerOptions options, const RoleEnvironment& environment) {
   CCOE_CHECK(options.fill_report != nullptr && options.health != nullptr);

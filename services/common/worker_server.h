@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "ccoe/v1/control.pb.h"
+#include "runtime/exchange/grpc/handshake.h"
 #include "services/common/registration.h"
 #include "services/common/role_environment.h"
 #include "services/common/server_runner.h"
@@ -28,6 +29,9 @@ struct WorkerIdentity {
   v1::WeightsIdentity weights;    // of the base's tensors, where they are loaded
   std::string numerics;           // kernels::NumericsClass
 };
+
+// The same, as links compare it.
+exchange::LinkIdentity ToLinkIdentity(const WorkerIdentity& identity, int64_t hidden_size);
 
 struct WorkerServerOptions {
   WorkerIdentity identity;

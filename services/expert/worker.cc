@@ -163,12 +163,9 @@ absl::Status ExpertWorker::Fit(const model::MemoryPlan& plan) {
 
 absl::Status ExpertWorker::Serve() {
   exchange::ExchangeServiceOptions service;
-  service.worker_id = options_.worker_id;
-  service.epoch = static_cast<uint64_t>(absl::ToUnixMicros(absl::Now()));
-  service.model_fingerprint = identity_.model_fingerprint;
-  service.source_digest = identity_.weights.source();
-  service.served_digest = identity_.weights.served();
-  service.carriers = carriers_.get();
+  service.link.identity = ToLinkIdentity(identity_, host_->hidden_size());
+  service.link.epoch = static_cast<uint64_t>(absl::ToUnixMicros(absl::Now()));
+  service.link.carriers = carriers_.get();
   service_ = std::make_unique<exchange::ExchangeService>(host_.get(), service);
   WorkerServerOptions server;
   server.identity = identity_;

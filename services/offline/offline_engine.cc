@@ -213,7 +213,9 @@ class OfflineEngineImpl final : public OfflineEngine {
       return exchange::MakeLocalLink(worker.host.get());
     const std::string id = absl::StrCat("expert-", workers_.size() - 1);
     exchange::ExchangeServiceOptions service_options;
-    service_options.worker_id = id;
+    service_options.link.identity.worker_id = id;
+    service_options.link.identity.hidden_size = spec().hidden_size;
+    service_options.link.identity.numerics = worker.host->numerics();
     worker.service =
         std::make_unique<exchange::ExchangeService>(worker.host.get(), service_options);
     ServerOptions server_options;
@@ -224,8 +226,8 @@ class OfflineEngineImpl final : public OfflineEngine {
     CCOE_ASSIGN_OR_RETURN(auto channel, ChannelFactory(nullptr).Connect(address));
     exchange::GrpcLinkOptions link_options;
     link_options.name = absl::StrCat("grpc://", address);
-    link_options.worker_id = "offline";
-    link_options.hidden_size = loaded_.model.spec.hidden_size;
+    link_options.identity.worker_id = "offline";
+    link_options.identity.hidden_size = spec().hidden_size;
     link_options.wire_dtype = options_.engine.wire_dtype;
     return exchange::OpenGrpcLink(std::move(channel), link_options);
   }
