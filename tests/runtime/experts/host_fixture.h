@@ -29,6 +29,9 @@ class HostTest : public ::testing::Test {
     peer_ = host_->AddPeer();
   }
 
+  // Before what a test gave it, such as its device.
+  void TearDown() override { host_.reset(); }
+
   void Send(uint64_t peer, const exchange::SwapHeader& header, std::vector<float> rows) {
     host_->HandleEnvelope(peer, EnvelopeOf(header, std::move(rows)), answers_.Keep());
   }

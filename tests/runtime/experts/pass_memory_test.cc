@@ -123,7 +123,7 @@ TEST_F(PassMemoryTest, RowsOfTheHostAreGatheredAndRoundedAsTheWireWould) {
 }
 
 TEST_F(PassMemoryTest, WhatRowsOfADeviceGiveLiesThereWhileThereIsRoom) {
-  ASSERT_OK_AND_ASSIGN(const auto memory, exchange::RowMemory::Create(&device_, 512));
+  ASSERT_OK_AND_ASSIGN(const auto memory, exchange::RowMemory::Create(&device_, 1024));
   ASSERT_OK_AND_ASSIGN(auto rows, memory->Take(3, kHidden, kernels::DType::kBF16));
   const auto swap_of = [](exchange::RowBlock block) {
     exchange::SwapHeader header = LayerHeader(1, {{1, 0, 3, exchange::ReturnRows::kAll}});
