@@ -129,14 +129,14 @@ class NcclCarriers final : public RowCarrierFactory {
   }
 
   absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
-                                                      absl::Time deadline) override {
+                                                      absl::Duration timeout) override {
     LinkId link;
     if (id.size() != sizeof(link)) {
       return absl::InvalidArgumentError(absl::StrCat("the id of a link's communicators: expected ",
                                                      sizeof(link), " bytes, found ", id.size()));
     }
     std::memcpy(&link, id.data(), sizeof(link));
-    auto carrier = ConnectLink(link, opener, deadline);
+    auto carrier = ConnectLink(link, opener, absl::Now() + timeout);
     if (!carrier.ok()) {
       return Annotate(carrier.status(), absl::StrCat("communicators of epoch ", link.epoch));
     }

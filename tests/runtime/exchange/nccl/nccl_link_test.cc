@@ -12,9 +12,9 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/nccl/nccl_carriers.h"
-#include "services/expert/exchange_service.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
 #include "tests/runtime/exchange/link_conformance.h"
 #include "tests/runtime/exchange/nccl/rank_process.h"
@@ -55,9 +55,9 @@ class NcclWorker final : public LinkWorker {
 
   std::unique_ptr<ActivationLink> Connect(const LinkSetup& setup) override {
     GrpcLinkOptions options;
-    options.hidden_size = setup.hidden_size;
-    options.max_swaps_in_flight = setup.max_swaps_in_flight;
-    options.limits = setup.limits;
+    options.identity.hidden_size = setup.hidden_size;
+    options.use.limits = setup.limits;
+    options.backlog = setup.backlog;
     options.carriers = Carriers();
     options.require_carrier = true;
     options.open_timeout = kConnectTime;
@@ -67,16 +67,16 @@ class NcclWorker final : public LinkWorker {
   }
 
  private:
-  services::ExchangeServiceOptions Options(const LinkSetup& setup) {
-    services::ExchangeServiceOptions options;
-    options.max_swaps_in_flight = setup.max_swaps_in_flight;
-    options.limits = setup.limits;
-    options.carriers = &ranks_;
+  ExchangeServiceOptions Options(const LinkSetup& setup) {
+    ExchangeServiceOptions options;
+    options.link.identity.worker_id = "expert-1";
+    options.link.grant = {setup.credit, setup.limits};
+    options.link.carriers = &ranks_;
     return options;
   }
 
   RankProcesses ranks_{Carriers()->Version()};
-  services::ExchangeService service_;
+  ExchangeService service_;
   ExchangeServer server_;
 };
 
@@ -105,7 +105,7 @@ absl::StatusOr<Ends> Connect() {
   CCOE_ASSIGN_OR_RETURN(ends.process, RankProcess::Start());
   absl::StatusOr<std::unique_ptr<RowCarrier>> there = absl::UnknownError("");
   std::thread accepting([&] { there = ends.process->Connect(); });
-  auto here = Carriers()->Connect(ends.process->id(), /*opener=*/true, absl::Now() + kConnectTime);
+  auto here = Carriers()->Connect(ends.process->id(), /*opener=*/true, kConnectTime);
   accepting.join();
   CCOE_ASSIGN_OR_RETURN(ends.here, std::move(here));
   CCOE_ASSIGN_OR_RETURN(ends.there, std::move(there));
@@ -170,7 +170,7 @@ TEST(NcclCarrierTest, AnAbortEndsATransferThatWaits) {
 }
 
 TEST(NcclCarrierTest, AnIdThatIsNoneIsRefused) {
-  EXPECT_THAT(Carriers()->Connect("x", true, absl::Now() + absl::Seconds(1)).status(),
+  EXPECT_THAT(Carriers()->Connect("x", true, absl::Seconds(1)).status(),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }
 

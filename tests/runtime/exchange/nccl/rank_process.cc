@@ -162,7 +162,7 @@ int RunRank() {
   if (!id.ok() || !WriteBytes(kSendingFd, *id)) return 4;
   char go = 0;
   if (!ReadAll(kSendingFd, &go, 1)) return 0;
-  auto carrier = (*carriers)->Connect(*id, /*opener=*/false, absl::Now() + kConnectTime);
+  auto carrier = (*carriers)->Connect(*id, /*opener=*/false, kConnectTime);
   const char connected = carrier.ok() ? 1 : 0;
   if (!WriteAll(kSendingFd, &connected, 1) || !carrier.ok()) return 5;
   std::thread receiver([&] { ReceiveFor(memory, **carrier); });
@@ -232,7 +232,7 @@ absl::StatusOr<std::string> RankProcesses::MakeId() {
 }
 
 absl::StatusOr<std::unique_ptr<RowCarrier>> RankProcesses::Connect(const std::string& id, bool,
-                                                                   absl::Time) {
+                                                                   absl::Duration) {
   std::unique_ptr<RankProcess> process;
   {
     absl::MutexLock lock(&mutex_);

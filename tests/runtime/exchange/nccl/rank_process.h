@@ -38,7 +38,7 @@ class RankProcess {
   std::string id_;
 };
 
-// For services::ExchangeService: every carrier in a fresh RankProcess.
+// For ExchangeService: every carrier in a fresh RankProcess.
 class RankProcesses final : public RowCarrierFactory {
  public:
   explicit RankProcesses(std::string version) : version_(std::move(version)) {}
@@ -48,7 +48,7 @@ class RankProcesses final : public RowCarrierFactory {
   RowMemory* memory() const override { return nullptr; }
   absl::StatusOr<std::string> MakeId() override;
   absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
-                                                      absl::Time deadline) override;
+                                                      absl::Duration timeout) override;
 
  private:
   const std::string version_;
