@@ -10,11 +10,6 @@
 namespace ccoe::exchange {
 namespace {
 
-const Clock& ClockOr(const Clock* clock) {
-  static const SystemClock system;
-  return clock == nullptr ? system : *clock;
-}
-
 // For people: no more digits than they read.
 std::string Ago(absl::Duration time) {
   return absl::FormatDuration(absl::Trunc(time, absl::Milliseconds(1)));
