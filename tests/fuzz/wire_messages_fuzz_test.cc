@@ -110,8 +110,7 @@ TEST(WireMessagesFuzzTest, MutatedAnswersHaveTheShapeOfTheirSwapOrAreErrors) {
     for (int round = 0; round < kRounds; ++round) {
       v1::SwapAnswer mutated;
       if (!mutated.ParseFromString(Mutated(bytes, random))) continue;
-      RowsBeside none;
-      const absl::StatusOr<SwapResult> back = FromWire(mutated, sample, none);
+      const absl::StatusOr<SwapResult> back = FromWire(mutated, sample);
       ++(back.ok() ? decoded : refused);
       if (back.ok()) {
         ASSERT_TRUE(CheckResult(sample, *back).ok());
