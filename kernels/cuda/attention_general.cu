@@ -27,7 +27,7 @@ struct Shared {
       *total;                        // [queries, d], [keys, d + 1], [queries, chunk], [queries, d]
   float *m, *l, *total_m, *total_l;  // [queries]
 
-  __device__ Shared(float* memory, int64_t d) {
+  __device__ __forceinline__ Shared(float* memory, int64_t d) {
     constexpr int kQueries = Sizes<kSmall>::kQueries;
     q = memory;
     tokens = q + kQueries * d;
@@ -41,8 +41,9 @@ struct Shared {
 };
 
 // Keys or values of tokens [begin, begin + count) as f32.
-__device__ void LoadTokens(const AttentionParams& p, const AttentionItem& item, const void* cache,
-                           int64_t begin, int64_t count, float* to) {
+__device__ __forceinline__ void LoadTokens(const AttentionParams& p, const AttentionItem& item,
+                                           const void* cache, int64_t begin, int64_t count,
+                                           float* to) {
   const int64_t d = p.head_dim;
   for (int64_t i = threadIdx.x; i < count * d; i += kThreads) {
     const int64_t token = i / d, c = i % d;
@@ -52,8 +53,9 @@ __device__ void LoadTokens(const AttentionParams& p, const AttentionItem& item, 
 }
 
 template <bool kSmall>
-__device__ void ScoreChunk(const AttentionParams& p, const AttentionItem& item, int64_t chunk,
-                           const TokenRange& seen, const Shared<kSmall>& s) {
+__device__ __forceinline__ void ScoreChunk(const AttentionParams& p, const AttentionItem& item,
+                                           int64_t chunk, const TokenRange& seen,
+                                           const Shared<kSmall>& s) {
   constexpr int kQueries = Sizes<kSmall>::kQueries, kKeys = Sizes<kSmall>::kKeys;
   const int64_t d = p.head_dim, origin = chunk * kAttentionChunk;
   for (int i = threadIdx.x; i < kQueries * kAttentionChunk; i += kThreads) {
@@ -81,7 +83,7 @@ __device__ void ScoreChunk(const AttentionParams& p, const AttentionItem& item, 
 
 // Scores become exp(score - m); a warp a query.
 template <bool kSmall>
-__device__ void SoftmaxChunk(const Shared<kSmall>& s) {
+__device__ __forceinline__ void SoftmaxChunk(const Shared<kSmall>& s) {
   const int lane = threadIdx.x % kWarp;
   for (int query = threadIdx.x / kWarp; query < Sizes<kSmall>::kQueries;
        query += kThreads / kWarp) {
@@ -104,9 +106,10 @@ __device__ void SoftmaxChunk(const Shared<kSmall>& s) {
 }
 
 template <bool kSmall>
-__device__ void AddValues(const AttentionParams& p, const AttentionItem& item, int64_t chunk,
-                          const TokenRange& seen, const Shared<kSmall>& s,
-                          float (&o)[Sizes<kSmall>::kValues]) {
+__device__ __forceinline__ void AddValues(const AttentionParams& p, const AttentionItem& item,
+                                          int64_t chunk, const TokenRange& seen,
+                                          const Shared<kSmall>& s,
+                                          float (&o)[Sizes<kSmall>::kValues]) {
   constexpr int kKeys = Sizes<kSmall>::kKeys;
   const int64_t d = p.head_dim, origin = chunk * kAttentionChunk;
 #pragma unroll
@@ -237,8 +240,10 @@ void CudaAttentionGeneral(Launcher* launcher, const AttentionParams& params, int
   shape.grid_y = params.kv_heads;
   shape.block = kThreads;
   shape.shared_bytes = AttentionGeneralShared(params.head_dim);
-  launcher->Launch(params.head_dim <= kSmallHeadDim ? GeneralKernel<true> : GeneralKernel<false>,
-                   shape, params);
+  if (params.head_dim <= kSmallHeadDim) {
+    return launcher->Launch<GeneralKernel<true>>(shape, params);
+  }
+  launcher->Launch<GeneralKernel<false>>(shape, params);
 }
 
 void CudaAttentionCombine(Launcher* launcher, const AttentionParams& params, int64_t items) {
@@ -247,7 +252,7 @@ void CudaAttentionCombine(Launcher* launcher, const AttentionParams& params, int
   shape.grid_y = params.kv_heads;
   shape.grid_z = params.query_tile;
   shape.block = kCombineThreads;
-  launcher->Launch(CombineChunksKernel, shape, params);
+  launcher->Launch<CombineChunksKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

@@ -73,7 +73,7 @@ void CudaRopeAndAppendKv(Launcher* launcher, const RopeParams& params) {
   LaunchShape shape;
   shape.grid_x = std::min<int64_t>(params.q.rows, 1 << 20);
   shape.block = kThreads;
-  launcher->Launch(RopeKernel, shape, params);
+  launcher->Launch<RopeKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

@@ -18,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/nccl/nccl_channel.h"
+#include "runtime/exchange/nccl/nccl_library.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -169,6 +170,7 @@ class NcclCarriers final : public RowCarrierFactory {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RowCarrierFactory>> MakeNcclCarriers(const NcclOptions& options) {
+  CCOE_RETURN_IF_ERROR(OpenNccl());
   int version = 0;
   CCOE_RETURN_IF_ERROR(NcclStatus(ncclGetVersion(&version), "ncclGetVersion"));
   if (version < kOldestVersion) {

@@ -27,8 +27,8 @@ struct NcclOptions {
   size_t memory_bytes = size_t{256} << 20;
 };
 
-// UNIMPLEMENTED in a build without CUDA, FAILED_PRECONDITION without a usable device or with an
-// NCCL older than 2.28, INTERNAL where NCCL has not so much memory. Each link takes 8 MiB of the
+// UNIMPLEMENTED in a build without CUDA, FAILED_PRECONDITION without a usable device, without NCCL's
+// library or with one older than 2.28, INTERNAL where NCCL has not so much memory. Each link takes 8 MiB of the
 // device's memory and as much pinned.
 absl::StatusOr<std::unique_ptr<RowCarrierFactory>> MakeNcclCarriers(const NcclOptions& options);
 

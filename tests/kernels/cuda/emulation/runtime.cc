@@ -53,9 +53,23 @@ cudaError_t cudaSetDevice(int device) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   if (device != 0) return Result(cudaErrorInvalidDevice);
-  *value = attribute == cudaDevAttrMultiProcessorCount      ? kMultiprocessors
-           : attribute == cudaDevAttrComputeCapabilityMajor ? 9
-                                                            : 0;
+  const MadeUpDevice& made_up = TheDevice();
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = kMultiprocessors;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = made_up.major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = made_up.minor;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(made_up.shared_bytes);
+      break;
+    default:
+      return Result(cudaErrorInvalidValue);
+  }
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
