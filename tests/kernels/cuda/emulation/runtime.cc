@@ -44,6 +44,20 @@ const char* cudaGetErrorName(cudaError_t error) {
 }
 const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
 
+// There is neither.
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device != 0) return Result(cudaErrorInvalidDevice);
+  const MadeUpDevice& made_up = TheDevice();
+  *properties = {"an emulated GPU", made_up.major,       made_up.minor, kMultiprocessors,
+                 /*l2CacheSize=*/0, made_up.shared_bytes};
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
   return cudaSuccess;
