@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.join(TOOLS, "gpu_check"))
 import bench  # pylint: disable=wrong-import-position
 import fixtures
 import golden_files
+import hugging_face
 
 
 class FakeModel:
@@ -69,9 +70,28 @@ class ComparisonTest(unittest.TestCase):
 
 class BenchTest(unittest.TestCase):
     def test_what_is_too_slow_and_what_was_not_measured(self):
-        low, missing = bench.judge({"decode_1_of_bandwidth": 0.5, "prefill_2048_of_gemm": 0.7})
+        low, missing = bench.judge({"decode_1_of_bandwidth": 0.4, "prefill_2048_of_gemm": 0.7})
         self.assertEqual(low, ["decode_1_of_bandwidth"])
         self.assertIn("decode_64_of_decode_1", missing)
+
+
+    def test_nothing_is_asked_that_lies_above_the_roofline(self):
+        for name, (least, most, _) in bench.WANTED.items():
+            self.assertLess(least, most, name)
+
+
+class HuggingFaceTest(unittest.TestCase):
+    # The bandwidth allows 300 tokens a second of one sequence here.
+    OURS = {"decode_1_tokens_per_second": 180.0, "decode_1_of_bandwidth": 0.6, "decode_16_tokens_per_second": 2600.0}
+
+    def test_one_sequence_is_not_judged_by_another_programs_rate(self):
+        self.assertEqual(hugging_face.judge_speed(self.OURS, {1: 170.0}), (0, []))
+
+    def test_several_are_asked_for_a_multiple_of_it_and_never_for_more_than_the_bandwidth_allows(self):
+        self.assertEqual(hugging_face.judge_speed(self.OURS, {16: 800.0})[0], 0)
+        self.assertEqual(hugging_face.judge_speed(self.OURS, {16: 2500.0})[0], 0)
+        self.assertEqual(hugging_face.judge_speed({**self.OURS, "decode_16_tokens_per_second": 2300.0}, {16: 2500.0})[0], 1)
+        self.assertEqual(hugging_face.judge_speed(self.OURS, {16: 700.0, 8: 1.0}), (0, ["decode_8_tokens_per_second"]))
 
 
 class GoldenFilesTest(unittest.TestCase):
