@@ -40,6 +40,16 @@ enum class RopeStyle : uint8_t {
   kInterleaved,  // pairs (2i, 2i + 1)
 };
 
+// cos.Row(r)[i] = magnitude * cos(positions[r] * frequencies[i]), and sin likewise. The angle is
+// rounded to f32; its cosine is taken in double, rounded to f32 and multiplied. A row depends on
+// its position alone.
+struct RopeAnglesArgs {
+  absl::Span<const int64_t> positions;  // [rows], not negative; host memory
+  absl::Span<const float> frequencies;  // [rotary_dim / 2], radians a position; host memory
+  float magnitude = 1.0f;
+  Matrix cos, sin;  // [rows, rotary_dim / 2] f32
+};
+
 struct RopeAndAppendKvArgs {
   Matrix q;         // [rows, heads * head_dim] f32, rotated in place
   Matrix k;         // [rows, kv_heads * head_dim] f32, rotated in place, then written to the cache

@@ -16,6 +16,13 @@ struct OpShapes {
   };
   std::vector<Product> products;
 
+  // Of HeadLinear over x of each head's own: [rows, in], a head's weight [out, in]. Where heads
+  // share x it is one of `products`, all heads together.
+  struct HeadProduct {
+    int64_t rows = 0, heads = 0, in = 0, out = 0;
+  };
+  std::vector<HeadProduct> head_products;
+
   // Of PagedAttention: rows of all sequences of a call, and tokens of one.
   struct Attention {
     int64_t rows = 0, sequences = 0, tokens = 0, page_tokens = 1;

@@ -14,6 +14,7 @@
 #define CCOE_KERNELS_OPS_H_
 
 #include <cstdint>
+#include <string>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -34,6 +35,11 @@ class Ops {
 
   virtual Device& device() = 0;
 
+  // All that the bits of results depend on beside weights, inputs and the cache's dtype: kind of
+  // device, instruction set or architecture, version of the kernels, dtype of products, and what
+  // else the implementation knows of. Equal strings: equal bits. See numerics_class.h.
+  virtual std::string NumericsClass() const = 0;
+
   // out[i, :] = scale * table[ids[i], :]. table [vocab, hidden] f32, f16 or bf16; 0 <= ids[i] <
   // vocab.
   virtual void EmbedRows(ConstMatrix table, absl::Span<const int32_t> ids, float scale,
@@ -45,6 +51,12 @@ class Ops {
 
   // See LinearPart. All parts have in_features = x.cols.
   virtual void Linear(ConstMatrix x, absl::Span<const LinearPart> parts) = 0;
+
+  // A product for each head. See HeadLinearArgs.
+  virtual void HeadLinear(const HeadLinearArgs& args) = 0;
+
+  // The cosines and sines that RopeAndAppendKv turns rows by. See RopeAnglesArgs.
+  virtual void RopeAngles(const RopeAnglesArgs& args) = 0;
 
   // Rotates q and k and writes k and v to the cache. See RopeAndAppendKvArgs.
   virtual void RopeAndAppendKv(const RopeAndAppendKvArgs& args) = 0;

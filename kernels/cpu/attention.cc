@@ -17,6 +17,8 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/check_shapes.h"
+#include "kernels/rounding.h"
 #include "runtime/base/check.h"
 
 // The order of these matters.
@@ -39,8 +41,6 @@ constexpr int64_t kChunk = 256;  // tokens
 constexpr int64_t kMaxQueries = 96;
 // Heads of a group are not cut apart below this many: each part transposes the keys for itself.
 constexpr int64_t kMinHeads = 16;
-
-constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Some rows of one sequence under some of the heads of one KV head.
 struct AttentionItem {
@@ -488,20 +488,6 @@ HWY_EXPORT(RunItem);
 HWY_EXPORT(RunItemChunk);
 HWY_EXPORT(CombineItem);
 
-void CheckShapes(const PagedAttentionArgs& args) {
-  const KvLayer& cache = args.cache;
-  CCOE_CHECK(args.q.dtype == DType::kF32 && args.out.dtype == DType::kF32 &&
-             cache.dtype == DType::kF32);
-  CCOE_CHECK(cache.kv_heads > 0 && cache.head_dim > 0 && cache.page_tokens > 0);
-  CCOE_CHECK(args.heads > 0 && args.heads % cache.kv_heads == 0);
-  CCOE_CHECK(args.q.cols == args.heads * cache.head_dim && args.out.cols == args.q.cols);
-  for (const SequenceRows& sequence : args.sequences) {
-    const int64_t tokens = sequence.first_position + sequence.row_count;
-    CCOE_CHECK(sequence.row_begin >= 0 && sequence.row_begin + sequence.row_count <= args.q.rows);
-    CCOE_CHECK(static_cast<int64_t>(sequence.block_table.size()) * cache.page_tokens >= tokens);
-  }
-}
-
 int64_t Chunks(const PagedAttentionArgs& args, const AttentionItem& item) {
   const int64_t first = item.sequence->first_position + item.row_begin;
   const int64_t last = item.sequence->first_position + item.row_end - 1;
@@ -583,6 +569,7 @@ void RunSplit(ThreadTeam* team, Scratch* scratch, const PagedAttentionArgs& args
 
 void CpuPagedAttention(ThreadTeam* team, Scratch* partials, const PagedAttentionArgs& args) {
   CheckShapes(args);
+  CCOE_CHECK(args.cache.dtype == DType::kF32);
   const int64_t threads = team->size();
   std::vector<AttentionItem> items = CutItems(args, threads);
   if (threads > 1 && MostChunks(args, items) > 1 &&

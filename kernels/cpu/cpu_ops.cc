@@ -5,9 +5,11 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/gate.h"
 #include "kernels/cpu/grouped_ffn.h"
+#include "kernels/cpu/head_linear.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/moe_ffn.h"
 #include "kernels/cpu/norm.h"
+#include "kernels/cpu/numerics_class.h"
 #include "kernels/cpu/rope_kv.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/sample.h"
@@ -22,6 +24,7 @@ class CpuOps final : public Ops {
   explicit CpuOps(ThreadTeam* team) : team_(team) { CCOE_CHECK(team != nullptr); }
 
   Device& device() override { return CpuDevice(); }
+  std::string NumericsClass() const override { return CpuNumericsClass(); }
 
   void EmbedRows(ConstMatrix table, absl::Span<const int32_t> ids, float scale,
                  Matrix out) override {
@@ -33,6 +36,8 @@ class CpuOps final : public Ops {
   void Linear(ConstMatrix x, absl::Span<const LinearPart> parts) override {
     CpuLinear(team_, &scratch_, x, parts);
   }
+  void HeadLinear(const HeadLinearArgs& args) override { CpuHeadLinear(team_, &scratch_, args); }
+  void RopeAngles(const RopeAnglesArgs& args) override { CpuRopeAngles(team_, args); }
   void RopeAndAppendKv(const RopeAndAppendKvArgs& args) override {
     CpuRopeAndAppendKv(team_, args);
   }

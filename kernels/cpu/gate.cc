@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/check_shapes.h"
 #include "kernels/cpu/half.h"
 #include "kernels/cpu/parallel_rows.h"
 #include "runtime/base/check.h"
@@ -19,20 +20,9 @@ constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 float Comparable(float score) { return std::isnan(score) ? kLowest : score; }
 
-std::vector<float> WidenBias(const ConstMatrix& bias) {
+std::vector<float> Widened(const ConstMatrix& bias) {
   std::vector<float> wide(bias.empty() ? 0 : bias.cols);
-  for (size_t i = 0; i < wide.size(); ++i) {
-    switch (bias.dtype) {
-      case DType::kF16:
-        wide[i] = ToF32(static_cast<const F16*>(bias.data)[i]);
-        break;
-      case DType::kBF16:
-        wide[i] = ToF32(static_cast<const BF16*>(bias.data)[i]);
-        break;
-      default:
-        wide[i] = static_cast<const float*>(bias.data)[i];
-    }
-  }
+  for (size_t i = 0; i < wide.size(); ++i) wide[i] = ElementF32(bias.data, bias.dtype, i);
   return wide;
 }
 
@@ -152,29 +142,11 @@ class RowGate {
   std::vector<Candidate> candidates_;
 };
 
-void CheckShapes(const TopKGateArgs& args) {
-  const GateForm& form = args.form;
-  const int64_t rows = args.logits.rows, experts = args.logits.cols;
-  CCOE_CHECK(args.logits.dtype == DType::kF32 && experts > 0);
-  CCOE_CHECK(form.top_k > 0 && form.top_k <= experts);
-  CCOE_CHECK(form.groups > 0 && experts % form.groups == 0);
-  CCOE_CHECK(form.top_groups > 0 && form.top_groups <= form.groups);
-  CCOE_CHECK(args.selection_bias.empty() ||
-             (IsFloat(args.selection_bias.dtype) && args.selection_bias.cols == experts));
-  CCOE_CHECK(args.row_k.empty() || static_cast<int64_t>(args.row_k.size()) == rows);
-  for (int32_t k : args.row_k) CCOE_CHECK(k >= 1 && k <= form.top_k);
-  if (args.row_steering.empty()) return;
-  CCOE_CHECK(static_cast<int64_t>(args.row_steering.size()) == rows);
-  for (int32_t s : args.row_steering) CCOE_CHECK(s >= -1 && s < args.steering.rows);
-  CCOE_CHECK(args.steering.empty() ||
-             (args.steering.dtype == DType::kF32 && args.steering.cols == experts));
-}
-
 }  // namespace
 
 void CpuTopKGate(ThreadTeam* team, const TopKGateArgs& args) {
   CheckShapes(args);
-  const std::vector<float> bias = WidenBias(args.selection_bias);
+  const std::vector<float> bias = Widened(args.selection_bias);
   constexpr int64_t kCost = 16;  // an exponential and a place in the order, against a copy
   ParallelRows(team, args.logits.rows, kCost * args.logits.cols, [&](int64_t begin, int64_t end) {
     RowGate gate(args, bias);

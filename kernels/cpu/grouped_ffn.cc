@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "kernels/check_shapes.h"
 #include "kernels/cpu/activation.h"
-#include "runtime/base/check.h"
 
 // The order of these matters.
 // clang-format off
@@ -232,35 +232,7 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace ccoe::kernels {
-namespace {
-
 HWY_EXPORT(GroupedFfnImpl);
-
-bool SameShape(const ConstMatrix& m, int64_t rows, int64_t cols) {
-  return IsFloat(m.dtype) && m.rows == rows && m.cols == cols;
-}
-
-void CheckShapes(const GroupedFfnArgs& args) {
-  const int64_t pairs = static_cast<int64_t>(args.x_rows.size());
-  CCOE_CHECK(args.x.dtype == DType::kF32 && args.out.dtype == DType::kF32);
-  CCOE_CHECK(args.out.cols == args.x.cols && args.x.cols > 0);
-  CCOE_CHECK(args.out_rows.size() == args.x_rows.size());
-  CCOE_CHECK(args.weights.size() == args.x_rows.size());
-  for (const ExpertGroup& group : args.groups) {
-    const int64_t intermediate = args.groups[0].gate.rows;
-    CCOE_CHECK(SameShape(group.gate, intermediate, args.x.cols));
-    CCOE_CHECK(SameShape(group.up, intermediate, args.x.cols));
-    CCOE_CHECK(SameShape(group.down, args.x.cols, intermediate) && intermediate > 0);
-    CCOE_CHECK(group.pair_count >= 0 && group.pair_begin >= 0 &&
-               group.pair_begin + group.pair_count <= pairs);
-  }
-  for (int64_t p = 0; p < pairs; ++p) {
-    CCOE_CHECK(args.x_rows[p] >= 0 && args.x_rows[p] < args.x.rows);
-    CCOE_CHECK(args.out_rows[p] >= 0 && args.out_rows[p] < args.out.rows);
-  }
-}
-
-}  // namespace
 
 void CpuGroupedFfn(ThreadTeam* team, Scratch* packed, const GroupedFfnArgs& args) {
   CheckShapes(args);

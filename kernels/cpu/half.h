@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/dtype.h"
+
 namespace ccoe::kernels {
 
 struct BF16 {
@@ -38,6 +40,18 @@ inline float ToF32(F16 value) {
   const float scaled = FloatFromBits(magnitude) * FloatFromBits((127u + 112u) << 23);
   const uint32_t special = (value.bits & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u;
   return FloatFromBits(BitsFromFloat(scaled) | special | ((value.bits & 0x8000u) << 16));
+}
+
+// Element `i` of a row of f32, f16 or bf16.
+inline float ElementF32(const void* row, DType dtype, int64_t i) {
+  switch (dtype) {
+    case DType::kF16:
+      return ToF32(static_cast<const F16*>(row)[i]);
+    case DType::kBF16:
+      return ToF32(static_cast<const BF16*>(row)[i]);
+    default:
+      return static_cast<const float*>(row)[i];
+  }
 }
 
 inline void FromF32(float value, float* out) { *out = value; }

@@ -22,6 +22,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/simd-inl.h"
+#include "kernels/rounding.h"
 #include "kernels/view.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -47,8 +48,6 @@ constexpr int64_t kTasksPerThread = 8;
 constexpr int64_t kMinPackedApart = 128 * 1024;
 // Multiply-adds below which a task is not worth handing out.
 constexpr int64_t kMinTaskWork = 64 * 1024;
-
-constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // x in panels of at most kTileRows rows, [panel][unit][phase][row][lane], zeros behind K. The
 // phases of a unit are its first and second vector, or (`paired`) its elements at even and odd
@@ -300,19 +299,8 @@ struct MatrixProduct {
 // The bias of columns [col, col + count) as f32 in `to`, zeros where there is none or no column.
 inline void WidenBias(const MatrixProduct& product, int64_t col, int64_t count, float* to) {
   for (int64_t j = 0; j < count; ++j) {
-    to[j] = 0.0f;
-    if (product.bias.empty() || col + j >= product.weight.rows) continue;
-    const void* row = product.bias.data;
-    switch (product.bias.dtype) {
-      case DType::kF16:
-        to[j] = ToF32(static_cast<const F16*>(row)[col + j]);
-        break;
-      case DType::kBF16:
-        to[j] = ToF32(static_cast<const BF16*>(row)[col + j]);
-        break;
-      default:
-        to[j] = static_cast<const float*>(row)[col + j];
-    }
+    const bool none = product.bias.empty() || col + j >= product.weight.rows;
+    to[j] = none ? 0.0f : ElementF32(product.bias.data, product.bias.dtype, col + j);
   }
 }
 

@@ -1,10 +1,12 @@
-// Su et al. 2021, arXiv 2104.09864. Element-wise, so plain loops that the compiler vectorises for
-// each Highway target.
+// Su et al. 2021, arXiv 2104.09864. Element-wise, so plain loops; the compiler vectorises those
+// that rotate for each Highway target.
 #include "kernels/cpu/rope_kv.h"
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
+#include "kernels/check_shapes.h"
 #include "kernels/cpu/parallel_rows.h"
 #include "runtime/base/check.h"
 
@@ -80,27 +82,28 @@ void AppendRow(const RopeAndAppendKvArgs& args, int64_t row) {
   }
 }
 
-void CheckShapes(const RopeAndAppendKvArgs& args) {
-  const KvLayer& cache = args.cache;
-  const int64_t rows = args.q.rows;
-  CCOE_CHECK(args.q.dtype == DType::kF32 && args.k.dtype == DType::kF32);
-  CCOE_CHECK(args.v.empty() == (cache.v == cache.k));
-  CCOE_CHECK(args.v.empty() ||
-             (args.v.dtype == DType::kF32 && args.v.rows == rows && args.v.cols == args.k.cols));
-  CCOE_CHECK(args.cos.dtype == DType::kF32 && args.sin.dtype == DType::kF32 &&
-             cache.dtype == DType::kF32);
-  CCOE_CHECK(args.k.rows == rows && static_cast<int64_t>(args.slots.size()) == rows);
-  CCOE_CHECK(args.cos.rows == rows && args.sin.rows == rows && args.sin.cols == args.cos.cols);
-  CCOE_CHECK(cache.head_dim > 0 && args.q.cols % cache.head_dim == 0);
-  CCOE_CHECK(args.k.cols == cache.kv_heads * cache.head_dim);
-  CCOE_CHECK(2 * args.cos.cols <= cache.head_dim);
-  for (int64_t slot : args.slots) CCOE_CHECK(slot >= 0 && slot < cache.pages * cache.page_tokens);
-}
-
 }  // namespace
+
+void CpuRopeAngles(ThreadTeam* team, const RopeAnglesArgs& args) {
+  CheckShapes(args);
+  constexpr int64_t kCost = 32;  // a cosine and a sine, against a copy
+  const int64_t pairs = args.cos.cols;
+  ParallelRows(team, args.cos.rows, kCost * pairs, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      float* cos = static_cast<float*>(args.cos.Row(row));
+      float* sin = static_cast<float*>(args.sin.Row(row));
+      for (int64_t i = 0; i < pairs; ++i) {
+        const float angle = static_cast<float>(args.positions[row]) * args.frequencies[i];
+        cos[i] = args.magnitude * static_cast<float>(std::cos(static_cast<double>(angle)));
+        sin[i] = args.magnitude * static_cast<float>(std::sin(static_cast<double>(angle)));
+      }
+    }
+  });
+}
 
 void CpuRopeAndAppendKv(ThreadTeam* team, const RopeAndAppendKvArgs& args) {
   CheckShapes(args);
+  CCOE_CHECK(args.cache.dtype == DType::kF32);
   const auto rotate = HWY_DYNAMIC_DISPATCH(RotateRow);
   ParallelRows(team, args.q.rows, args.q.cols + 2 * args.k.cols, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {

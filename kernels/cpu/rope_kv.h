@@ -7,6 +7,9 @@
 
 namespace ccoe::kernels {
 
+// See Ops::RopeAngles.
+void CpuRopeAngles(ThreadTeam* team, const RopeAnglesArgs& args);
+
 // See Ops::RopeAndAppendKv.
 void CpuRopeAndAppendKv(ThreadTeam* team, const RopeAndAppendKvArgs& args);
 

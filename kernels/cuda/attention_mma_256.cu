@@ -1,5 +1,5 @@
 // Heads of 256. A lane's share of the queries and of the sums is 192 registers here, so some others
-// go to local memory: the one kernel that may (bazel/cuda_library.bzl refuses it to the rest).
+// go to local memory, which BUILD allows here and bazel/cuda_library.bzl refuses elsewhere.
 #include "kernels/cuda/attention_mma.cuh"
 
 namespace ccoe::kernels {

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/check_shapes.h"
 #include "kernels/cuda/blas.h"
+#include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/expert_tables.h"
 #include "kernels/cuda/gate.h"
@@ -17,6 +20,7 @@
 #include "kernels/cuda/rows.h"
 #include "kernels/cuda/sample_rows.h"
 #include "kernels/cuda/stream.h"
+#include "kernels/numerics_class.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 
@@ -30,9 +34,11 @@ bool SameSize(const ConstMatrix& a, const ConstMatrix& b) {
 
 class CudaOps final : public Ops {
  public:
-  CudaOps(CudaDevice* device, const CudaOptions& options, std::unique_ptr<Stream> stream,
-          std::unique_ptr<ExpertTables> experts, std::unique_ptr<Blas> blas)
+  CudaOps(CudaDevice* device, const CudaOptions& options, std::string numerics_class,
+          std::unique_ptr<Stream> stream, std::unique_ptr<ExpertTables> experts,
+          std::unique_ptr<Blas> blas)
       : device_(device),
+        numerics_class_(std::move(numerics_class)),
         matmul_{options.math, options.deterministic},
         stream_(std::move(stream)),
         experts_(std::move(experts)),
@@ -40,6 +46,7 @@ class CudaOps final : public Ops {
 
   Device& device() override { return *device_; }
   int64_t graphs_launched() const { return stream_->graphs_launched(); }
+  std::string NumericsClass() const override { return numerics_class_; }
 
   void EmbedRows(ConstMatrix table, absl::Span<const int32_t> ids, float scale,
                  Matrix out) override {
@@ -57,6 +64,12 @@ class CudaOps final : public Ops {
     CudaLinear(stream_.get(), blas_.get(), matmul_, x, parts);
   }
 
+  void HeadLinear(const HeadLinearArgs& args) override {
+    Begin();
+    CudaHeadLinear(stream_.get(), matmul_, args);
+  }
+
+  void RopeAngles(const RopeAnglesArgs& args) override;
   void RopeAndAppendKv(const RopeAndAppendKvArgs& args) override;
 
   void PagedAttention(const PagedAttentionArgs& args) override {
@@ -222,28 +235,34 @@ class CudaOps final : public Ops {
   }
 
   CudaDevice* const device_;
+  const std::string numerics_class_;
   const MatmulOptions matmul_;
   const std::unique_ptr<Stream> stream_;
   const std::unique_ptr<ExpertTables> experts_;
   const std::unique_ptr<Blas> blas_;  // null where results must not depend on the batch
 };
 
-void CheckRopeShapes(const RopeAndAppendKvArgs& args) {
-  const KvLayer& cache = args.cache;
-  const int64_t rows = args.q.rows;
-  CCOE_CHECK(IsF32(args.q) && IsF32(args.k) && IsFloat(cache.dtype));
-  CCOE_CHECK(args.v.empty() == (cache.v == cache.k));
-  CCOE_CHECK(args.v.empty() || (IsF32(args.v) && SameSize(args.v, args.k)));
-  CCOE_CHECK(IsF32(args.cos) && IsF32(args.sin) && SameSize(args.cos, args.sin));
-  CCOE_CHECK(args.k.rows == rows && static_cast<int64_t>(args.slots.size()) == rows);
-  CCOE_CHECK(args.cos.rows == rows && cache.head_dim > 0 && args.q.cols % cache.head_dim == 0);
-  CCOE_CHECK(args.k.cols == cache.kv_heads * cache.head_dim);
-  CCOE_CHECK(2 * args.cos.cols <= cache.head_dim);
-  for (int64_t slot : args.slots) CCOE_CHECK(slot >= 0 && slot < cache.pages * cache.page_tokens);
+void CudaOps::RopeAngles(const RopeAnglesArgs& args) {
+  CheckShapes(args);
+  if (args.cos.rows == 0 || args.cos.cols == 0) return;
+  RopeAnglesParams params;
+  ClearParams(&params);
+  SetView(args.cos, &params.cos);
+  SetView(args.sin, &params.sin);
+  params.magnitude = args.magnitude;
+  Begin();
+  HostArrays arrays(stream_.get());
+  arrays.Room<int64_t>(args.cos.rows);
+  arrays.Room<float>(args.cos.cols);
+  if (!arrays.Make()) return;
+  params.positions = arrays.Put(args.positions);
+  params.frequencies = arrays.Put(args.frequencies);
+  arrays.Send();
+  if (stream_->ok()) CudaRopeAngles(stream_.get(), params);
 }
 
 void CudaOps::RopeAndAppendKv(const RopeAndAppendKvArgs& args) {
-  CheckRopeShapes(args);
+  CheckShapes(args);
   if (args.q.rows == 0) return;
   RopeParams params;
   ClearParams(&params);
@@ -264,25 +283,8 @@ void CudaOps::RopeAndAppendKv(const RopeAndAppendKvArgs& args) {
   if (stream_->ok()) CudaRopeAndAppendKv(stream_.get(), params);
 }
 
-void CheckGateShapes(const TopKGateArgs& args) {
-  const GateForm& form = args.form;
-  const int64_t rows = args.logits.rows, experts = args.logits.cols;
-  CCOE_CHECK(IsF32(args.logits) && experts > 0);
-  CCOE_CHECK(form.top_k > 0 && form.top_k <= experts);
-  CCOE_CHECK(form.groups > 0 && experts % form.groups == 0);
-  CCOE_CHECK(form.top_groups > 0 && form.top_groups <= form.groups);
-  CCOE_CHECK(args.selection_bias.empty() ||
-             (IsFloat(args.selection_bias.dtype) && args.selection_bias.cols == experts));
-  CCOE_CHECK(args.row_k.empty() || static_cast<int64_t>(args.row_k.size()) == rows);
-  for (int32_t k : args.row_k) CCOE_CHECK(k >= 1 && k <= form.top_k);
-  CCOE_CHECK(args.row_steering.empty() || static_cast<int64_t>(args.row_steering.size()) == rows);
-  for (int32_t s : args.row_steering) CCOE_CHECK(s >= -1 && s < args.steering.rows);
-  CCOE_CHECK(args.row_steering.empty() || args.steering.empty() ||
-             (IsF32(args.steering) && args.steering.cols == experts));
-}
-
 void CudaOps::TopKGate(const TopKGateArgs& args) {
-  CheckGateShapes(args);
+  CheckShapes(args);
   if (args.logits.rows == 0) return;
   GateParams params;
   ClearParams(&params);
@@ -317,6 +319,20 @@ void CudaOps::TopKGate(const TopKGateArgs& args) {
   CudaTopKGate(stream_.get(), params);
 }
 
+// Tensor cores round sums as their generation does, so the whole compute capability counts. In the
+// fast mode bits depend on the batch as well, and on cuBLASLt.
+absl::StatusOr<std::string> ReadNumericsClass(const CudaOptions& options) {
+  int major = 0, minor = 0;
+  CCOE_RETURN_IF_ERROR(
+      CudaStatus(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, options.device),
+                 "cuda ops: reading the compute capability"));
+  CCOE_RETURN_IF_ERROR(
+      CudaStatus(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, options.device),
+                 "cuda ops: reading the compute capability"));
+  return absl::StrCat("cuda/sm", major, minor, "/k", kCudaKernelSet, "/", DTypeName(options.math),
+                      options.deterministic ? "/deterministic" : "/fast");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(Device* device, const CudaOptions& options) {
@@ -330,14 +346,16 @@ absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(Device* device, const CudaOptio
     return absl::InvalidArgumentError(
         absl::StrCat("cuda ops: math: expected f32 or bf16, found ", DTypeName(options.math)));
   }
+  CCOE_ASSIGN_OR_RETURN(std::string numerics_class, ReadNumericsClass(options));
   CCOE_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream, Stream::Create(options));
   CCOE_ASSIGN_OR_RETURN(std::unique_ptr<ExpertTables> experts, ExpertTables::Create(stream.get()));
   std::unique_ptr<Blas> blas;
   if (!options.deterministic) {
     CCOE_ASSIGN_OR_RETURN(blas, Blas::Create());
   }
-  return std::unique_ptr<Ops>(std::make_unique<CudaOps>(cuda, options, std::move(stream),
-                                                        std::move(experts), std::move(blas)));
+  return std::unique_ptr<Ops>(std::make_unique<CudaOps>(cuda, options, std::move(numerics_class),
+                                                        std::move(stream), std::move(experts),
+                                                        std::move(blas)));
 }
 
 int64_t CudaGraphsLaunched(const Ops& ops) {

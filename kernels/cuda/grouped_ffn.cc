@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/check_shapes.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/rows.h"
@@ -10,30 +11,6 @@
 
 namespace ccoe::kernels {
 namespace {
-
-bool SameShape(const ConstMatrix& m, int64_t rows, int64_t cols) {
-  return IsFloat(m.dtype) && m.rows == rows && m.cols == cols;
-}
-
-void CheckShapes(const GroupedFfnArgs& args) {
-  const int64_t pairs = static_cast<int64_t>(args.x_rows.size());
-  CCOE_CHECK(args.x.dtype == DType::kF32 && args.out.dtype == DType::kF32);
-  CCOE_CHECK(args.out.cols == args.x.cols && args.x.cols > 0);
-  CCOE_CHECK(args.out_rows.size() == args.x_rows.size());
-  CCOE_CHECK(args.weights.size() == args.x_rows.size());
-  for (const ExpertGroup& group : args.groups) {
-    const int64_t intermediate = args.groups[0].gate.rows;
-    CCOE_CHECK(SameShape(group.gate, intermediate, args.x.cols));
-    CCOE_CHECK(SameShape(group.up, intermediate, args.x.cols));
-    CCOE_CHECK(SameShape(group.down, args.x.cols, intermediate) && intermediate > 0);
-    CCOE_CHECK(group.pair_count >= 0 && group.pair_begin >= 0 &&
-               group.pair_begin + group.pair_count <= pairs);
-  }
-  for (int64_t p = 0; p < pairs; ++p) {
-    CCOE_CHECK(args.x_rows[p] >= 0 && args.x_rows[p] < args.x.rows);
-    CCOE_CHECK(args.out_rows[p] >= 0 && args.out_rows[p] < args.out.rows);
-  }
-}
 
 void SetWeight(const ConstMatrix& weight, MatmulPart* part) {
   part->weight = weight.data;

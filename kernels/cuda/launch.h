@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/kernel_list.h"
+#include "kernels/rounding.h"
 
 namespace ccoe::kernels {
 
@@ -45,9 +46,6 @@ void ClearParams(Params* params) {
   static_assert(std::is_trivial_v<Params>);
   std::memset(params, 0, sizeof(Params));
 }
-
-constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
 }  // namespace ccoe::kernels
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/check_shapes.h"
 #include "kernels/cuda/params.h"
 #include "kernels/cuda/rows.h"
 #include "runtime/base/check.h"
@@ -44,6 +45,9 @@ constexpr int64_t kMaxTileRows = 128;
 int64_t RoundedBytes(int64_t rows, int64_t k) {
   return RoundUp(rows * RoundUp(k, kFeatureStep) * 2, 256);
 }
+
+// Of one head's among others', without room between them.
+int64_t RoundedHeadBytes(int64_t rows, int64_t k) { return rows * RoundUp(k, kFeatureStep) * 2; }
 
 // x as bf16 at `to`, [rows, k rounded up to a step].
 void RoundX(Stream* stream, const ConstMatrix& x, char* to) {
@@ -113,6 +117,86 @@ class LinearCall {
   MatmulLaunch launch_;
 };
 
+// Heads whose rounded x is held at a time.
+int64_t HeadsAtOnce(int64_t heads, int64_t rows, int64_t k) {
+  constexpr int64_t kMostBytes = int64_t{64} << 20;
+  return std::clamp<int64_t>(kMostBytes / RoundedHeadBytes(rows, k), 1, heads);
+}
+
+class HeadLinearCall {
+ public:
+  HeadLinearCall(Stream* stream, const MatmulOptions& options, const HeadLinearArgs& args)
+      : stream_(stream), options_(options), args_(args) {
+    ClearParams(&params_);
+    params_.x = args.x.data;
+    params_.x_stride = args.x.stride;
+    params_.rows = args.x.rows;
+    params_.k = args.x.cols;
+    params_.part_count = 1;
+    SetPart({args.weight, {}, args.out, /*accumulate=*/false}, 0, &params_.parts[0]);
+    params_.head_x = args.x_step;
+    params_.head_weight =
+        args.weight_step * args.weight.stride * static_cast<int64_t>(DTypeBytes(args.weight.dtype));
+    params_.head_out = args.out_step;
+    launch_.fast = HasFastWeights(args.weight);
+    launch_.heads = args.heads;
+  }
+
+  void Run() {
+    const int64_t rows = args_.x.rows;
+    if (options_.math == DType::kF32) {
+      CudaMatmulF32(stream_, launch_, rows <= 2 * kF32SmallRows ? kF32SmallRows : kF32LargeRows,
+                    &params_);
+    } else if (rows <= kSkinnyRows) {
+      launch_.fast = launch_.fast && HasFastRows(args_.x) && args_.x_step % 4 == 0;
+      CudaMatmulSkinny(stream_, launch_, rows <= 8 ? 8 : 16, &params_);
+    } else {
+      RunTiles();
+    }
+  }
+
+ private:
+  void RunTiles() {
+    const int64_t rows = args_.x.rows, k = args_.x.cols;
+    const bool shared_x = args_.x_step == 0;
+    const int64_t at_once = shared_x ? args_.heads : HeadsAtOnce(args_.heads, rows, k);
+    char* workspace = stream_->Workspace((shared_x ? 1 : at_once) * RoundedHeadBytes(rows, k));
+    if (workspace == nullptr) return;
+    params_.x = workspace;
+    params_.x_stride = RoundUp(k, kFeatureStep);
+    params_.head_x = shared_x ? 0 : rows * params_.x_stride;
+    const MatmulParams first = params_;
+    for (int64_t begin = 0; begin < args_.heads; begin += at_once) {
+      launch_.heads = std::min(at_once, args_.heads - begin);
+      Round(begin, shared_x ? 1 : launch_.heads, workspace);
+      params_.parts[0] = first.parts[0];
+      params_.parts[0].weight =
+          static_cast<const char*>(first.parts[0].weight) + begin * params_.head_weight;
+      params_.parts[0].out += begin * params_.head_out;
+      CudaMatmulTile(stream_, launch_, TileRowsFor(rows), /*split=*/false, &params_);
+    }
+  }
+
+  void Round(int64_t begin, int64_t heads, char* to) {
+    RoundRowsParams round;
+    ClearParams(&round);
+    ConstMatrix x = args_.x;
+    x.data = static_cast<const float*>(x.data) + begin * args_.x_step;
+    SetView(x, &round.x);
+    round.out = to;
+    round.padded = params_.x_stride;
+    round.more = heads - 1;
+    round.x_step = args_.x_step;
+    CudaRoundRows(stream_, round);
+  }
+
+  Stream* const stream_;
+  const MatmulOptions& options_;
+  const HeadLinearArgs& args_;
+  MatmulParams params_;
+  MatmulLaunch launch_;
+};
+
 void RunOwn(Stream* stream, const MatmulOptions& options, const ConstMatrix& x,
             absl::Span<const LinearPart> parts) {
   std::vector<const LinearPart*> batch;
@@ -171,6 +255,18 @@ int64_t LinearWorkspace(const MatmulOptions& options, int multiprocessors, int64
   const int64_t partials = rounds ? kSegments * std::min(rows * out, most_values) * 4 : 0;
   const int64_t blas = options.deterministic ? 0 : static_cast<int64_t>(Blas::kWorkspaceBytes);
   return x_bytes + std::max(partials, blas);
+}
+
+int64_t HeadLinearWorkspace(const MatmulOptions& options, int64_t rows, int64_t heads, int64_t in) {
+  if (options.math == DType::kF32 || rows == 0 || heads == 0 || in == 0) return 0;
+  return HeadsAtOnce(heads, rows, in) * RoundedHeadBytes(rows, in);
+}
+
+void CudaHeadLinear(Stream* stream, const MatmulOptions& options, const HeadLinearArgs& args) {
+  CheckShapes(args);
+  CCOE_CHECK(args.heads < (1 << 16));  // blocks in z
+  if (args.heads == 0 || args.x.rows == 0 || args.x.cols == 0 || args.weight.rows == 0) return;
+  HeadLinearCall(stream, options, args).Run();
 }
 
 void CudaLinear(Stream* stream, Blas* blas, const MatmulOptions& options, const ConstMatrix& x,

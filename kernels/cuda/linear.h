@@ -25,6 +25,13 @@ bool HasFastRows(const ConstMatrix& x);
 int64_t LinearWorkspace(const MatmulOptions& options, int multiprocessors, int64_t rows, int64_t in,
                         int64_t out);
 
+// The same for CudaHeadLinear; a head's x is [rows, in].
+int64_t HeadLinearWorkspace(const MatmulOptions& options, int64_t rows, int64_t heads, int64_t in);
+
+// See Ops::HeadLinear: one launch for all heads, or one for as many as 64 MiB of rounded rows are.
+// Never by cuBLASLt.
+void CudaHeadLinear(Stream* stream, const MatmulOptions& options, const HeadLinearArgs& args);
+
 // See Ops::Linear. `blas` null: never used.
 void CudaLinear(Stream* stream, Blas* blas, const MatmulOptions& options, const ConstMatrix& x,
                 absl::Span<const LinearPart> parts);

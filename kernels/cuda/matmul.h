@@ -71,6 +71,8 @@ struct MatmulParams {
   // A split tile kernel: [segments, rows, partial_cols] f32.
   float* partials;
   int64_t partial_cols;
+  // With heads: how much further those of block (x, y, h) lie than those of (x, y, h - 1).
+  int64_t head_x, head_weight, head_out;  // elements of x, bytes of weights, elements of part.out
   Activation activation;
 };
 
@@ -81,6 +83,7 @@ struct MatmulLaunch {
   bool fast = false;
   int64_t cols = 0;   // with tiles: of every group
   int64_t tiles = 0;  // blocks in y; 0: from params.rows
+  int64_t heads = 1;  // blocks in z, without a split
 };
 
 // Row counts for one block in y.

@@ -36,8 +36,14 @@ __device__ __forceinline__ bool FindWork(const MatmulParams& p, int64_t block_co
   return true;
 }
 
-__device__ __forceinline__ int64_t XRow(const MatmulParams& p, int64_t row) {
-  return p.x_rows == nullptr ? row : p.x_rows[row];
+// Where a block's head reads. (A split's blocks lie in z too: there all steps are zero.)
+template <class T>
+__device__ __forceinline__ const T* XRow(const MatmulParams& p, int64_t row) {
+  return static_cast<const T*>(p.x) + blockIdx.z * p.head_x +
+         (p.x_rows == nullptr ? row : p.x_rows[row]) * p.x_stride;
+}
+__device__ __forceinline__ const char* HeadWeight(const MatmulParams& p, const MatmulPart& part) {
+  return static_cast<const char*>(part.weight) + blockIdx.z * p.head_weight;
 }
 
 // A finished product of kPlain or kDown.
@@ -48,8 +54,9 @@ __device__ __forceinline__ void StoreProduct(const MatmulParams& p, const Matmul
     p.out[p.out_rows[row] * p.out_stride + col] = p.weights[row] * value;
   } else {
     if (part.bias != nullptr) value += LoadElement(part.bias, part.bias_dtype, col);
-    float* out = part.out == nullptr ? p.out + row * p.out_stride + col
-                                     : part.out + row * part.out_stride + col;
+    float* out = part.out == nullptr
+                     ? p.out + row * p.out_stride + col
+                     : part.out + blockIdx.z * p.head_out + row * part.out_stride + col;
     *out = part.accumulate ? *out + value : value;
   }
 }

@@ -30,6 +30,7 @@ __global__ void __launch_bounds__(kThreads) F32Kernel(const __grid_constant__ Ma
   BlockWork work;
   if (!FindWork(p, kCols, kRows, &work)) return;
   const MatmulPart& part = *work.part;
+  const char* weight = HeadWeight(p, part);
   const int col_lane = threadIdx.x % kColLanes, row_lane = threadIdx.x / kColLanes;
   const int feature = threadIdx.x % kFeatures, line = threadIdx.x / kFeatures;
   constexpr int kLinesApart = kThreads / kFeatures;
@@ -40,15 +41,14 @@ __global__ void __launch_bounds__(kThreads) F32Kernel(const __grid_constant__ Ma
     for (int i = 0; i < kWeightLoads; ++i) {
       const int64_t col = work.col_begin + line + i * kLinesApart;
       next_weights[i] = col < part.cols && k + feature < p.k
-                            ? LoadElement(part.weight, part.dtype, col * part.stride + k + feature)
+                            ? LoadElement(weight, part.dtype, col * part.stride + k + feature)
                             : 0.0f;
     }
 #pragma unroll
     for (int i = 0; i < kXLoads; ++i) {
       const int64_t row = line + i * kLinesApart;
       next_x[i] = row < kRows && row < work.row_count && k + feature < p.k
-                      ? static_cast<const float*>(
-                            p.x)[XRow(p, work.row_begin + row) * p.x_stride + k + feature]
+                      ? XRow<float>(p, work.row_begin + row)[k + feature]
                       : 0.0f;
     }
   };
@@ -111,6 +111,7 @@ void CudaMatmulF32(Launcher* launcher, const MatmulLaunch& launch, int rows_per_
   shape.block = kThreads;
   shape.grid_x = launch.tiles > 0 ? CeilDiv(launch.cols, kCols) : 0;
   shape.grid_y = launch.tiles > 0 ? launch.tiles : CeilDiv(params->rows, rows_per_tile);
+  shape.grid_z = launch.heads;
   for (int i = 0; i < params->part_count; ++i) {
     params->parts[i].block_begin = shape.grid_x;
     shape.grid_x += CeilDiv(params->parts[i].cols, kCols);

@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kSegments* kWarp, 3)
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int64_t col = work.col_begin + group + 8 * half;
-    rows[0][half] = RowAt(part.weight, part.dtype, part.stride, col, part.cols);
+    rows[0][half] = RowAt(HeadWeight(p, part), part.dtype, part.stride, col, part.cols);
     if constexpr (kMatrices == 2) {
       rows[1][half] = RowAt(part.up, part.up_dtype, part.up_stride, col, part.cols);
     }
@@ -66,9 +66,7 @@ __global__ void __launch_bounds__(kSegments* kWarp, 3)
 #pragma unroll
   for (int r = 0; r < kRowTiles; ++r) {
     const int64_t row = 8 * r + group;
-    x[r] = row < work.row_count
-               ? static_cast<const float*>(p.x) + XRow(p, work.row_begin + row) * p.x_stride
-               : nullptr;
+    x[r] = row < work.row_count ? XRow<float>(p, work.row_begin + row) : nullptr;
   }
 
   // 32 bits: 64 would be registers that the weights on their way need.
@@ -164,6 +162,7 @@ void CudaMatmulSkinny(Launcher* launcher, const MatmulLaunch& launch, int rows_p
   shape.block = kSegments * kWarp;
   shape.grid_x = launch.tiles > 0 ? CeilDiv(launch.cols, kBlockCols) : 0;
   shape.grid_y = launch.tiles > 0 ? launch.tiles : CeilDiv(params->rows, rows_per_tile);
+  shape.grid_z = launch.heads;
   for (int i = 0; i < params->part_count; ++i) {
     params->parts[i].block_begin = shape.grid_x;
     shape.grid_x += CeilDiv(params->parts[i].cols, kBlockCols);

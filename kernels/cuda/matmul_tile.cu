@@ -57,16 +57,14 @@ class TileLoader {
       const int64_t col = work.col_begin + ColumnOf<kKind, Layout<kRows>::kM>(r, &up);
       dtype_[i] = up ? part.up_dtype : part.dtype;
       const int64_t bytes = dtype_[i] == DType::kF32 ? 4 : 2;
-      weight_[i] = static_cast<const char*>(up ? part.up : part.weight);
+      weight_[i] = up ? static_cast<const char*>(part.up) : HeadWeight(p, part);
       valid_[i] = col < part.cols;
       if (valid_[i]) weight_[i] += col * (up ? part.up_stride : part.stride) * bytes;
     }
 #pragma unroll
     for (int i = 0; i < kXCopies; ++i) {
       const int r = (threadIdx.x + i * kThreads) / kChunks;
-      x_[i] = r < work.row_count ? static_cast<const __nv_bfloat16*>(p.x) +
-                                       XRow(p, work.row_begin + r) * p.x_stride
-                                 : nullptr;
+      x_[i] = r < work.row_count ? XRow<__nv_bfloat16>(p, work.row_begin + r) : nullptr;
     }
   }
 
@@ -281,6 +279,7 @@ void CudaMatmulTile(Launcher* launcher, const MatmulLaunch& launch, int rows_per
   tile.shape.block = kThreads;
   tile.shape.grid_x = launch.tiles > 0 ? CeilDiv(launch.cols, block_cols) : 0;
   tile.shape.grid_y = launch.tiles > 0 ? launch.tiles : CeilDiv(params->rows, rows_per_tile);
+  tile.shape.grid_z = launch.heads;
   for (int i = 0; i < params->part_count; ++i) {
     params->parts[i].block_begin = tile.shape.grid_x;
     tile.shape.grid_x += CeilDiv(params->parts[i].cols, block_cols);

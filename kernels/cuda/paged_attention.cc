@@ -4,25 +4,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/check_shapes.h"
 #include "kernels/cuda/attention.h"
 #include "runtime/base/check.h"
 
 namespace ccoe::kernels {
 namespace {
-
-void CheckShapes(const PagedAttentionArgs& args) {
-  const KvLayer& cache = args.cache;
-  CCOE_CHECK(args.q.dtype == DType::kF32 && args.out.dtype == DType::kF32 && IsFloat(cache.dtype));
-  CCOE_CHECK(cache.kv_heads > 0 && cache.head_dim > 0 && cache.page_tokens > 0);
-  CCOE_CHECK(cache.head_dim <= kMaxHeadDim);
-  CCOE_CHECK(args.heads > 0 && args.heads % cache.kv_heads == 0);
-  CCOE_CHECK(args.q.cols == args.heads * cache.head_dim && args.out.cols == args.q.cols);
-  for (const SequenceRows& sequence : args.sequences) {
-    const int64_t tokens = sequence.first_position + sequence.row_count;
-    CCOE_CHECK(sequence.row_begin >= 0 && sequence.row_begin + sequence.row_count <= args.q.rows);
-    CCOE_CHECK(static_cast<int64_t>(sequence.block_table.size()) * cache.page_tokens >= tokens);
-  }
-}
 
 bool Aligned16(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
@@ -249,6 +236,7 @@ AttentionMemory AttentionMemoryFor(const OpShapes::Attention& shape, int multipr
 
 void CudaPagedAttention(Stream* stream, bool tensor_cores, const PagedAttentionArgs& args) {
   CheckShapes(args);
+  CCOE_CHECK(args.cache.head_dim <= kMaxHeadDim);
   if (args.sequences.empty()) return;
   AttentionCall(stream, tensor_cores, args).Run();
 }

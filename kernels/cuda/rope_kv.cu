@@ -8,6 +8,18 @@ namespace {
 
 constexpr int kThreads = 256;
 
+__global__ void AnglesKernel(const RopeAnglesParams p) {
+  for (int64_t row = blockIdx.x; row < p.cos.rows; row += gridDim.x) {
+    float* cosines = static_cast<float*>(p.cos.data) + row * p.cos.stride;
+    float* sines = static_cast<float*>(p.sin.data) + row * p.sin.stride;
+    for (int64_t i = threadIdx.x; i < p.cos.cols; i += kThreads) {
+      const double angle = static_cast<float>(p.positions[row]) * p.frequencies[i];
+      cosines[i] = p.magnitude * static_cast<float>(cos(angle));
+      sines[i] = p.magnitude * static_cast<float>(sin(angle));
+    }
+  }
+}
+
 struct Pair {
   int64_t low, high;  // columns of the two elements
   int64_t angle;
@@ -68,6 +80,13 @@ __global__ void RopeKernel(const RopeParams p) {
 }
 
 }  // namespace
+
+void CudaRopeAngles(Launcher* launcher, const RopeAnglesParams& params) {
+  LaunchShape shape;
+  shape.grid_x = std::min<int64_t>(params.cos.rows, 1 << 20);
+  shape.block = kThreads;
+  launcher->Launch<AnglesKernel>(shape, params);
+}
 
 void CudaRopeAndAppendKv(Launcher* launcher, const RopeParams& params) {
   LaunchShape shape;

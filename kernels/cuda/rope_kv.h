@@ -8,6 +8,16 @@
 
 namespace ccoe::kernels {
 
+// RopeAnglesArgs, with its arrays in device memory. One block of 256 threads a row (rows beyond
+// 2^20 by the same blocks).
+struct RopeAnglesParams {
+  View cos, sin;
+  const int64_t* positions;
+  const float* frequencies;
+  float magnitude;
+};
+void CudaRopeAngles(Launcher* launcher, const RopeAnglesParams& params);
+
 // RopeAndAppendKvArgs, with slots [rows] in device memory. One block of 256 threads a row (rows
 // beyond 2^20 by the same blocks); a rotated key is written to `k` and to the cache by the thread
 // that rotated it.

@@ -115,8 +115,9 @@ __global__ void CombineChosenKernel(const CombineChosenParams p) {
 
 __global__ void RoundRowsKernel(const RoundRowsParams p) {
   for (int64_t row = blockIdx.x; row < p.x.rows; row += gridDim.x) {
-    const float* x = F32(p.x, row);
-    __nv_bfloat16* out = static_cast<__nv_bfloat16*>(p.out) + row * p.padded;
+    const float* x = F32(p.x, row) + blockIdx.z * p.x_step;
+    __nv_bfloat16* out =
+        static_cast<__nv_bfloat16*>(p.out) + (blockIdx.z * p.x.rows + row) * p.padded;
     ForColumns(p.padded,
                [&](int64_t c) { out[c] = FromFloat<__nv_bfloat16>(c < p.x.cols ? x[c] : 0.0f); });
   }
@@ -154,7 +155,9 @@ void CudaCombineChosen(Launcher* launcher, const CombineChosenParams& params) {
 }
 
 void CudaRoundRows(Launcher* launcher, const RoundRowsParams& params) {
-  launcher->Launch<RoundRowsKernel>(RowShape(params.x.rows, params.padded), params);
+  LaunchShape shape = RowShape(params.x.rows, params.padded);
+  shape.grid_z = 1 + params.more;
+  launcher->Launch<RoundRowsKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

@@ -57,10 +57,13 @@ struct CombineChosenParams {
 void CudaCombineChosen(Launcher* launcher, const CombineChosenParams& params);
 
 // x [rows, cols] f32 to bf16 [rows, padded], columns from cols on zero; padded is a multiple of 8.
+// Then the same for `more` further heads, whose x lies x_step elements further each: [1 + more,
+// rows, padded].
 struct RoundRowsParams {
   View x;
   void* out;
   int64_t padded;
+  int64_t more, x_step;
 };
 void CudaRoundRows(Launcher* launcher, const RoundRowsParams& params);
 

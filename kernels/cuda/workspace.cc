@@ -52,6 +52,9 @@ CallMemory LargestCall(const OpShapes& shapes, const MatmulOptions& options, int
     Grow(LinearWorkspace(options, multiprocessors, p.rows, p.in, p.out), p.rows * kRowArrayBytes,
          &call);
   }
+  for (const OpShapes::HeadProduct& p : shapes.head_products) {
+    Grow(HeadLinearWorkspace(options, p.rows, p.heads, p.in), 0, &call);
+  }
   for (const OpShapes::Attention& shape : shapes.attentions) {
     const AttentionMemory memory = AttentionMemoryFor(shape, multiprocessors);
     Grow(memory.workspace, memory.arrays, &call);

@@ -19,6 +19,12 @@ class SystemClock final : public Clock {
   absl::Time Now() const override { return absl::Now(); }
 };
 
+// `clock`, or the system's where it is null.
+inline const Clock& ClockOr(const Clock* clock) {
+  static const SystemClock system;
+  return clock != nullptr ? *clock : system;
+}
+
 }  // namespace ccoe
 
 #endif  // CCOE_RUNTIME_BASE_CLOCK_H_

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 
 // Evaluates `expr` (an absl::Status) once and returns it from the enclosing function if it is an error.
@@ -29,11 +30,13 @@
 
 namespace ccoe {
 
-// `status` with "context: " put before its message; OK stays OK. Use it where a caller knows what a callee cannot
-// (the file, the tensor, the worker).
+// `status` with "context: " put before its message; OK stays OK, payloads stay. Use it where a caller knows what a
+// callee cannot (the file, the tensor, the worker).
 inline absl::Status Annotate(const absl::Status& status, absl::string_view context) {
   if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(context, ": ", status.message()));
+  absl::Status annotated(status.code(), absl::StrCat(context, ": ", status.message()));
+  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) { annotated.SetPayload(url, payload); });
+  return annotated;
 }
 
 }  // namespace ccoe

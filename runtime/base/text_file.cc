@@ -20,12 +20,20 @@ absl::Status FileMistakes::ToStatus() const {
   return absl::InvalidArgumentError(message);
 }
 
-bool ParseTextFile(absl::string_view text, google::protobuf::Message* message,
+bool ParseTextFile(absl::string_view text, int64_t max_bytes, google::protobuf::Message* message,
                    google::protobuf::TextFormat::ParseInfoTree* places, FileMistakes* mistakes) {
+  if (static_cast<int64_t>(text.size()) > max_bytes) {
+    mistakes->Add(-1, 0,
+                  absl::StrCat("expected at most ", max_bytes, " bytes, found ", text.size()));
+    return false;
+  }
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(mistakes);
   parser.WriteLocationsTo(places);
   parser.AllowUnknownField(true);
+  // The parser calls itself for each level, of unknown fields and lists too: without a bound a file
+  // of opening braces takes the whole stack.
+  parser.SetRecursionLimit(kMaxTextFileDepth);
   return parser.ParseFromString(std::string(text), message);
 }
 

@@ -5,6 +5,7 @@
 #include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -43,9 +44,11 @@ class FileMistakes final : public google::protobuf::io::ErrorCollector {
   std::vector<std::string> lines_;
 };
 
-// Reads `text` into `message`; `places` learns where each field stands. False after a syntax error,
+// Reads `text`, at most `max_bytes` long and with blocks at most kMaxTextFileDepth deep, into
+// `message`; `places` learns where each field stands. False after a syntax error or beyond a bound,
 // when the rest of the file means nothing. Unknown fields are mistakes too.
-bool ParseTextFile(absl::string_view text, google::protobuf::Message* message,
+inline constexpr int kMaxTextFileDepth = 32;
+bool ParseTextFile(absl::string_view text, int64_t max_bytes, google::protobuf::Message* message,
                    google::protobuf::TextFormat::ParseInfoTree* places, FileMistakes* mistakes);
 
 }  // namespace ccoe

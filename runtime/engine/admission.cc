@@ -8,7 +8,8 @@
 namespace ccoe::engine {
 namespace {
 
-absl::Status CheckPrompt(const QueryOptions& query, const AdmissionLimits& limits, bool generates) {
+absl::Status CheckPrompt(const EngineRequest& query, const AdmissionLimits& limits,
+                         bool generates) {
   const int64_t tokens = static_cast<int64_t>(query.prompt.size());
   if (tokens == 0)
     return absl::InvalidArgumentError("prompt: expected at least one token, found none");
@@ -33,6 +34,11 @@ absl::Status CheckPrompt(const QueryOptions& query, const AdmissionLimits& limit
   return absl::OkStatus();
 }
 
+// Whether it wants an answer, not the scores of its prompt alone.
+bool Generates(const EngineRequest& query) {
+  return !((query.prompt_logits || query.prompt_hidden) && query.sampling.max_tokens == 0);
+}
+
 absl::Status CheckMoe(const MoeControl* control, const AdmissionLimits& limits) {
   if (control == nullptr || control->empty()) return absl::OkStatus();
   static const auto& without_layers = *new model::ModelSpec;
@@ -48,19 +54,32 @@ absl::Status MissingLayers(int32_t first, int32_t last, const AdmissionLimits& l
 
 }  // namespace
 
-absl::StatusOr<int64_t> CheckQuery(const QueryOptions& query, const AdmissionLimits& limits) {
-  const bool scores = query.prompt_logits || query.prompt_hidden;
+absl::Status CheckQuery(const EngineRequest& query, const AdmissionLimits& limits) {
   SamplingParams sampling = query.sampling;
-  const bool generates = !(scores && sampling.max_tokens == 0);
+  const bool generates = Generates(query);
   if (!generates) sampling.max_tokens = 1;
   CCOE_RETURN_IF_ERROR(Validate(sampling, limits.vocab_size));
   CCOE_RETURN_IF_ERROR(CheckPrompt(query, limits, generates));
-  CCOE_RETURN_IF_ERROR(CheckMoe(query.moe.get(), limits));
-  if (!generates) return 0;
+  return CheckMoe(query.moe.get(), limits);
+}
+
+absl::StatusOr<int64_t> TokensToGenerate(const EngineRequest& query, const ExpertBinding* binding,
+                                         const AdmissionLimits& limits) {
   const int64_t tokens = static_cast<int64_t>(query.prompt.size());
+  int64_t kv_tokens = limits.kv_tokens;
+  if (binding != nullptr && binding->kv_tokens > 0) {
+    kv_tokens = std::min(kv_tokens, binding->kv_tokens);
+    if (tokens > binding->kv_tokens) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("prompt: ", tokens, " tokens never fit in the KV cache of ",
+                       binding->kv_tokens, " tokens that expert ", binding->expert.ToString(),
+                       " has on worker ", binding->worker_id));
+    }
+  }
+  if (!Generates(query)) return 0;
   // The last token's own KV is never needed.
-  const int64_t most = std::min(limits.context_tokens - tokens, limits.kv_tokens - tokens + 1);
-  return std::min(sampling.max_tokens, most);
+  const int64_t most = std::min(limits.context_tokens - tokens, kv_tokens - tokens + 1);
+  return std::min(query.sampling.max_tokens, most);
 }
 
 absl::Status CheckLayers(const ExpertBinding* binding, const AdmissionLimits& limits) {

@@ -8,7 +8,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/directory.h"
+#include "runtime/engine/request.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::engine {
@@ -24,12 +25,17 @@ struct AdmissionLimits {
   std::shared_ptr<const model::ModelSpec> spec;
 };
 
-// The tokens the query may generate: its max_tokens cut to what context and KV capacity leave.
 //   INVALID_ARGUMENT     sampling values, an empty prompt, an id outside the vocabulary, a prompt
 //                        that fills the context; a MoeControl as CheckMoeControl
 //   PERMISSION_DENIED    a MoeControl beyond the policy
 //   RESOURCE_EXHAUSTED   a prompt that the KV cache can never hold
-absl::StatusOr<int64_t> CheckQuery(const QueryOptions& query, const AdmissionLimits& limits);
+absl::Status CheckQuery(const EngineRequest& query, const AdmissionLimits& limits);
+
+// The tokens a checked query may generate: its max_tokens cut to what the context and the KV
+// caches, here and at its expert (null: none), leave. 0: it scores alone. RESOURCE_EXHAUSTED where
+// the expert's cache can never hold the prompt.
+absl::StatusOr<int64_t> TokensToGenerate(const EngineRequest& query, const ExpertBinding* binding,
+                                         const AdmissionLimits& limits);
 
 // FAILED_PRECONDITION where the backbone lacks layers that a query with this expert (null: without
 // one) runs on it. INTERNAL for a binding without a link or with an absurd layer range.

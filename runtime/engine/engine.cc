@@ -8,9 +8,9 @@
 #include "kernels/serving_thread.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/admission.h"
-#include "runtime/engine/branch_runner.h"
 #include "runtime/engine/engine_loop.h"
-#include "runtime/engine/inbox.h"
+#include "runtime/engine/model_runner.h"
+#include "runtime/engine/request_queue.h"
 
 namespace ccoe::engine {
 namespace {
@@ -51,11 +51,11 @@ AdmissionLimits LimitsOf(const BackboneModel& model, int64_t kv_tokens, const Mo
 class Engine::Impl {
  public:
   Impl(const AdmissionLimits& limits, std::vector<int32_t> eos_ids, ExpertDirectory* directory,
-       std::shared_ptr<Inbox> inbox, std::unique_ptr<EngineLoop> loop)
+       std::shared_ptr<RequestQueue> queue, std::unique_ptr<EngineLoop> loop)
       : limits_(limits),
         eos_ids_(std::move(eos_ids)),
         directory_(directory),
-        inbox_(std::move(inbox)),
+        queue_(std::move(queue)),
         loop_(std::move(loop)),
         thread_([this] {
           kernels::ServingThread serving;
@@ -63,24 +63,25 @@ class Engine::Impl {
         }) {}
 
   ~Impl() {
-    inbox_->Stop();
+    queue_->Stop();
     thread_.join();
   }
 
-  absl::StatusOr<uint64_t> Submit(QueryOptions query, std::unique_ptr<TokenSink> sink) {
+  absl::StatusOr<uint64_t> Submit(EngineRequest query, std::unique_ptr<TokenSink> sink) {
     if (sink == nullptr) return absl::InvalidArgumentError("a query needs a sink");
     SequenceInit init;
-    CCOE_ASSIGN_OR_RETURN(init.max_tokens, CheckQuery(query, limits_));
+    CCOE_RETURN_IF_ERROR(CheckQuery(query, limits_));
     CCOE_ASSIGN_OR_RETURN(init.binding, Bind(query.expert));
     CCOE_RETURN_IF_ERROR(CheckLayers(init.binding.get(), limits_));
+    CCOE_ASSIGN_OR_RETURN(init.max_tokens, TokensToGenerate(query, init.binding.get(), limits_));
     CCOE_RETURN_IF_ERROR(CheckMoeLayers(query.moe.get(), init.binding.get()));
     init.stop_ids = StopIds(query.sampling, eos_ids_);
     init.query = std::move(query);
     init.sink = std::move(sink);
-    return inbox_->Submit(std::move(init));
+    return queue_->Submit(std::move(init));
   }
 
-  Inbox& inbox() { return *inbox_; }
+  RequestQueue& queue() { return *queue_; }
 
  private:
   absl::StatusOr<std::shared_ptr<const ExpertBinding>> Bind(const ExpertRef& expert) {
@@ -98,7 +99,7 @@ class Engine::Impl {
   const AdmissionLimits limits_;
   const std::vector<int32_t> eos_ids_;
   ExpertDirectory* const directory_;
-  const std::shared_ptr<Inbox> inbox_;
+  const std::shared_ptr<RequestQueue> queue_;
   const std::unique_ptr<EngineLoop> loop_;
   std::thread thread_;  // last: runs the loop as soon as it is made
 };
@@ -115,10 +116,11 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(BackboneModel model,
   const AdmissionLimits limits = LimitsOf(model, pages * options.page_tokens, options.moe_policy);
   std::vector<int32_t> eos_ids = model.spec.eos_token_ids;
   CCOE_ASSIGN_OR_RETURN(auto runner,
-                        BranchRunner::Create(std::move(model), std::move(ops), options));
-  auto inbox = std::make_shared<Inbox>(options.max_waiting, Entropy());
-  auto loop = std::make_unique<EngineLoop>(std::move(runner), inbox, ffn, options, pages);
-  auto impl = std::make_unique<Impl>(limits, std::move(eos_ids), directory, std::move(inbox),
+                        ModelRunner::Create(std::move(model), std::move(ops), options));
+  auto queue = std::make_shared<RequestQueue>(options.max_waiting, Entropy(), options.clock);
+  auto loop = std::make_unique<EngineLoop>(std::move(runner), queue,
+                                           EngineLoop::Directories{directory, ffn}, options, pages);
+  auto impl = std::make_unique<Impl>(limits, std::move(eos_ids), directory, std::move(queue),
                                      std::move(loop));
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
@@ -127,14 +129,16 @@ Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Engine::~Engine() = default;
 
-absl::StatusOr<uint64_t> Engine::Submit(QueryOptions query, std::unique_ptr<TokenSink> sink) {
+absl::StatusOr<uint64_t> Engine::Submit(EngineRequest query, std::unique_ptr<TokenSink> sink) {
   return impl_->Submit(std::move(query), std::move(sink));
 }
 
-void Engine::Cancel(uint64_t handle) { impl_->inbox().Cancel(handle); }
+void Engine::Cancel(uint64_t handle) { impl_->queue().Cancel(handle); }
 
-bool Engine::Drain(absl::Time deadline) { return impl_->inbox().Drain(deadline); }
+bool Engine::Drain(absl::Time deadline) { return impl_->queue().Drain(deadline); }
 
-EngineLoad Engine::Load() const { return impl_->inbox().Load(); }
+absl::Status Engine::Health() const { return impl_->queue().Health(); }
+
+EngineLoad Engine::Load() const { return impl_->queue().Load(); }
 
 }  // namespace ccoe::engine

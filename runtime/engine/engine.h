@@ -14,9 +14,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "kernels/ops.h"
+#include "runtime/engine/directory.h"
 #include "runtime/engine/engine_options.h"
-#include "runtime/engine/ffn_directory.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
 
 namespace ccoe::engine {
 
@@ -36,7 +36,7 @@ class Engine {
   // Queues a query. On OK `sink` will get OnFinish exactly once. On error (INVALID_ARGUMENT:
   // prompt, sampling; NOT_FOUND: expert; RESOURCE_EXHAUSTED: queue full, the message says when to
   // retry; UNAVAILABLE: draining) `sink` is never called. Returns a handle for Cancel.
-  absl::StatusOr<uint64_t> Submit(QueryOptions query, std::unique_ptr<TokenSink> sink);
+  absl::StatusOr<uint64_t> Submit(EngineRequest query, std::unique_ptr<TokenSink> sink);
 
   // Ends the query with CANCELLED soon; unknown or finished handles are ignored.
   void Cancel(uint64_t handle);
@@ -45,6 +45,10 @@ class Engine {
   bool Drain(absl::Time deadline);
 
   EngineLoad Load() const;
+
+  // OK, or UNAVAILABLE for good: the device computes no more. What ran has ended with this, and
+  // what is submitted gets it.
+  absl::Status Health() const;
 
  private:
   class Impl;

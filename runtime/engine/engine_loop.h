@@ -1,4 +1,14 @@
-// The engine's thread: takes what came in, lands answers, forms steps, runs branches.
+// The engine's thread: takes what came in, lands answers, forms steps, runs micro batches.
+//
+// clang-format off
+//   RequestQueue --submissions, cancels, answers--> Handle --> Land --.
+//                                                                     v
+//   scheduler --StepPlan--> StartStep --> MicroBatch --> Advance: layers here ..
+//                                                          |  .. rows of layer experts leave: RemoteLayers
+//                                                          |  .. MoE layer with experts elsewhere: RemoteMoe
+//                                                          v
+//                                   the end: OutputProcessor (head, sampling, sinks); runnable again
+// clang-format on
 #ifndef CCOE_RUNTIME_ENGINE_ENGINE_LOOP_H_
 #define CCOE_RUNTIME_ENGINE_ENGINE_LOOP_H_
 
@@ -8,70 +18,78 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "runtime/engine/branch_runner.h"
-#include "runtime/engine/delivery.h"
+#include "runtime/base/clock.h"
+#include "runtime/engine/directory.h"
 #include "runtime/engine/engine_options.h"
-#include "runtime/engine/ffn_directory.h"
-#include "runtime/engine/inbox.h"
-#include "runtime/engine/moe_board.h"
-#include "runtime/engine/moe_stage.h"
-#include "runtime/engine/roster.h"
+#include "runtime/engine/in_flight.h"
+#include "runtime/engine/micro_batch.h"
+#include "runtime/engine/model_runner.h"
+#include "runtime/engine/output_processor.h"
+#include "runtime/engine/recovery.h"
+#include "runtime/engine/remote_layers.h"
+#include "runtime/engine/remote_moe.h"
+#include "runtime/engine/request_queue.h"
 #include "runtime/engine/scheduler.h"
-#include "runtime/engine/step.h"
-#include "runtime/engine/swap_board.h"
+#include "runtime/engine/sequence_table.h"
 
 namespace ccoe::engine {
 
 class EngineLoop {
  public:
+  // Where experts are; they outlive the loop.
+  struct Directories {
+    ExpertDirectory* layer_experts = nullptr;  // null: lost workers have no replicas
+    FfnDirectory* ffn_experts = nullptr;       // null: all FFN experts are with the backbone
+  };
   // `options` passed Validate; `pages` is the capacity of the runner's KV.
-  // `ffn` may be null: all FFN experts are with the backbone; else it outlives the loop.
-  EngineLoop(std::unique_ptr<BranchRunner> runner, std::shared_ptr<Inbox> inbox, FfnDirectory* ffn,
-             const EngineOptions& options, int64_t pages);
+  EngineLoop(std::unique_ptr<ModelRunner> runner, std::shared_ptr<RequestQueue> queue,
+             const Directories& directories, const EngineOptions& options, int64_t pages);
 
-  // Returns once the inbox was stopped; what is not finished then ends with CANCELLED.
+  // Returns once the queue was stopped; what is not finished then ends with CANCELLED. After an
+  // error of the device everything ends with it, and what still comes too.
   void Run();
 
  private:
-  void Handle(Inbox::Events events);
-  void CancelAll();
+  void Handle(RequestQueue::Events events);
+  void EndAll(FinishReason reason, const absl::Status& status);
+  void EndWithDevice();
   void Publish();
+  absl::Time NextEvent(absl::Time now) const;
 
   // Forms a step if it is time to, and runs it as far as it goes without an expert. False: nothing
   // to do now.
   bool FormStep();
-  Branch StartStep(const StepPlan& plan);
-  void RunStep(Branch branch);
+  MicroBatch StartStep(const StepPlan& plan);
+  void RunStep(MicroBatch batch);
 
-  // Runs the branch to the end of the layers, sending away what leaves on the way, and delivers the
-  // rest.
-  void RunToEnd(Branch branch);
-  // False: the branch has gone into a flight.
-  absl::StatusOr<bool> Advance(Branch& branch);
-  absl::StatusOr<bool> RunLayers(Branch& branch, int32_t last);
+  // Runs the batch as far as it goes here, and delivers what comes to the end of the layers.
+  void RunToEnd(MicroBatch batch);
+  // To the end of the layers, unless the batch is away before.
+  absl::Status Advance(MicroBatch& batch);
+  absl::Status RunLayers(MicroBatch& batch, int32_t last);
   // Layers that need nothing from the host on their way.
-  absl::Status RunPlainLayers(Branch& branch, int32_t last);
-  absl::Status SendAway(Branch& branch, const std::vector<LeavingGroup>& groups);
-  absl::Status ReadHidden(Branch& branch, int32_t plane);
+  absl::Status RunPlainLayers(MicroBatch& batch, int32_t last);
+  absl::Status ReadHidden(MicroBatch& batch, int32_t plane);
+  void Deliver(MicroBatch& batch, absl::Span<const HeldRows> held);
 
-  void LandAnswer(SwapAnswer answer);
-  void LandContributions(SwapAnswer answer);
-  void Continue(SwapFlight flight, exchange::SwapResult result);
-  void Deliver(SwapFlight flight, exchange::SwapResult result);
-  void ObserveSwap(const SwapFlight& flight, const absl::StatusOr<exchange::SwapResult>& result);
+  void Land(SwapAnswer answer);
+  void LandLayers(InFlightTable::Landing landing, absl::StatusOr<exchange::SwapResult> result);
+  void Resume(RemoteMoe::Resumed resumed);
   void EndStepIfOver(const Step& step);
 
   const model::ModelSpec& spec() const { return runner_->model().spec; }
 
   const EngineOptions options_;
+  const Clock& clock_;
   const SchedulerLimits limits_;
-  const std::unique_ptr<BranchRunner> runner_;
-  const std::shared_ptr<Inbox> inbox_;
-  Roster roster_;
-  SwapBoard swaps_;
-  MoeBoard moe_swaps_;
-  Delivery delivery_;
-  MoeStage moe_;
+  const std::unique_ptr<ModelRunner> runner_;
+  const std::shared_ptr<RequestQueue> queue_;
+  SequenceTable sequences_;
+  InFlightTable in_flight_;
+  OutputProcessor output_;
+  Recovery recovery_;
+  RemoteLayers layers_;
+  RemoteMoe moe_;
   uint64_t last_step_id_ = 0;
   int64_t last_step_rows_ = 0;
 };

@@ -13,6 +13,12 @@ absl::Status CheckRange(absl::string_view name, int64_t value, int64_t lowest, i
                                                  "..", highest, ", found ", value));
 }
 
+absl::Status CheckPatience(absl::string_view name, absl::Duration value) {
+  if (value >= absl::ZeroDuration()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "engine options: ", name, ": expected 0 or more, found ", absl::FormatDuration(value)));
+}
+
 }  // namespace
 
 absl::Status Validate(const EngineOptions& options) {
@@ -29,13 +35,10 @@ absl::Status Validate(const EngineOptions& options) {
         absl::StrCat("engine options: wire_dtype: expected f32 or bf16, found ",
                      kernels::DTypeName(options.wire_dtype)));
   }
-  if (options.swap_timeout <= absl::ZeroDuration() ||
-      options.step_patience < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("engine options: expected swap_timeout > 0 and step_patience >= 0, found ",
-                     absl::FormatDuration(options.swap_timeout), " and ",
-                     absl::FormatDuration(options.step_patience)));
-  }
+  CCOE_RETURN_IF_ERROR(CheckPatience("step_patience", options.step_patience));
+  CCOE_RETURN_IF_ERROR(CheckPatience("replica_patience", options.replica_patience));
+  CCOE_RETURN_IF_ERROR(CheckPatience("room_patience", options.room_patience));
+  CCOE_RETURN_IF_ERROR(CheckPatience("hung_after", options.hung_after));
   return Annotate(Validate(options.moe_policy), "engine options");
 }
 

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "kernels/dtype.h"
+#include "runtime/base/clock.h"
 #include "runtime/engine/moe_control.h"
 #include "runtime/engine/observer.h"
 #include "runtime/model/decoder.h"
@@ -28,7 +29,12 @@ struct EngineOptions {
   int max_waiting = 1024;           // admission queue; one more gets RESOURCE_EXHAUSTED
   int max_steps_in_flight = 2;      // ping-pong
   kernels::DType wire_dtype = kernels::DType::kF32;
-  absl::Duration swap_timeout = absl::Seconds(30);
+  // How long a query whose expert no worker holds any more waits for one to come, and one that
+  // finds no room at its expert for room. Zero: not at all.
+  absl::Duration replica_patience = absl::Seconds(10);
+  absl::Duration room_patience = absl::Seconds(30);
+  // A swap that is away for so long is named once, with where it is (EngineObserver::OnHungSwap).
+  absl::Duration hung_after = absl::Seconds(2);
   // A step whose experts have not answered for this long (or three usual round trips, whichever is
   // longer) no longer keeps other sequences waiting for it to fill their batch.
   absl::Duration step_patience = absl::Milliseconds(100);
@@ -39,6 +45,7 @@ struct EngineOptions {
   MoePolicy moe_policy;
   // Counts which experts the rows of MoE layers choose. May be null; must outlive the engine.
   MoeStatistics* moe_statistics = nullptr;
+  const Clock* clock = nullptr;  // null: the system's; must outlive the engine
 };
 
 // The parts of a model the backbone holds.

@@ -1,7 +1,6 @@
 #include "runtime/engine/ffn_dispatch.h"
 
 #include <algorithm>
-#include <map>
 #include <numeric>
 #include <utility>
 
@@ -10,18 +9,8 @@ namespace {
 
 constexpr int32_t kNowhere = -2;
 
-using Holders = std::vector<std::vector<int32_t>>;
-
-const std::vector<int32_t>& HoldersOf(const FfnTable& table, int32_t layer, int32_t expert) {
-  static const std::vector<int32_t> kNone;
-  if (static_cast<size_t>(layer) >= table.holders.size()) return kNone;
-  const Holders& experts = table.holders[static_cast<size_t>(layer)];
-  if (static_cast<size_t>(expert) >= experts.size()) return kNone;
-  return experts[static_cast<size_t>(expert)];
-}
-
 // The holder of `expert` that gets its pairs.
-int32_t ChooseHolder(const std::vector<int32_t>& holders, const std::vector<bool>& usable,
+int32_t ChooseHolder(absl::Span<const int32_t> holders, const std::vector<bool>& usable,
                      const std::vector<int64_t>& load, const FfnDispatchOptions& options) {
   int32_t best = kNowhere;
   for (size_t i = 0; i < holders.size(); ++i) {
@@ -38,38 +27,54 @@ int32_t ChooseHolder(const std::vector<int32_t>& holders, const std::vector<bool
   return best;
 }
 
-// Where each expert that occurs goes.
-std::map<int32_t, int32_t> ChooseHolders(const model::RoutedRows& routed,
-                                         absl::Span<const int32_t> pairs, const FfnTable& table,
-                                         const std::vector<bool>& usable,
-                                         const FfnDispatchOptions& options) {
-  std::map<int32_t, int64_t> counts;
+// By expert: where its pairs go, kNowhere for experts that do not occur too.
+std::vector<int32_t> ChooseHolders(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
+                                   const FfnTable& table, const std::vector<bool>& usable,
+                                   const FfnDispatchOptions& options) {
+  int32_t last = -1;
+  for (const int32_t pair : pairs) last = std::max(last, routed.experts[static_cast<size_t>(pair)]);
+  std::vector<int64_t> counts(static_cast<size_t>(last) + 1, 0);
   for (const int32_t pair : pairs) ++counts[routed.experts[static_cast<size_t>(pair)]];
   std::vector<std::pair<int64_t, int32_t>> by_count;  // negative count, expert
-  for (const auto& [expert, count] : counts) by_count.emplace_back(-count, expert);
+  for (int32_t expert = 0; expert <= last; ++expert) {
+    if (counts[expert] > 0) by_count.emplace_back(-counts[expert], expert);
+  }
   std::sort(by_count.begin(), by_count.end());
   std::vector<int64_t> load(table.peers.size(), 0);
-  std::map<int32_t, int32_t> chosen;
+  std::vector<int32_t> chosen(counts.size(), kNowhere);
   for (const auto& [negative, expert] : by_count) {
     const int32_t holder =
-        ChooseHolder(HoldersOf(table, routed.layer, expert), usable, load, options);
+        ChooseHolder(table.HoldersOf(routed.layer, expert), usable, load, options);
     if (holder >= 0) load[static_cast<size_t>(holder)] -= negative;
     chosen[expert] = holder;
   }
   return chosen;
 }
 
-FfnPart& PartFor(int32_t peer, int64_t max_pairs, std::map<int32_t, size_t>& open,
-                 std::vector<FfnPart>& parts) {
-  const auto found = open.find(peer);
-  if (found != open.end()) {
-    FfnPart& part = parts[found->second];
-    if (peer == FfnTable::kHere || part.dispatch.pairs() < max_pairs) return part;
+// Parts under construction; for each peer (kHere first) the one that takes more.
+class PartBuilder {
+ public:
+  PartBuilder(size_t peers, int64_t max_pairs) : open_(peers + 1, kNone), max_pairs_(max_pairs) {}
+
+  FfnPart& For(int32_t peer) {
+    int32_t& open = open_[static_cast<size_t>(peer + 1)];
+    if (open != kNone) {
+      FfnPart& part = parts_[static_cast<size_t>(open)];
+      if (peer == FfnTable::kHere || part.swap.pairs() < max_pairs_) return part;
+    }
+    open = static_cast<int32_t>(parts_.size());
+    parts_.emplace_back().peer = peer;
+    return parts_.back();
   }
-  open[peer] = parts.size();
-  parts.emplace_back().peer = peer;
-  return parts.back();
-}
+  std::vector<FfnPart> Take() { return std::move(parts_); }
+
+ private:
+  static constexpr int32_t kNone = -1;
+
+  std::vector<int32_t> open_;  // by peer + 1: index into parts_
+  const int64_t max_pairs_;
+  std::vector<FfnPart> parts_;
+};
 
 // The row of each pair.
 std::vector<int32_t> RowOfPairs(const model::RoutedRows& routed) {
@@ -82,7 +87,7 @@ std::vector<int32_t> RowOfPairs(const model::RoutedRows& routed) {
 }
 
 void AddPair(int32_t pair, int32_t row, const model::RoutedRows& routed, FfnPart& part) {
-  exchange::FfnDispatch& dispatch = part.dispatch;
+  exchange::FfnSwap& dispatch = part.swap;
   if (part.rows.empty() || part.rows.back() != row) {
     if (part.rows.empty()) dispatch.offsets = {0};
     part.rows.push_back(row);
@@ -99,34 +104,24 @@ void AddPair(int32_t pair, int32_t row, const model::RoutedRows& routed, FfnPart
 FfnDispatchPlan PlanFfnDispatch(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
                                 const FfnTable& table, const std::vector<bool>& usable,
                                 const FfnDispatchOptions& options) {
-  const std::map<int32_t, int32_t> holders = ChooseHolders(routed, pairs, table, usable, options);
+  const std::vector<int32_t> holders = ChooseHolders(routed, pairs, table, usable, options);
   const std::vector<int32_t> row_of = RowOfPairs(routed);
   FfnDispatchPlan plan;
-  std::map<int32_t, size_t> open;  // the part of a peer that takes more
+  PartBuilder parts(table.peers.size(), options.max_part_pairs);
   for (const int32_t pair : pairs) {
-    const int32_t holder = holders.at(routed.experts[static_cast<size_t>(pair)]);
+    const int32_t holder = holders[routed.experts[static_cast<size_t>(pair)]];
     if (holder == kNowhere) {
       plan.lost.push_back(pair);
       continue;
     }
-    FfnPart& part = PartFor(holder, options.max_part_pairs, open, plan.parts);
-    AddPair(pair, row_of[static_cast<size_t>(pair)], routed, part);
+    AddPair(pair, row_of[static_cast<size_t>(pair)], routed, parts.For(holder));
   }
+  plan.parts = parts.Take();
   for (FfnPart& part : plan.parts) {
-    part.dispatch.layer = routed.layer;
-    part.dispatch.combine = options.combine;
+    part.swap.layer = routed.layer;
+    part.swap.combine = options.combine;
   }
   return plan;
-}
-
-std::vector<float> RowsOfPart(const FfnPart& part, absl::Span<const float> rows, int64_t width) {
-  std::vector<float> out;
-  out.reserve(part.rows.size() * static_cast<size_t>(width));
-  for (const int32_t row : part.rows) {
-    const float* begin = rows.data() + row * width;
-    out.insert(out.end(), begin, begin + width);
-  }
-  return out;
 }
 
 CombineOrder OrderOf(const model::RoutedRows& routed, absl::Span<const FfnPart* const> parts,

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "runtime/engine/ffn_directory.h"
-#include "runtime/exchange/step_header.h"
+#include "runtime/engine/directory.h"
+#include "runtime/exchange/envelope.h"
 #include "runtime/model/moe.h"
 
 namespace ccoe::engine {
@@ -17,9 +17,9 @@ namespace ccoe::engine {
 // there.
 struct FfnPart {
   int32_t peer = FfnTable::kHere;  // index into the table's peers
-  std::vector<int32_t> rows;       // of the pass, rising: row i of `dispatch`
-  std::vector<int32_t> pairs;      // of the routed rows, rising: pair i of `dispatch`
-  exchange::FfnDispatch dispatch;
+  std::vector<int32_t> rows;       // of the pass, rising: row i of `swap`
+  std::vector<int32_t> pairs;      // of the routed rows, rising: pair i of `swap`
+  exchange::FfnSwap swap;
 };
 
 struct FfnDispatchPlan {
@@ -28,7 +28,7 @@ struct FfnDispatchPlan {
 };
 
 struct FfnDispatchOptions {
-  bool combine = false;            // see exchange::FfnDispatch
+  bool combine = false;            // see exchange::FfnSwap
   bool here = true;                // experts that are with the backbone may run there
   int64_t max_part_pairs = 16384;  // a part of more is cut
   uint64_t turn = 0;               // replicas of equal load take turns by it
@@ -40,9 +40,6 @@ struct FfnDispatchOptions {
 FfnDispatchPlan PlanFfnDispatch(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
                                 const FfnTable& table, const std::vector<bool>& usable,
                                 const FfnDispatchOptions& options);
-
-// The rows of `rows` [.., width] that a part sends, in its order.
-std::vector<float> RowsOfPart(const FfnPart& part, absl::Span<const float> rows, int64_t width);
 
 // For each contribution a part returns, its place among all contributions of the pass, and how many
 // there are of each row. Deterministic mode: the pairs themselves. Combined: one a row and part,

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <string>
 
-#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "runtime/base/ids.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
+#include "runtime/exchange/swap_reason.h"
 
 namespace ccoe::engine {
 
@@ -19,9 +19,9 @@ struct SwapEvent {
   std::string link;            // ActivationLink::Name
   int64_t bytes_out = 0;       // rows sent, in the wire dtype
   int64_t bytes_in = 0;        // rows that came back; 0 on an error
-  absl::Duration round_trip;   // from Swap to its answer's arrival in the loop
+  absl::Duration round_trip;   // from Send to its answer's arrival in the loop
   absl::Duration expert_time;  // of it, computing on the expert worker
-  absl::StatusCode code = absl::StatusCode::kOk;
+  exchange::SwapReason reason = exchange::SwapReason::kNone;
 };
 
 // Calls come on the engine's thread and must not block. Every method does nothing unless
@@ -32,6 +32,11 @@ class EngineObserver {
   // A step's last rows are back; `duration` counts from its forming.
   virtual void OnStep(int64_t rows, int64_t sequences, absl::Duration duration) {}
   virtual void OnSwap(const SwapEvent& event) {}
+  // A swap is away for longer than EngineOptions::hung_after. `what` names worker, link, step,
+  // layers and where the swap is.
+  virtual void OnHungSwap(const std::string& what) {}
+  // A query goes on at another worker.
+  virtual void OnFailover() {}
   // Time from Submit to the first token of a query.
   virtual void OnFirstToken(absl::Duration since_submit) {}
   // Time between two tokens of one query.

@@ -1,96 +1,172 @@
 #include "runtime/engine/recovery.h"
 
 #include <algorithm>
-#include <memory>
-#include <vector>
+#include <string>
+#include <utility>
 
-#include "runtime/base/status_macros.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "runtime/base/retry_hint.h"
 
 namespace ccoe::engine {
 namespace {
 
-using Group = std::vector<std::shared_ptr<Sequence>>;
+using exchange::SwapReason;
 
 constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
 constexpr int kMaxPauseDoublings = 8;  // 1.28 s
+constexpr absl::Duration kSeekPause = absl::Milliseconds(50);
 
-// The flight's living sequences, oldest first.
-Group Living(const SwapFlight& flight) {
-  Group group;
-  for (const StepEntry& entry : flight.entries) {
-    if (entry.alive()) group.push_back(entry.sequence);
-  }
-  std::sort(group.begin(), group.end(),
-            [](const auto& a, const auto& b) { return a->handle() < b->handle(); });
-  return group;
-}
-
-// The pause doubles until the query makes progress: those that are not put off get the time to use
-// the room.
-void PutOff(Sequence& sequence, Roster& roster, absl::Time now) {
-  const absl::Duration pause =
-      kFirstPause * (1 << std::min(sequence.exhausted_pauses, kMaxPauseDoublings));
-  ++sequence.exhausted_pauses;
-  roster.Preempt(sequence, now + pause);
-}
-
-// A query that was alone in its swap.
-void RetryAlone(const std::shared_ptr<Sequence>& sequence, const SwapFlight& flight,
-                const absl::Status& error, Roster& roster, absl::Time now) {
-  std::shared_ptr<Sequence> youngest = sequence;
-  bool others = false;
-  for (const auto& [handle, other] : roster.running()) {
-    if (other == sequence || !other->SharesKv(*flight.binding)) continue;
-    others = true;
-    if (handle > youngest->handle() && other->state() == SequenceState::kRunnable) youngest = other;
-  }
-  if (!others && ++sequence->exhausted_retries > kMaxExhaustedRetries) {
-    roster.Finish(sequence, FinishReason::kError, error, now);
-    return;
-  }
-  PutOff(*youngest, roster, now);
-}
-
-void RetryExhausted(const Group& group, const SwapFlight& flight, const absl::Status& error,
-                    Roster& roster, absl::Time now) {
-  for (const auto& sequence : group) sequence->AbortStep();
-  if (group.size() == 1) {
-    RetryAlone(group[0], flight, error, roster, now);
-    return;
-  }
-  for (size_t i = group.size(); i-- > group.size() / 2;) {
-    // KV that is there is given up for one query at a time: that may be enough.
-    if (i + 1 < group.size() && group[i]->computed_tokens() > 0) break;
-    PutOff(*group[i], roster, now);
-  }
-}
-
-void RecomputeLost(const Group& group, const absl::Status& error, Roster& roster, absl::Time now) {
-  for (const auto& sequence : group) {
-    sequence->AbortStep();
-    if (++sequence->lost_kv_retries > kMaxLostKvRetries) {
-      roster.Finish(sequence, FinishReason::kError, error, now);
-    } else {
-      roster.Preempt(*sequence, absl::InfinitePast());
-    }
-  }
+// Doubles until the query makes progress: those that are not put off get the time to use the room.
+absl::Duration NextPause(RecoveryState& recovery) {
+  return kFirstPause * (1 << std::min(recovery.pauses++, kMaxPauseDoublings));
 }
 
 }  // namespace
 
-void RecoverFromSwapError(SwapFlight& flight, const absl::Status& status, Roster& roster,
-                          absl::Time now) {
-  const Group group = Living(flight);
-  if (group.empty()) return;
-  const absl::Status error = Annotate(status, flight.Describe());
-  switch (status.code()) {
-    case absl::StatusCode::kResourceExhausted:
-      return RetryExhausted(group, flight, error, roster, now);
-    case absl::StatusCode::kFailedPrecondition:
-      return RecomputeLost(group, error, roster, now);
-    default:
-      for (const auto& sequence : group) roster.Finish(sequence, FinishReason::kError, error, now);
+void Recovery::End(const Failure& failure, absl::Time now) {
+  table_->Finish(failure.sequence, FinishReason::kError, failure.error, now);
+}
+
+bool Recovery::EndIfImpatient(const Failure& failure, absl::Time now) {
+  RecoveryState& recovery = failure.sequence->recovery;
+  recovery.no_room_since = std::min(recovery.no_room_since, now);
+  if (now - recovery.no_room_since < options_.room_patience) return false;
+  absl::Status error = failure.error;
+  error.SetPayload(kRetryAfterPayload,
+                   absl::Cord(absl::StrCat(absl::ToInt64Milliseconds(options_.room_patience))));
+  End({failure.sequence, error}, now);
+  return true;
+}
+
+void Recovery::PutOff(Sequence& sequence, absl::Time now) {
+  table_->Preempt(sequence, now + NextPause(sequence.recovery));
+}
+
+void Recovery::TryAgainLater(const Failure& failure, absl::Time now) {
+  if (EndIfImpatient(failure, now)) return;
+  table_->AbortStep(*failure.sequence);
+  table_->Pause(*failure.sequence, now + NextPause(failure.sequence->recovery));
+}
+
+void Recovery::ComputeAgain(const Failure& failure, absl::Time now) {
+  if (++failure.sequence->recovery.lost_kv > kMaxLostKvRetries) return End(failure, now);
+  table_->AbortStep(*failure.sequence);
+  table_->Preempt(*failure.sequence, absl::InfinitePast());
+}
+
+void Recovery::GoElsewhere(const Failure& failure, absl::Time now) {
+  Sequence& sequence = *failure.sequence;
+  sequence.recovery.avoid.push_back(sequence.binding()->link);
+  sequence.recovery.no_replica_since = std::min(sequence.recovery.no_replica_since, now);
+  sequence.recovery.why = failure.error;
+  table_->AbortStep(sequence);
+  table_->Preempt(sequence, absl::InfinitePast());
+  if (!Seek(failure.sequence, now)) seeking_.insert(sequence.handle());
+}
+
+bool Recovery::Seek(const std::shared_ptr<Sequence>& sequence, absl::Time now) {
+  RecoveryState& recovery = sequence->recovery;
+  absl::StatusOr<std::shared_ptr<const ExpertBinding>> replica =
+      directory_ == nullptr ? absl::UnavailableError("no other worker holds it")
+                            : directory_->FindReplica(*sequence->binding(), recovery.avoid);
+  if (replica.ok()) {
+    sequence->Rebind(*std::move(replica));
+    recovery.no_replica_since = absl::InfiniteFuture();
+    if (options_.observer != nullptr) options_.observer->OnFailover();
+    return true;
   }
+  const absl::Duration waited = now - recovery.no_replica_since;
+  if (directory_ == nullptr || waited >= options_.replica_patience) {
+    End({sequence,
+         absl::Status(recovery.why.code(),
+                      absl::StrCat(recovery.why.message(), "; no other worker took over",
+                                   waited > absl::ZeroDuration()
+                                       ? absl::StrCat(" in ", absl::FormatDuration(waited))
+                                       : "",
+                                   ": ", replica.status().message()))},
+        now);
+    return true;
+  }
+  // What failed before may be sound again by then.
+  recovery.avoid.clear();
+  table_->Pause(*sequence, now + kSeekPause);
+  return false;
+}
+
+void Recovery::SeekReplicas(absl::Time now) {
+  for (auto it = seeking_.begin(); it != seeking_.end();) {
+    const std::shared_ptr<Sequence> sequence = table_->Find(*it);
+    const bool waits = sequence != nullptr && sequence->recovery.needs_replica();
+    if (waits && (sequence->not_before > now || !Seek(sequence, now))) {
+      ++it;
+    } else {
+      it = seeking_.erase(it);
+    }
+  }
+}
+
+// A query that was alone in having no room: the youngest query of its expert, or itself, gives way.
+void Recovery::MakeRoomFor(const Failure& alone, absl::Time now) {
+  const std::shared_ptr<Sequence>& sequence = alone.sequence;
+  std::shared_ptr<Sequence> youngest = sequence;
+  bool others = false;
+  for (const auto& [handle, other] : table_->running()) {
+    if (other == sequence || !other->SharesKv(*sequence->binding())) continue;
+    others = true;
+    if (handle > youngest->handle() && other->state() == SequenceState::kRunnable) youngest = other;
+  }
+  if (!others && EndIfImpatient(alone, now)) return;
+  table_->AbortStep(*sequence);
+  PutOff(*youngest, now);
+}
+
+void Recovery::MakeRoom(const std::vector<Failure>& group, absl::Time now) {
+  if (group.empty()) return;
+  if (group.size() == 1) return MakeRoomFor(group[0], now);
+  for (const Failure& failure : group) table_->AbortStep(*failure.sequence);
+  for (size_t i = group.size(); i-- > group.size() / 2;) {
+    Sequence& sequence = *group[i].sequence;
+    // KV that is there is given up for one query at a time: that may be enough.
+    if (i + 1 < group.size() && sequence.computed_tokens() > 0) break;
+    PutOff(sequence, now);
+  }
+}
+
+void Recovery::Recover(std::vector<Failure> failures, absl::Time now) {
+  std::sort(failures.begin(), failures.end(), [](const Failure& a, const Failure& b) {
+    return a.sequence->handle() < b.sequence->handle();
+  });
+  std::vector<Failure> without_room;  // oldest first
+  for (Failure& failure : failures) {
+    if (failure.sequence->finished()) continue;
+    switch (exchange::ReasonOf(failure.error)) {
+      case SwapReason::kNoPages:
+        without_room.push_back(std::move(failure));
+        break;
+      case SwapReason::kQueueFull:
+      case SwapReason::kLinkFull:
+        TryAgainLater(failure, now);
+        break;
+      case SwapReason::kKvLost:
+      case SwapReason::kCancelled:
+        ComputeAgain(failure, now);
+        break;
+      case SwapReason::kLinkBroken:
+      case SwapReason::kShuttingDown:
+      case SwapReason::kDeviceFailed:
+      case SwapReason::kUnknownExpert:
+        GoElsewhere(failure, now);
+        break;
+      case SwapReason::kNone:
+      case SwapReason::kTooLong:
+      case SwapReason::kInvalid:
+      case SwapReason::kInternal:
+        End(failure, now);
+        break;
+    }
+  }
+  MakeRoom(without_room, now);
 }
 
 }  // namespace ccoe::engine

@@ -1,27 +1,75 @@
-// What becomes of the queries whose swap failed.
+// What becomes of the queries that a layer expert did not compute, by the reason its worker gives.
+//
+// clang-format off
+//   reason                              what happens
+//   no KV pages                         of several the younger ones give up their KV and try again after a
+//                                       pause that doubles, or when a query of this expert ends
+//   queue full, link full               the step is tried again after a pause; all KV stays
+//   KV lost                             computed again from the first token, 3 times between two tokens
+//   link broken, worker stops,          computed again from the first token at another worker with this
+//   device failed, unknown expert       expert; while there is none, the query waits for one
+//   too long, invalid, internal         the query ends with the error
+// clang-format on
+//
+// Waits are bounded by EngineOptions::room_patience and replica_patience; then the query ends with
+// an error that names expert, link, swap and layers. Determinism makes this invisible: the tokens
+// that come are those of an undisturbed run.
 #ifndef CCOE_RUNTIME_ENGINE_RECOVERY_H_
 #define CCOE_RUNTIME_ENGINE_RECOVERY_H_
 
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <vector>
+
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "runtime/engine/roster.h"
-#include "runtime/engine/swap_board.h"
+#include "runtime/engine/directory.h"
+#include "runtime/engine/engine_options.h"
+#include "runtime/engine/sequence_table.h"
 
 namespace ccoe::engine {
 
-// How often a query that makes no progress is tried again before it ends with the error.
-inline constexpr int kMaxExhaustedRetries = 8;
+// How often a query whose KV was lost is computed again without making progress.
 inline constexpr int kMaxLostKvRetries = 3;
 
-// RESOURCE_EXHAUSTED: the expert has no room. Of a group the youngest query is preempted, and with
-// it those before it that have no KV there yet, up to half of the group; for a query alone the
-// youngest one of this expert that can be. They try again after a pause that doubles each time, or
-// when a query of this expert ends. A query that has the expert for itself and still fails
-// kMaxExhaustedRetries times ends with the error. FAILED_PRECONDITION: the expert lost its KV. All
-// are computed again from their first token, kMaxLostKvRetries times between two tokens. Anything
-// else ends the queries: kError, `status` with the expert, link, swap and layers named.
-void RecoverFromSwapError(SwapFlight& flight, const absl::Status& status, Roster& roster,
-                          absl::Time now);
+// Used by the engine's thread alone.
+class Recovery {
+ public:
+  // `directory` may be null: there are no replicas. Both pointers must outlive the recovery.
+  Recovery(const EngineOptions& options, SequenceTable* table, ExpertDirectory* directory)
+      : options_(options), table_(table), directory_(directory) {}
+
+  // A sequence of a swap that was not computed, and why: a SwapError that names the swap.
+  struct Failure {
+    std::shared_ptr<Sequence> sequence;
+    absl::Status error;
+  };
+  // The failures of one swap; the sequences are in a step, or have ended (and are passed over).
+  void Recover(std::vector<Failure> failures, absl::Time now);
+
+  // Looks again for workers for the queries that wait for one. To be called before the views of
+  // startable sequences are asked for.
+  void SeekReplicas(absl::Time now);
+
+ private:
+  void TryAgainLater(const Failure& failure, absl::Time now);
+  void ComputeAgain(const Failure& failure, absl::Time now);
+  void GoElsewhere(const Failure& failure, absl::Time now);
+  // False: it still waits.
+  bool Seek(const std::shared_ptr<Sequence>& sequence, absl::Time now);
+  void MakeRoom(const std::vector<Failure>& group, absl::Time now);
+  void MakeRoomFor(const Failure& alone, absl::Time now);
+  void PutOff(Sequence& sequence, absl::Time now);
+  // Ends the query where it found no room for too long; true if it did.
+  bool EndIfImpatient(const Failure& failure, absl::Time now);
+  void End(const Failure& failure, absl::Time now);
+
+  const EngineOptions options_;
+  SequenceTable* const table_;
+  ExpertDirectory* const directory_;
+  std::set<uint64_t> seeking_;  // handles of queries without a worker
+};
 
 }  // namespace ccoe::engine
 

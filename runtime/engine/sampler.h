@@ -11,7 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/sample.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
 #include "runtime/engine/sampling.h"
 #include "runtime/engine/token_counts.h"
 

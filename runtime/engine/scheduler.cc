@@ -11,9 +11,11 @@ int64_t Pending(const SequenceView& view) { return view.known_tokens - view.comp
 
 class Planner {
  public:
-  Planner(const SchedulerLimits& limits, absl::Span<const SequenceView> running, int64_t free_pages)
+  Planner(const SchedulerLimits& limits, absl::Span<const SequenceView> running, int64_t free_pages,
+          const InStep& others)
       : limits_(limits),
         running_(running),
+        others_(others),
         used_(running.size(), false),
         all_free_pages_(free_pages),
         free_pages_(free_pages) {}
@@ -36,6 +38,7 @@ class Planner {
 
   const SchedulerLimits& limits_;
   const absl::Span<const SequenceView> running_;
+  const InStep& others_;
   std::vector<bool> used_;  // planned or preempted
   const int64_t all_free_pages_;
   int64_t free_pages_;
@@ -108,7 +111,7 @@ void Planner::PlanPrefill() {
 
 // Pages the running ones will still take for the tokens they know, and the next one.
 int64_t Planner::PromisedPages() const {
-  int64_t pages = 0;
+  int64_t pages = others_.promised_pages;
   for (const SequenceView& view : running_) {
     pages += std::max<int64_t>(PagesFor(view.known_tokens + 1) - view.held_pages, 0);
   }
@@ -117,7 +120,7 @@ int64_t Planner::PromisedPages() const {
 
 void Planner::Admit(absl::Span<const SequenceView> waiting) {
   if (short_of_pages_) return;  // also: nothing was preempted
-  const int64_t running = static_cast<int64_t>(running_.size());
+  const int64_t running = static_cast<int64_t>(running_.size()) + others_.sequences;
   int64_t room = all_free_pages_ - PromisedPages();
   for (const SequenceView& view : waiting) {
     const bool alone = running == 0 && plan_.admitted.empty();
@@ -147,8 +150,9 @@ bool MayFormStep(const Occupancy& occupancy, int max_steps_in_flight) {
 }
 
 StepPlan PlanStep(const SchedulerLimits& limits, absl::Span<const SequenceView> running,
-                  absl::Span<const SequenceView> waiting, int64_t free_pages) {
-  Planner planner(limits, running, free_pages);
+                  absl::Span<const SequenceView> waiting, int64_t free_pages,
+                  const InStep& others) {
+  Planner planner(limits, running, free_pages, others);
   planner.PlanDecode();
   planner.PlanPrefill();
   planner.Admit(waiting);

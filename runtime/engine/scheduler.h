@@ -19,6 +19,12 @@ struct SequenceView {
   bool runnable = true;    // false: its rows are in a step
 };
 
+// Running sequences that are no views: in a step or paused.
+struct InStep {
+  int64_t sequences = 0;
+  int64_t promised_pages = 0;  // they will still take for the tokens they know, and the next one
+};
+
 struct SchedulerLimits {
   int64_t max_step_tokens = 512;
   int64_t max_prefill_chunk = 512;
@@ -55,13 +61,14 @@ struct Occupancy {
 bool MayFormStep(const Occupancy& occupancy, int max_steps_in_flight);
 
 // `running` and `waiting` are oldest first and in order of admission, `waiting` holds only those
-// that may start now. Decode rows come first, those that waited longest ahead; a quarter of the
-// budget stays for prefill where there is some. A sequence that finds no page takes those of the
-// youngest one that is younger than itself, can be preempted (runnable) and is not in the plan.
-// Waiting ones are admitted in order while their known tokens find room beside what the running
-// ones will still take for theirs.
+// that may start now; `others` run too, but are not to be touched. Decode rows come first, those
+// that waited longest ahead; a quarter of the budget stays for prefill where there is some. A
+// sequence that finds no page takes those of the youngest one that is younger than itself, can be
+// preempted (runnable) and is not in the plan. Waiting ones are admitted in order while their known
+// tokens find room beside what the running ones will still take for theirs.
 StepPlan PlanStep(const SchedulerLimits& limits, absl::Span<const SequenceView> running,
-                  absl::Span<const SequenceView> waiting, int64_t free_pages);
+                  absl::Span<const SequenceView> waiting, int64_t free_pages,
+                  const InStep& others = {});
 
 }  // namespace ccoe::engine
 

@@ -62,6 +62,13 @@ void Sequence::Preempt() {
   ++preemptions_;
 }
 
+void Sequence::Rebind(std::shared_ptr<const ExpertBinding> replica) {
+  CCOE_CHECK(state_ == SequenceState::kWaiting && init_.binding != nullptr && !swapped);
+  ++failovers_;
+  numerics_changed_ = numerics_changed_ || replica->numerics != init_.binding->numerics;
+  init_.binding = std::move(replica);
+}
+
 void Sequence::Finish(FinishReason reason, const absl::Status& status, absl::Time now) {
   CCOE_CHECK(!finished());
   state_ = SequenceState::kFinished;
@@ -75,9 +82,7 @@ bool Sequence::Emit(const GeneratedToken& token, absl::Time now) {
   if (counting_) counts_.AddAnswer(token.token_id);
   first_token_ = std::min(first_token_, now);
   last_token_ = now;
-  exhausted_pauses = 0;
-  exhausted_retries = 0;
-  lost_kv_retries = 0;
+  recovery = {};
   init_.sink->OnToken(token);
   return generated_tokens() >= init_.max_tokens;
 }
@@ -137,6 +142,8 @@ Usage Sequence::UsageAt(absl::Time now) const {
   usage.prompt_tokens = prompt_tokens_;
   usage.generated_tokens = generated_tokens();
   usage.preemptions = preemptions_;
+  usage.failovers = failovers_;
+  usage.numerics_changed = numerics_changed_;
   const absl::Time admitted = std::min(admitted_, now);
   const absl::Time first = std::min(first_token_, now);
   usage.queue_time = admitted - init_.submitted;

@@ -1,9 +1,10 @@
 // One query on its way through the engine: its tokens, how far they are computed, its KV pages,
 // what its sink has had.
 //
+// clang-format off
 //   kWaiting --Admit--> kRunnable --BeginStep--> kInStep --EndStep or AbortStep--> kRunnable
-//       ^------------------Preempt---'                                   any state --Finish-->
-//       kFinished
+//       ^------------------Preempt---'                                  any state --Finish--> kFinished
+// clang-format on
 #ifndef CCOE_RUNTIME_ENGINE_SEQUENCE_H_
 #define CCOE_RUNTIME_ENGINE_SEQUENCE_H_
 
@@ -14,7 +15,8 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/directory.h"
+#include "runtime/engine/request.h"
 #include "runtime/engine/token_counts.h"
 #include "runtime/model/kv_pages.h"
 #include "runtime/model/moe.h"
@@ -25,7 +27,7 @@ enum class SequenceState : uint8_t { kWaiting, kRunnable, kInStep, kFinished };
 
 struct SequenceInit {
   uint64_t handle = 0;  // rises with admission: a lower handle is older
-  QueryOptions query;
+  EngineRequest query;
   std::unique_ptr<TokenSink> sink;
   std::shared_ptr<const ExpertBinding> binding;  // null: no expert
   std::vector<int32_t> stop_ids;                 // ids that end the answer
@@ -34,13 +36,26 @@ struct SequenceInit {
   absl::Time submitted;
 };
 
+// What a query has been through since its last token; see recovery.h.
+struct RecoveryState {
+  int pauses = 0;  // put off because its expert or a queue had no room
+  absl::Time no_room_since = absl::InfiniteFuture();
+  int lost_kv = 0;  // the expert had lost the KV
+  // Set: the worker was lost (`why`, as the query would end with), and no replica is found yet.
+  absl::Time no_replica_since = absl::InfiniteFuture();
+  absl::Status why;
+  LinkList avoid;  // links that failed
+
+  bool needs_replica() const { return no_replica_since != absl::InfiniteFuture(); }
+};
+
 // Used by the engine's thread alone.
 class Sequence {
  public:
   explicit Sequence(SequenceInit init);
 
   uint64_t handle() const { return init_.handle; }
-  const QueryOptions& query() const { return init_.query; }
+  const EngineRequest& query() const { return init_.query; }
   const ExpertBinding* binding() const { return init_.binding.get(); }
   const std::shared_ptr<const ExpertBinding>& shared_binding() const { return init_.binding; }
   absl::Span<const int32_t> stop_ids() const { return init_.stop_ids; }
@@ -101,12 +116,15 @@ class Sequence {
   uint64_t link_id() const { return link_id_; }
   uint64_t last_step() const { return last_step_; }
 
-  // Bookkeeping of recovery: since the last token.
+  // Goes on at another worker; waiting, so that it is computed there from its first token on.
+  void Rebind(std::shared_ptr<const ExpertBinding> replica);
+
+  // Kept by recovery.
+  RecoveryState recovery;
+  // Kept by the sequence table.
   bool swapped = false;                          // the link may hold KV of this incarnation
-  int exhausted_pauses = 0;                      // put off because the expert had no room
-  int exhausted_retries = 0;                     // of those, with nobody else to make any
-  int lost_kv_retries = 0;                       // the expert had lost the KV
-  absl::Time not_before = absl::InfinitePast();  // not admitted again before
+  absl::Time not_before = absl::InfinitePast();  // neither admitted nor put into a step before
+  int64_t promised_pages = 0;                    // it will still take for the tokens it knows
 
  private:
   void MoveTo(SequenceState from, SequenceState to);
@@ -124,6 +142,8 @@ class Sequence {
   int64_t logits_emitted_ = 0;
   int64_t hidden_emitted_ = 0;
   int64_t preemptions_ = 0;
+  int64_t failovers_ = 0;
+  bool numerics_changed_ = false;
   absl::Time admitted_ = absl::InfiniteFuture();  // first time
   absl::Time first_token_ = absl::InfiniteFuture();
   absl::Time last_token_ = absl::InfiniteFuture();

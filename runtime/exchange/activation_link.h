@@ -1,11 +1,10 @@
-// One ordered, flow-controlled link between one backbone worker and one expert worker, over which
-// they swap activations. Implementations: local (same process), grpc (anywhere), nccl (GPUs). All
-// pass one conformance suite.
+// One flow-controlled link between one backbone worker and one expert worker, over which they swap
+// activations. Implementations: local (same process) and grpc (anywhere; its rows may go over nccl
+// beside the stream). All pass one conformance suite.
 #ifndef CCOE_RUNTIME_EXCHANGE_ACTIVATION_LINK_H_
 #define CCOE_RUNTIME_EXCHANGE_ACTIVATION_LINK_H_
 
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,21 +14,23 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "kernels/device.h"
+#include "runtime/exchange/envelope.h"
 #include "runtime/exchange/row_block.h"
 #include "runtime/exchange/row_memory.h"
-#include "runtime/exchange/step_header.h"
-#include "runtime/exchange/swap_size.h"
+#include "runtime/exchange/swap_reason.h"
 
 namespace ccoe::exchange {
 
-// Rows that came back, in the order of the header's sequences or, of a dispatch, of its rows
-// (combine) or pairs: f32 (widened from the wire dtype) in host memory, or in the wire dtype on the
-// device, where the rows sent were on one too and there was room.
+// Rows that came back, in the order of the header's sequences (those that were computed), or of an
+// FFN swap's rows (combine) or pairs: f32 (widened from the wire's dtype) in host memory, or in the
+// wire's dtype on the device, where the rows sent were on one too and there was room.
 struct SwapResult {
-  std::vector<float> rows;  // [header.returned_rows(), hidden_size], or empty:
-  RowBlock device_rows;     // likewise, on a device
-  std::vector<float>
-      captured;  // with capture_layers: [layers.size(), header.rows(), hidden_size], else empty
+  std::vector<float> rows;      // [ReturnedRows(header), hidden_size], or empty:
+  RowBlock device_rows;         // likewise, on a device
+  std::vector<float> captured;  // with capture_layers: [layers.size(), header.rows(), hidden_size]
+  // Of a layer swap: OK or why not (SwapError), for each sequence in the header's order. Empty: all
+  // were computed. One that was not holds no KV of these rows, and no rows of it come back.
+  std::vector<absl::Status> verdicts;
   absl::Duration expert_time = absl::ZeroDuration();  // computing, on the expert worker
 
   // Of the rows that came back, wherever they lie.
@@ -39,82 +40,132 @@ struct SwapResult {
   RowBlock TakeRows() {
     return device_rows.on_device() ? std::move(device_rows) : RowBlock(std::move(rows));
   }
+  // Of the header's i-th sequence.
+  bool computed(size_t i) const { return verdicts.empty() || verdicts[i].ok(); }
 };
 
-// Called exactly once for each accepted Swap, on a thread of the link's; must not block and must
-// not call the link.
-using SwapCallback = absl::AnyInvocable<void(absl::StatusOr<SwapResult>)>;
+// Rows that come back with `result`, given its verdicts.
+int64_t ReturnedRows(const SwapHeader& header, const SwapResult& result);
+
+// INTERNAL where the result is not of the shape its header asks for: rows, captured rows, verdicts
+// (as many as sequences, or none).
+absl::Status CheckResult(const SwapHeader& header, const SwapResult& result);
+
+// Called exactly once for each swap that was sent, on a thread of the link's or of the handler's,
+// for several swaps maybe at the same time; must not block and must not call the link. An error is
+// a SwapError: of the swap as a whole.
+using SwapCallback = absl::AnyInvocable<void(uint64_t swap_id, absl::StatusOr<SwapResult> result)>;
+
+// Who is at the other end.
+struct LinkPeer {
+  std::string worker_id;
+  // What the bits of its results depend on beside weights and rows; see kernels::NumericsClass.
+  std::string numerics;
+  std::string served_digest;  // of the base's weights as it serves them; empty: not known
+  uint64_t epoch = 0;         // another value than last time: it restarted and holds no KV
+};
 
 // Thread-safe.
 class ActivationLink {
  public:
   virtual ~ActivationLink() = default;  // closes first
 
-  // Sends `rows` [header.rows(), hidden_size] and calls `done` with the answer. Rows of host memory
-  // are f32 and read before Swap returns; rows of a device are in the wire dtype, lie in
-  // device_memory()'s device and are shared until they are sent. Swaps of one link are computed in
-  // the order they were sent. `done` gets
-  //   INVALID_ARGUMENT     the header is wrong (Validate), or disagrees with `rows`
-  //   NOT_FOUND            the worker does not hold this expert version, or an FFN expert of the
-  //   dispatch FAILED_PRECONDITION  the worker holds no KV for positions before first_position (it
-  //   restarted): recompute from 0 RESOURCE_EXHAUSTED   too many swaps in flight, or no KV pages:
-  //   preempt and try again DEADLINE_EXCEEDED    no answer by `deadline` (a late one is dropped);
-  //   the link is unavailable from then on UNAVAILABLE          the peer died or hangs, or the link
-  //   is closed; all swaps in flight end so
-  virtual void Swap(const StepHeader& header, const RowBlock& rows, absl::Time deadline,
-                    SwapCallback done) = 0;
+  // Sends an envelope and calls `done` once for each of its swaps, each as soon as it is computed.
+  // Does not block: it is encoded on a thread of the link's. Swaps of one sequence are computed in
+  // the order they were sent; others may overtake each other. There is no deadline: a peer that
+  // computes for long is slow, one that is silent is dead, and the link knows which. `done` gets
+  //   kInvalid        the envelope is wrong (Validate) or over bounds()
+  //   kLinkFull       too much waits to be sent; nothing of it was
+  //   kLinkBroken     the peer died or is silent, or the link is closed
+  // or what the handler says (SwapHandler).
+  virtual void Send(Envelope envelope, SwapCallback done) = 0;
+
+  // Nobody waits for these swaps any more: what still waits is not computed. Each is answered all
+  // the same, with kCancelled where it was not computed. Unknown ids are ignored.
+  virtual void CancelSwaps(std::vector<uint64_t> swap_ids) = 0;
+
+  // Frees the KV of a sequence on the worker, for all experts, and takes its rows out of swaps that
+  // wait (verdict kCancelled). It takes effect after what is being computed now and before what is
+  // sent later. Never fails: a link that is gone has no KV left.
+  virtual void ReleaseSequence(uint64_t sequence_id) = 0;
 
   // Where rows may lie that this link takes from a device and, for those, brings back to it; null:
   // host memory only. Does not change; lives as long as the link, or the last block of it.
   virtual RowMemory* device_memory() const { return nullptr; }
 
-  // Frees the KV of a sequence on the worker, for all experts. In order with swaps: it takes effect
-  // after those sent before. Never fails: a link that is gone has no KV left.
-  virtual void ReleaseSequence(uint64_t sequence_id) = 0;
-
-  // OK while swaps can be sent, else why not.
+  // Whether swaps can be sent. Cheap: no lock.
+  virtual bool healthy() const = 0;
+  // OK while they can, else why not.
   virtual absl::Status Health() const = 0;
 
-  // What one swap may carry; more is refused with INVALID_ARGUMENT. MaxSwapRows says how many rows
-  // that is.
-  virtual SwapBounds bounds() const { return {}; }
+  // Where a swap in flight is, for people: "waits to be sent: no credit", "sent, not taken in by
+  // the worker for 2.1s", "waits at the worker, which computes math@1 since 2.1s", "not in flight".
+  virtual std::string WhereIs(uint64_t swap_id) const = 0;
 
-  // Ends all swaps in flight with UNAVAILABLE and refuses more. May be called again.
+  // What one envelope may carry; more is refused with kInvalid. Does not change.
+  virtual LinkBounds bounds() const { return {}; }
+
+  virtual LinkPeer peer() const { return {}; }
+
+  // Ends all swaps in flight with kLinkBroken and refuses more. May be called again.
   virtual void Close() = 0;
 
   // "local", "grpc://10.0.0.7:8201": for messages and metrics.
   virtual std::string Name() const = 0;
 };
 
-// The other side of a link: what an expert worker does with a swap. Implemented by
-// experts::ExpertRunner and experts::FfnRunner, called by the transports. Thread-safe.
+// What an expert worker is doing, for its peers' patience. Passes rise while it computes.
+struct HostProgress {
+  uint64_t passes = 0;                          // that ended, since the start
+  std::string computing;                        // "math@1", "layer 7": empty where it is idle
+  absl::Duration since = absl::ZeroDuration();  // the running pass began
+};
+
+// The other side of a link: what an expert worker does with an envelope. Implemented by
+// experts::UnitHost, called by the transports. Thread-safe.
 class SwapHandler {
  public:
   virtual ~SwapHandler() = default;
 
-  // Computes a swap of peer `peer_id`; `rows` [header.rows(), hidden_size], owned: f32 of host
-  // memory, or of device() in the wire dtype, and then the answer's rows are of its memory too
-  // where there is room. Calls `done` exactly once, with the codes listed at ActivationLink::Swap.
-  // Swaps of one peer are computed in the order of the calls; RESOURCE_EXHAUSTED at once where too
-  // many wait.
-  virtual void HandleSwap(uint64_t peer_id, const StepHeader& header, RowBlock rows,
-                          SwapCallback done) = 0;
+  // Computes the swaps of an envelope of peer `peer_id` and calls `done` exactly once for each,
+  // maybe before this returns. The envelope has passed Validate; its rows are owned, of host memory
+  // (f32, index allowed: the handler gathers, and rounds to the wire's dtype) or of device() in the
+  // wire's dtype, and then the answer's rows are of its memory too where there is room. Errors of a
+  // whole swap:
+  //   kInvalid        layers the expert does not have, a layer without FFN experts
+  //   kUnknownExpert  no such expert version, or an FFN expert the worker does not hold
+  //   kQueueFull      more waits than the worker holds
+  //   kCancelled      CancelSwaps
+  //   kDeviceFailed, kShuttingDown
+  //   kLinkBroken     the peer is being removed
+  // and of single sequences, as verdicts: kKvLost, kNoPages, kTooLong, kCancelled.
+  virtual void HandleEnvelope(uint64_t peer_id, Envelope envelope, SwapCallback done) = 0;
 
-  // Whose rows this handler takes in place; null: host memory only.
-  virtual kernels::Device* device() const { return nullptr; }
-
-  // As ActivationLink::ReleaseSequence.
+  // As ActivationLink's.
+  virtual void HandleCancel(uint64_t peer_id, const std::vector<uint64_t>& swap_ids) = 0;
   virtual void HandleRelease(uint64_t peer_id, uint64_t sequence_id) = 0;
 
   // A peer opened a link; a fresh id, never reused.
   virtual uint64_t AddPeer() = 0;
 
-  // A peer's link is gone: its waiting swaps end with UNAVAILABLE, its KV is freed. Returns after
+  // A peer's link is gone: its waiting swaps end with kLinkBroken, its KV is freed. Returns after
   // the last `done` of that peer ran.
   virtual void RemovePeer(uint64_t peer_id) = 0;
 
+  // Never waits for a pass.
+  virtual HostProgress Progress() const = 0;
+
+  // OK while it can compute; else the device's error (kDeviceFailed), for good.
+  virtual absl::Status Health() const { return absl::OkStatus(); }
+
+  // Whose rows this handler takes in place; null: host memory only.
+  virtual kernels::Device* device() const { return nullptr; }
+
   // Width of the rows this handler takes.
   virtual int64_t hidden_size() const = 0;
+
+  // See LinkPeer.
+  virtual std::string numerics() const = 0;
 };
 
 }  // namespace ccoe::exchange

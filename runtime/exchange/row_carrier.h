@@ -57,7 +57,7 @@ class RowCarrierFactory {
   // Both ends call it with one id, one of them as the opener; returns when rows have gone both
   // ways. DEADLINE_EXCEEDED without the peer.
   virtual absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
-                                                              absl::Time deadline) = 0;
+                                                              absl::Duration timeout) = 0;
 };
 
 }  // namespace ccoe::exchange

@@ -18,8 +18,10 @@ namespace ccoe::exchange {
 uint16_t ToBF16(float value);
 float FromBF16(uint16_t bits);
 
-// Sets `bytes` to the wire form of `rows` (f32, any stride). `wire` is kF32 or kBF16.
-void EncodeRows(kernels::ConstMatrix rows, kernels::DType wire, std::string& bytes);
+// Sets `bytes` to the wire form of `rows` (f32, any stride): of all of them, or of those that
+// `index` names, in its order. `wire` is kF32 or kBF16.
+void EncodeRows(kernels::ConstMatrix rows, kernels::DType wire, std::string& bytes,
+                absl::Span<const int32_t> index = {});
 
 // [rows, cols] f32 from wire bytes. INVALID_ARGUMENT where the byte count is not rows * cols
 // elements' worth or `wire` is neither kF32 nor kBF16.

@@ -1,5 +1,7 @@
 #include "runtime/model/counting_ops.h"
 
+#include <string>
+
 #include "runtime/base/check.h"
 
 namespace ccoe::model {
@@ -13,11 +15,14 @@ class CountingOps final : public kernels::Ops {
   explicit CountingOps(CountingDevice* device) : device_(device) {}
 
   kernels::Device& device() override { return *device_; }
+  std::string NumericsClass() const override { return "counting"; }
   absl::Status Synchronize() override { return absl::OkStatus(); }
 
   void EmbedRows(ConstMatrix, absl::Span<const int32_t>, float, Matrix) override { Refuse(); }
   void RmsNorm(ConstMatrix, ConstMatrix, float, Matrix) override { Refuse(); }
   void Linear(ConstMatrix, absl::Span<const kernels::LinearPart>) override { Refuse(); }
+  void HeadLinear(const kernels::HeadLinearArgs&) override { Refuse(); }
+  void RopeAngles(const kernels::RopeAnglesArgs&) override { Refuse(); }
   void RopeAndAppendKv(const kernels::RopeAndAppendKvArgs&) override { Refuse(); }
   void PagedAttention(const kernels::PagedAttentionArgs&) override { Refuse(); }
   void GatedActivation(kernels::Activation, ConstMatrix, ConstMatrix, Matrix) override { Refuse(); }

@@ -9,6 +9,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder_layer.h"
 #include "runtime/model/rope.h"
+#include "runtime/model/unread_tensors.h"
 
 namespace ccoe::model {
 namespace {
@@ -42,7 +43,8 @@ Decoder::Decoder(const ModelSpec& spec, LayerRange layers, std::shared_ptr<const
     : spec_(spec),
       layers_(layers),
       weights_(std::move(weights)),
-      rope_frequencies_(RopeFrequencies(spec.rope, RotaryDim(spec))) {}
+      rope_frequencies_(RopeFrequencies(spec.rope, RotaryDim(spec))),
+      scratch_widths_(spec) {}
 
 Decoder::~Decoder() = default;
 
@@ -67,6 +69,7 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Create(const ModelSpec& spec, 
     CCOE_ASSIGN_OR_RETURN(Layer layer, decoder->Bind(i, experts));
     decoder->bound_.push_back(std::move(layer));
   }
+  CCOE_RETURN_IF_ERROR(CheckAllIsRead(spec, *decoder->weights_));
   return decoder;
 }
 
@@ -79,7 +82,7 @@ bool Decoder::StaysOnDevice(LayerRange range) const {
 
 // So that layers `range` allocate nothing.
 absl::Status Decoder::ReserveAll(LayerRange range, int64_t rows, DecoderScratch& scratch) const {
-  CCOE_RETURN_IF_ERROR(scratch.Reserve(spec_, rows));
+  CCOE_RETURN_IF_ERROR(scratch.Reserve(scratch_widths_, rows));
   for (int32_t i = range.first; i < range.last; ++i) {
     if (!spec_.layers[static_cast<size_t>(i)].ffn.is_moe()) continue;
     CCOE_RETURN_IF_ERROR(scratch.choices_.Begin(spec_, layers_, rows));

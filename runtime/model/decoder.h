@@ -48,12 +48,21 @@ struct DecoderPass {
   absl::Status Reserve(kernels::Device* device, const ModelSpec& spec, int64_t rows);
 };
 
+// Columns of the buffers of a DecoderScratch: the most that any layer of a model wants.
+struct ScratchWidths {
+  explicit ScratchWidths(const ModelSpec& spec);
+
+  int64_t hidden = 0, q = 0, k = 0, v = 0, intermediate = 0;
+  int64_t q_rank = 0, nope = 0;  // of latent attention
+};
+
 // Weights are views into `weights`, which the decoder keeps alive. Its const functions may be
 // called by several threads at once with different Ops, DecoderScratch and KV pages.
 class Decoder {
  public:
   // Binds and checks the tensors of `layers` (numbered as in the whole model). Of MoE layers it
-  // binds the FFN experts in `experts`, by default all; the others' tensors need not be there.
+  // binds the FFN experts in `experts`, by default all; the others' tensors need not be there. What
+  // `weights` hold beyond the model is refused or warned of (unread_tensors.h).
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelSpec& spec, LayerRange layers,
                                                          std::shared_ptr<const Weights> weights);
   static absl::StatusOr<std::unique_ptr<Decoder>> Create(const ModelSpec& spec, LayerRange layers,
@@ -77,8 +86,8 @@ class Decoder {
 
   // The same, layer by layer, for a pass that is suspended where experts run elsewhere.
   //
-  // `ended` gives its device memory to the new pass, which then waits for the ops that may still
-  // read it; without one, memory is allocated. INVALID_ARGUMENT as Run.
+  // `ended`, of the same ops, gives its device memory to the new pass, which waits for them only
+  // where the memory must grow; without one, memory is allocated. INVALID_ARGUMENT as Run.
   absl::StatusOr<DecoderPass> BeginPass(const RowBatch& batch, const KvStorage& kv,
                                         kernels::Ops& ops, DecoderPass ended = {}) const;
   // hidden += attention.
@@ -127,6 +136,7 @@ class Decoder {
   const LayerRange layers_;
   const std::shared_ptr<const Weights> weights_;
   const std::vector<float> rope_frequencies_;
+  const ScratchWidths scratch_widths_;
   std::vector<Layer> bound_;  // [0] is layers_.first
 };
 
@@ -136,14 +146,16 @@ class DecoderScratch {
   explicit DecoderScratch(kernels::Device* device)
       : device_(device), moe_(device), choices_(device) {}
 
-  // Room for the attention and dense feed-forward of `rows` rows of the given spec; grows by
-  // doubling, never shrinks. RESOURCE_EXHAUSTED from the device.
-  absl::Status Reserve(const ModelSpec& spec, int64_t rows);
+  // Room for the attention and dense feed-forward of `rows` rows; grows by doubling, never shrinks.
+  // RESOURCE_EXHAUSTED from the device.
+  absl::Status Reserve(const ScratchWidths& widths, int64_t rows);
   // For all of a pass of up to `rows` rows, over any layers: it allocates nothing.
   absl::Status ReservePasses(const ModelSpec& spec, int64_t rows);
 
   // Of the layers that ran last: see Decoder::Run.
   MoeChoices& choices() { return choices_; }
+  // For whoever runs FFN experts alone, between passes.
+  MoeScratch& moe() { return moe_; }
 
  private:
   friend class Decoder;

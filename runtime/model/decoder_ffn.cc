@@ -25,7 +25,7 @@ absl::Status Decoder::RunFfn(int32_t layer, const DecoderPass& pass, kernels::Op
     const MoeBlock block{&bound.moe, bound.experts, scratch.choices_.Keep(layer, rows)};
     return RunMoeBlock(spec_, layer, block, ops, scratch.moe_, hidden);
   }
-  CCOE_RETURN_IF_ERROR(scratch.Reserve(spec_, rows));
+  CCOE_RETURN_IF_ERROR(scratch.Reserve(scratch_widths_, rows));
   model::RunFfn(spec, BoundLayer(layer).ffn, spec_.norm_eps,
                 {ScratchView(scratch.normed_, rows, spec_.hidden_size),
                  ScratchView(scratch.gate_, rows, spec.intermediate),
@@ -52,7 +52,7 @@ absl::Status Decoder::RunMoeByHost(int32_t layer, const DecoderPass& pass, kerne
                                       routed.rows, ops, scratch, contributions));
   kernels::Matrix shared;
   if (has_shared_expert(layer)) {
-    CCOE_RETURN_IF_ERROR(scratch.Reserve(spec_, pass.rows()));
+    CCOE_RETURN_IF_ERROR(scratch.Reserve(scratch_widths_, pass.rows()));
     shared = ScratchView(scratch.normed_, pass.rows(), spec_.hidden_size);
     CCOE_RETURN_IF_ERROR(RunSharedExpert(layer, routed.rows, ops, scratch, shared));
   }

@@ -69,18 +69,22 @@ std::vector<int64_t> PlaceRows(DecoderPass& pass) {
   return positions;
 }
 
+// The angles are made by the ops, in their order: nothing is uploaded, and what still runs of the
+// pass before has read its own by then. Only memory that grows has to be waited for.
 absl::Status FillRope(const RopeSpec& spec, absl::Span<const float> frequencies,
                       absl::Span<const int64_t> positions, kernels::Ops& ops, DecoderPass& pass) {
-  std::vector<float> cos(frequencies.size() * positions.size());
-  std::vector<float> sin(cos.size());
-  RopeRows(spec, frequencies, positions, cos.data(), sin.data());
-  const size_t bytes = cos.size() * sizeof(float);
-  kernels::Device& device = ops.device();
-  if (pass.cos.size_bytes() > 0) CCOE_RETURN_IF_ERROR(ops.Synchronize());
-  CCOE_RETURN_IF_ERROR(GrowScratch(&device, static_cast<int64_t>(cos.size()), pass.cos));
-  CCOE_RETURN_IF_ERROR(GrowScratch(&device, static_cast<int64_t>(sin.size()), pass.sin));
-  CCOE_RETURN_IF_ERROR(device.CopyFromHost(cos.data(), pass.cos.data(), bytes));
-  return device.CopyFromHost(sin.data(), pass.sin.data(), bytes);
+  const int64_t rows = pass.rows();
+  const int64_t values = rows * pass.half_rotary;
+  const size_t held = pass.cos.size_bytes();
+  if (held > 0 && held < static_cast<size_t>(values) * sizeof(float)) {
+    CCOE_RETURN_IF_ERROR(ops.Synchronize());
+  }
+  CCOE_RETURN_IF_ERROR(GrowScratch(&ops.device(), values, pass.cos));
+  CCOE_RETURN_IF_ERROR(GrowScratch(&ops.device(), values, pass.sin));
+  ops.RopeAngles({positions, frequencies, RopeMagnitude(spec),
+                  ScratchView(pass.cos, rows, pass.half_rotary),
+                  ScratchView(pass.sin, rows, pass.half_rotary)});
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -104,7 +108,7 @@ absl::Status Decoder::RunAttention(int32_t layer, const DecoderPass& pass, kerne
   const int64_t rows = pass.rows();
   CCOE_RETURN_IF_ERROR(CheckPass({layer, layer + 1}, *pass.kv, rows, hidden));
   if (rows == 0) return absl::OkStatus();
-  CCOE_RETURN_IF_ERROR(scratch.Reserve(spec_, rows));
+  CCOE_RETURN_IF_ERROR(scratch.Reserve(scratch_widths_, rows));
   AttentionRows attention_rows;
   attention_rows.sequences = pass.batch.sequences;
   attention_rows.slots = pass.slots;

@@ -7,27 +7,34 @@
 
 namespace ccoe::model {
 
-absl::Status DecoderScratch::Reserve(const ModelSpec& spec, int64_t rows) {
-  int64_t q_size = 0, k_size = 0, v_size = 0, intermediate = 0, q_rank = 0, nope_size = 0;
+ScratchWidths::ScratchWidths(const ModelSpec& spec) : hidden(spec.hidden_size) {
   for (const LayerSpec& layer : spec.layers) {
     const AttentionSpec& attention = layer.attention;
     const LatentSpec& latent = attention.latent;
-    const int64_t kv_size = attention.kv_heads * attention.head_dim;
-    q_size = std::max(q_size, attention.heads * attention.head_dim);
-    k_size = std::max(k_size, kv_size);
-    v_size = std::max(v_size, attention.is_latent() ? attention.heads * latent.value_dim : kv_size);
+    const int64_t kv = attention.kv_heads * attention.head_dim;
+    q = std::max(q, attention.heads * attention.head_dim);
+    k = std::max(k, kv);
+    v = std::max(v, attention.is_latent() ? attention.heads * latent.value_dim : kv);
     q_rank = std::max(q_rank, latent.q_rank);
-    nope_size = std::max(nope_size, attention.heads * latent.nope_dim);
+    nope = std::max(nope, attention.heads * latent.nope_dim);
     intermediate = std::max(intermediate, layer.ffn.intermediate);
   }
+}
+
+absl::Status DecoderScratch::Reserve(const ScratchWidths& widths, int64_t rows) {
   struct Part {
     kernels::Buffer& buffer;
     int64_t cols;
   };
-  const Part parts[] = {
-      {normed_, spec.hidden_size}, {q_, q_size},      {k_, k_size},       {v_, v_size},
-      {attention_, q_size},        {q_down_, q_rank}, {nope_, nope_size}, {gate_, intermediate},
-      {up_, intermediate}};
+  const Part parts[] = {{normed_, widths.hidden},
+                        {q_, widths.q},
+                        {k_, widths.k},
+                        {v_, widths.v},
+                        {attention_, widths.q},
+                        {q_down_, widths.q_rank},
+                        {nope_, widths.nope},
+                        {gate_, widths.intermediate},
+                        {up_, widths.intermediate}};
   for (const Part& part : parts) {
     CCOE_RETURN_IF_ERROR(GrowScratch(device_, rows * part.cols, part.buffer));
   }
@@ -35,7 +42,7 @@ absl::Status DecoderScratch::Reserve(const ModelSpec& spec, int64_t rows) {
 }
 
 absl::Status DecoderScratch::ReservePasses(const ModelSpec& spec, int64_t rows) {
-  CCOE_RETURN_IF_ERROR(Reserve(spec, rows));
+  CCOE_RETURN_IF_ERROR(Reserve(ScratchWidths(spec), rows));
   CCOE_RETURN_IF_ERROR(ended_.Reserve(device_, spec, rows));
   CCOE_RETURN_IF_ERROR(choices_.Begin(spec, {0, spec.layer_count()}, rows));
   return moe_.Reserve(spec, rows);

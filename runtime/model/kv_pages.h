@@ -1,5 +1,5 @@
 // Which page of a KvStorage belongs to whom: a fixed number of pages, handed out to block tables.
-// Pure bookkeeping, used by the engine on the backbone worker and by the expert runner on an expert
+// Pure bookkeeping, used by the engine on the backbone worker and by each layer expert on an expert
 // worker.
 #ifndef CCOE_RUNTIME_MODEL_KV_PAGES_H_
 #define CCOE_RUNTIME_MODEL_KV_PAGES_H_

@@ -1,5 +1,5 @@
 // The memory of a paged KV cache, for some layers of one model. Which page belongs to whom is the
-// owner's business: kv_pages, kept by the engine and by the expert runner.
+// owner's business: kv_pages, kept by the engine and by each layer expert.
 #ifndef CCOE_RUNTIME_MODEL_KV_STORAGE_H_
 #define CCOE_RUNTIME_MODEL_KV_STORAGE_H_
 

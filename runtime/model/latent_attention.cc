@@ -1,7 +1,5 @@
 #include "runtime/model/latent_attention.h"
 
-#include <vector>
-
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/layer_tensors.h"
@@ -81,20 +79,49 @@ absl::Status BindQuery(const ModelSpec& spec, const AttentionSpec& attention,
 void ProjectQuery(const AttentionSpec& spec, const LatentAttentionWeights& weights,
                   kernels::ConstMatrix x, const LatentScratch& scratch, kernels::Ops& ops) {
   const LatentSpec& latent = spec.latent;
-  std::vector<kernels::LinearPart> parts;
-  parts.reserve(static_cast<size_t>(2 * spec.heads));
-  for (int64_t head = 0; head < spec.heads; ++head) {
-    const int64_t row = head * (latent.nope_dim + latent.rope_dim);
-    parts.push_back({weights.q.Slice(row, latent.nope_dim),
-                     {},
-                     Columns(scratch.nope, head * latent.nope_dim, latent.nope_dim),
-                     /*accumulate=*/false});
-    parts.push_back({weights.q.Slice(row + latent.nope_dim, latent.rope_dim),
-                     {},
-                     Columns(scratch.q, head * spec.head_dim, latent.rope_dim),
-                     /*accumulate=*/false});
-  }
-  ops.Linear(x, parts);
+  kernels::HeadLinearArgs nope;
+  nope.heads = spec.heads;
+  nope.x = x;
+  nope.weight = weights.q.Slice(0, latent.nope_dim);
+  nope.weight_step = latent.nope_dim + latent.rope_dim;
+  nope.out = Columns(scratch.nope, 0, latent.nope_dim);
+  nope.out_step = latent.nope_dim;
+  ops.HeadLinear(nope);
+  kernels::HeadLinearArgs rope = nope;
+  rope.weight = weights.q.Slice(latent.nope_dim, latent.rope_dim);
+  rope.out = Columns(scratch.q, 0, latent.rope_dim);
+  rope.out_step = spec.head_dim;
+  ops.HeadLinear(rope);
+}
+
+// Carries scratch.nope into the latent space, where attention wants it.
+void AbsorbQuery(const AttentionSpec& spec, const LatentAttentionWeights& weights,
+                 const LatentScratch& scratch, kernels::Ops& ops) {
+  const LatentSpec& latent = spec.latent;
+  kernels::HeadLinearArgs absorb;
+  absorb.heads = spec.heads;
+  absorb.x = Columns(scratch.nope, 0, latent.nope_dim);
+  absorb.x_step = latent.nope_dim;
+  absorb.weight = weights.up_k.Slice(0, latent.kv_rank);
+  absorb.weight_step = latent.kv_rank;
+  absorb.out = Columns(scratch.q, latent.rope_dim, latent.kv_rank);
+  absorb.out_step = spec.head_dim;
+  ops.HeadLinear(absorb);
+}
+
+// What the heads attended to, out of the latent space into scratch.values.
+void ProjectValues(const AttentionSpec& spec, const LatentAttentionWeights& weights,
+                   const LatentScratch& scratch, kernels::Ops& ops) {
+  const LatentSpec& latent = spec.latent;
+  kernels::HeadLinearArgs value;
+  value.heads = spec.heads;
+  value.x = Columns(scratch.attended, latent.rope_dim, latent.kv_rank);
+  value.x_step = spec.head_dim;
+  value.weight = weights.kv_up.Slice(latent.nope_dim, latent.value_dim);
+  value.weight_step = latent.nope_dim + latent.value_dim;
+  value.out = Columns(scratch.values, 0, latent.value_dim);
+  value.out_step = latent.value_dim;
+  ops.HeadLinear(value);
 }
 
 // Fills scratch.q and scratch.k, not yet rotated.
@@ -119,14 +146,7 @@ void Project(const AttentionSpec& spec, const LatentAttentionWeights& weights, f
   } else {
     ProjectQuery(spec, weights, scratch.normed, scratch, ops);
   }
-  for (int64_t head = 0; head < spec.heads; ++head) {
-    const kernels::LinearPart absorb[] = {
-        {weights.up_k.Slice(head * latent.kv_rank, latent.kv_rank),
-         {},
-         Columns(scratch.q, head * spec.head_dim + latent.rope_dim, latent.kv_rank),
-         /*accumulate=*/false}};
-    ops.Linear(Columns(scratch.nope, head * latent.nope_dim, latent.nope_dim), absorb);
-  }
+  AbsorbQuery(spec, weights, scratch, ops);
 }
 
 }  // namespace
@@ -158,22 +178,12 @@ absl::StatusOr<LatentAttentionWeights> BindLatentAttention(const ModelSpec& spec
 void RunLatentAttention(const AttentionSpec& spec, const LatentAttentionWeights& weights,
                         const AttentionRows& rows, const LatentScratch& scratch, kernels::Ops& ops,
                         kernels::Matrix hidden) {
-  const LatentSpec& latent = spec.latent;
   ops.RmsNorm(hidden, weights.norm, rows.norm_eps, scratch.normed);
   Project(spec, weights, rows.norm_eps, scratch, ops);
   ops.RopeAndAppendKv(
       {scratch.q, scratch.k, {}, rows.cos, rows.sin, rows.rope_style, rows.slots, rows.cache});
   ops.PagedAttention(AttentionOver(spec, rows, scratch.q, scratch.attended));
-  for (int64_t head = 0; head < spec.heads; ++head) {
-    const int64_t row = head * (latent.nope_dim + latent.value_dim) + latent.nope_dim;
-    const kernels::LinearPart value[] = {
-        {weights.kv_up.Slice(row, latent.value_dim),
-         {},
-         Columns(scratch.values, head * latent.value_dim, latent.value_dim),
-         /*accumulate=*/false}};
-    ops.Linear(Columns(scratch.attended, head * spec.head_dim + latent.rope_dim, latent.kv_rank),
-               value);
-  }
+  ProjectValues(spec, weights, scratch, ops);
   AddBlockOutput({weights.output, {}, weights.post_norm, rows.norm_eps}, scratch.values,
                  scratch.normed, ops, hidden);
 }

@@ -149,6 +149,8 @@ struct ModelSpec {
   std::vector<int32_t>
       eos_token_ids;          // from config.json and generation_config.json, without repeats
   int32_t bos_token_id = -1;  // -1: none
+  // Layers behind the last that predict further tokens; no part of the model that answers.
+  int32_t next_token_layers = 0;
 
   int32_t layer_count() const { return static_cast<int32_t>(layers.size()); }
   bool has_moe() const;

@@ -286,7 +286,7 @@ absl::Status RunMoeBlock(const ModelSpec& spec, int32_t layer, const MoeBlock& b
                          kernels::Ops& ops, MoeScratch& scratch, kernels::Matrix hidden) {
   const FfnSpec& ffn = LayerOf(spec, layer).ffn;
   const int64_t rows = hidden.rows, pairs = rows * ffn.moe.gate.top_k;
-  CCOE_RETURN_IF_ERROR(scratch.Reserve(spec, rows));
+  CCOE_RETURN_IF_ERROR(scratch.ReserveLayer(spec.hidden_size, ffn.moe, rows));
   const kernels::Matrix sum = ScratchView(scratch.sum, rows, spec.hidden_size);
   kernels::MoeFfnArgs args;
   args.x = RunGate(spec, layer, {*block.weights, nullptr, block.chosen}, hidden, ops, scratch);

@@ -63,6 +63,8 @@ struct MoeScratch {
   // Room for passes of up to `rows` rows over any MoE layers of the model: such a pass allocates
   // nothing. Without it memory grows as passes need it. RESOURCE_EXHAUSTED from the device.
   absl::Status Reserve(const ModelSpec& spec, int64_t rows);
+  // Over one such layer.
+  absl::Status ReserveLayer(int64_t hidden, const MoeSpec& moe, int64_t rows);
   // Of RunFfnExperts alone: `input_values` = pairs * hidden, `inner_values` = pairs * intermediate.
   absl::Status ReserveExperts(int64_t input_values, int64_t inner_values);
 
@@ -71,6 +73,13 @@ struct MoeScratch {
   kernels::Buffer normed;                    // RoutedRows::rows
   kernels::Buffer inputs, gate, up;          // of experts
   kernels::Buffer contributions, sum, shared_weight;
+
+ private:
+  struct Values {
+    int64_t logits = 0, pairs = 0, inner = 0;  // inner: of gate and of up
+  };
+  static Values ValuesOf(const MoeSpec& moe, int64_t rows);
+  absl::Status Grow(int64_t hidden, int64_t rows, const Values& values);
 };
 
 // normed = norm(hidden), gate, top-k. Waits for the device: the result is host memory.

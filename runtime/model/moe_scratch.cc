@@ -12,33 +12,44 @@ absl::Status MoeScratch::ReserveExperts(int64_t input_values, int64_t inner_valu
   return GrowScratch(device, inner_values, up);
 }
 
-absl::Status MoeScratch::Reserve(const ModelSpec& spec, int64_t rows) {
-  const int64_t hidden = spec.hidden_size;
-  int64_t most_experts = 0, most_pairs = 0, most_inner = 0;  // inner: values of gate and of up
-  for (const LayerSpec& layer : spec.layers) {
-    if (!layer.ffn.is_moe()) continue;
-    const MoeSpec& moe = layer.ffn.moe;
-    const int64_t pairs = rows * moe.gate.top_k;
-    most_experts = std::max(most_experts, moe.experts);
-    most_pairs = std::max(most_pairs, pairs);
-    most_inner = std::max({most_inner, pairs * moe.intermediate, rows * moe.shared_intermediate});
-  }
-  if (most_pairs == 0) return absl::OkStatus();
+absl::Status MoeScratch::Grow(int64_t hidden, int64_t rows, const Values& values) {
   struct Part {
     kernels::Buffer& buffer;
     int64_t values;
   };
-  const Part parts[] = {{logits, rows * most_experts},
-                        {experts, most_pairs},
-                        {weights, most_pairs},
+  const Part parts[] = {{logits, values.logits},
+                        {experts, values.pairs},
+                        {weights, values.pairs},
                         {normed, rows * hidden},
-                        {contributions, most_pairs * hidden},
+                        {contributions, values.pairs * hidden},
                         {sum, rows * hidden},
                         {shared_weight, rows}};
   for (const Part& part : parts) {
     CCOE_RETURN_IF_ERROR(GrowScratch(device, part.values, part.buffer));
   }
-  return ReserveExperts(most_pairs * hidden, most_inner);
+  return ReserveExperts(values.pairs * hidden, values.inner);
+}
+
+absl::Status MoeScratch::Reserve(const ModelSpec& spec, int64_t rows) {
+  Values most;
+  for (const LayerSpec& layer : spec.layers) {
+    if (!layer.ffn.is_moe()) continue;
+    const Values values = ValuesOf(layer.ffn.moe, rows);
+    most.logits = std::max(most.logits, values.logits);
+    most.pairs = std::max(most.pairs, values.pairs);
+    most.inner = std::max(most.inner, values.inner);
+  }
+  return most.pairs == 0 ? absl::OkStatus() : Grow(spec.hidden_size, rows, most);
+}
+
+absl::Status MoeScratch::ReserveLayer(int64_t hidden, const MoeSpec& moe, int64_t rows) {
+  return Grow(hidden, rows, ValuesOf(moe, rows));
+}
+
+MoeScratch::Values MoeScratch::ValuesOf(const MoeSpec& moe, int64_t rows) {
+  const int64_t pairs = rows * moe.gate.top_k;
+  return {rows * moe.experts, pairs,
+          std::max(pairs * moe.intermediate, rows * moe.shared_intermediate)};
 }
 
 }  // namespace ccoe::model

@@ -17,8 +17,8 @@ void AddAttention(const ModelSpec& spec, const AttentionSpec& attention, const P
     const int64_t query_in = latent.q_rank > 0 ? latent.q_rank : hidden;
     shapes.products.push_back({rows, hidden, std::max(kv_size, latent.q_rank)});
     shapes.products.push_back({rows, query_in, q_size + attention.heads * latent.nope_dim});
-    shapes.products.push_back({rows, latent.nope_dim, latent.kv_rank});   // of one head
-    shapes.products.push_back({rows, latent.kv_rank, latent.value_dim});  // likewise
+    shapes.head_products.push_back({rows, attention.heads, latent.nope_dim, latent.kv_rank});
+    shapes.head_products.push_back({rows, attention.heads, latent.kv_rank, latent.value_dim});
     shapes.products.push_back({rows, attention.heads * latent.value_dim, hidden});
   } else {
     shapes.products.push_back({rows, hidden, q_size + 2 * kv_size});

@@ -77,17 +77,8 @@ std::vector<float> RopeFrequencies(const RopeSpec& spec, int64_t rotary_dim) {
   return frequencies;
 }
 
-void RopeRows(const RopeSpec& spec, absl::Span<const float> frequencies,
-              absl::Span<const int64_t> positions, float* cos, float* sin) {
-  const float magnitude =
-      spec.scaling == RopeScaling::kYarn ? static_cast<float>(spec.attention_factor) : 1.0f;
-  for (const int64_t position : positions) {
-    for (const float frequency : frequencies) {
-      const float angle = static_cast<float>(position) * frequency;
-      *cos++ = magnitude * static_cast<float>(std::cos(static_cast<double>(angle)));
-      *sin++ = magnitude * static_cast<float>(std::sin(static_cast<double>(angle)));
-    }
-  }
+float RopeMagnitude(const RopeSpec& spec) {
+  return spec.scaling == RopeScaling::kYarn ? static_cast<float>(spec.attention_factor) : 1.0f;
 }
 
 }  // namespace ccoe::model

@@ -1,11 +1,10 @@
-// Rotary position embedding: frequencies of a model, and the cosines and sines of rows.
+// Rotary position embedding: the frequencies of a model.
 #ifndef CCOE_RUNTIME_MODEL_ROPE_H_
 #define CCOE_RUNTIME_MODEL_ROPE_H_
 
 #include <cstdint>
 #include <vector>
 
-#include "absl/types/span.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::model {
@@ -18,11 +17,8 @@ int64_t RotaryDim(const ModelSpec& spec);
 // implementation rounds, since positions multiply the error.
 std::vector<float> RopeFrequencies(const RopeSpec& spec, int64_t rotary_dim);
 
-// cos and sin, both [positions.size(), frequencies.size()] f32 in host memory, of the angles
-// position * frequency, times spec.attention_factor with kYarn. `frequencies` are
-// RopeFrequencies(spec, ..). A row depends on its position alone.
-void RopeRows(const RopeSpec& spec, absl::Span<const float> frequencies,
-              absl::Span<const int64_t> positions, float* cos, float* sin);
+// What cosines and sines are multiplied with: spec.attention_factor with kYarn, else 1.
+float RopeMagnitude(const RopeSpec& spec);
 
 }  // namespace ccoe::model
 

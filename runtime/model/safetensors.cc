@@ -143,6 +143,17 @@ absl::Status CheckNoOverlap(const std::map<std::string, Entry>& entries) {
   return absl::OkStatus();
 }
 
+// A file that goes on holds something that nobody reads: another file behind it, or a header that
+// is not its own.
+absl::Status CheckNothingTrails(const std::map<std::string, Entry>& entries, uint64_t data_bytes) {
+  uint64_t end = 0;
+  for (const auto& [name, entry] : entries) end = std::max(end, entry.end);
+  if (end == data_bytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("expected the file to end with its last tensor, ",
+                                                 end, " bytes behind the header, found ",
+                                                 data_bytes, " bytes"));
+}
+
 absl::StatusOr<std::map<std::string, Entry>> ParseHeader(absl::string_view text,
                                                          uint64_t data_bytes) {
   CCOE_ASSIGN_OR_RETURN(const json header, ParseJson(text, "header"));
@@ -158,12 +169,14 @@ absl::StatusOr<std::map<std::string, Entry>> ParseHeader(absl::string_view text,
     entries.emplace(name, *std::move(entry));
   }
   CCOE_RETURN_IF_ERROR(CheckNoOverlap(entries));
+  CCOE_RETURN_IF_ERROR(CheckNothingTrails(entries, data_bytes));
   return entries;
 }
 
 struct Mapping {
   void* data = nullptr;
   size_t size_bytes = 0;
+  FileIdentity identity;
 };
 
 absl::StatusOr<Mapping> MapFile(const std::string& path) {
@@ -186,7 +199,7 @@ absl::StatusOr<Mapping> MapFile(const std::string& path) {
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
   if (data == MAP_FAILED)
     return absl::UnavailableError(absl::StrCat("cannot be mapped: ", std::strerror(errno)));
-  return Mapping{data, size};
+  return Mapping{data, size, FileIdentity::Of(info)};
 }
 
 }  // namespace
@@ -202,6 +215,7 @@ absl::StatusOr<std::unique_ptr<SafetensorsFile>> SafetensorsFile::Open(const std
   file->path_ = path;
   file->mapping_ = mapping->data;
   file->mapping_bytes_ = mapping->size_bytes;
+  file->identity_ = mapping->identity;
 
   const char* bytes = static_cast<const char*>(mapping->data);
   uint64_t header_bytes = 0;
@@ -232,6 +246,16 @@ const void* SafetensorsFile::AlignedCopy(const TensorView& view) {
       std::make_unique<uint64_t[]>(view.size_bytes / sizeof(uint64_t) + 1));
   std::memcpy(copy.get(), view.data, view.size_bytes);
   return copy.get();
+}
+
+void SafetensorsFile::Release(const void* data, size_t size_bytes) const {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(data) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(data) + size_bytes;
+  const auto first = reinterpret_cast<uintptr_t>(mapping_);
+  // Never memory of our own (an aligned copy), which would be lost.
+  if (begin < first || end > first + mapping_bytes_) return;
+  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 absl::Status WriteSafetensors(const std::string& path,

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/dtype.h"
+#include "runtime/base/file.h"
 
 namespace ccoe::model {
 
@@ -27,14 +28,20 @@ struct TensorView {
 class SafetensorsFile {
  public:
   // Checks the whole header against the file: lengths, dtypes, shapes, offsets that overlap or
-  // leave the file. Errors name file and tensor. Bounds the header at 100 MB. A tensor that does
-  // not start at a multiple of its element size is copied into memory; all others are read in
-  // place. Whoever shortens the file while it is mapped breaks its readers.
+  // leave the file, bytes behind the last tensor. Errors name file and tensor. Bounds the header at
+  // 100 MB. A tensor that does not start at a multiple of its element size is copied into memory;
+  // all others are read in place. Whoever shortens the file while it is mapped breaks its readers.
   static absl::StatusOr<std::unique_ptr<SafetensorsFile>> Open(const std::string& path);
   ~SafetensorsFile();
 
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
   const std::string& path() const { return path_; }
+  // Of the file as it was opened.
+  const FileIdentity& identity() const { return identity_; }
+
+  // Whoever has read a part of the file once gives its pages back; they stay in the system's cache,
+  // and reading them again is allowed. Nothing for memory that is not the mapping's.
+  void Release(const void* data, size_t size_bytes) const;
 
  private:
   SafetensorsFile() = default;
@@ -44,6 +51,7 @@ class SafetensorsFile {
   std::string path_;
   void* mapping_ = nullptr;
   size_t mapping_bytes_ = 0;
+  FileIdentity identity_;
   std::vector<std::unique_ptr<uint64_t[]>> aligned_copies_;
   std::map<std::string, TensorView> tensors_;
 };

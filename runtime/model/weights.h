@@ -73,6 +73,7 @@ class Weights {
   std::vector<std::string> Names() const;
 
   const std::string& folder() const { return folder_; }
+  const std::vector<std::shared_ptr<const SafetensorsFile>>& files() const { return files_; }
 
  private:
   Weights() = default;

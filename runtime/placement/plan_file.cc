@@ -180,14 +180,11 @@ void AppendShards(const Holder& holder, std::string* text) {
 
 absl::StatusOr<Plan> ParsePlan(absl::string_view text, absl::string_view file) {
   FileMistakes mistakes(file);
-  if (static_cast<int64_t>(text.size()) > kMaxPlanFileBytes) {
-    mistakes.Add(
-        -1, 0, absl::StrCat("expected at most ", kMaxPlanFileBytes, " bytes, found ", text.size()));
-    return mistakes.ToStatus();
-  }
   v1::PlacementPlan proto;
   TextFormat::ParseInfoTree tree;
-  if (!ParseTextFile(text, &proto, &tree, &mistakes)) return mistakes.ToStatus();
+  if (!ParseTextFile(text, kMaxPlanFileBytes, &proto, &tree, &mistakes)) {
+    return mistakes.ToStatus();
+  }
   Plan plan = PlanReader(&mistakes).Read(proto, Places(&tree));
   CCOE_RETURN_IF_ERROR(mistakes.ToStatus());
   return plan;

@@ -174,16 +174,12 @@ std::string EffectivePattern(const std::string& pattern, bool case_sensitive) {
 absl::StatusOr<std::vector<RuleSpec>> ParseRulesFile(absl::string_view text,
                                                      absl::string_view file) {
   FileMistakes mistakes(file);
-  if (static_cast<int64_t>(text.size()) > kMaxRulesFileBytes) {
-    mistakes.Add(
-        -1, 0,
-        absl::StrCat("expected at most ", kMaxRulesFileBytes, " bytes, found ", text.size()));
-    return mistakes.ToStatus();
-  }
   TextFormat::ParseInfoTree places;
   v1::RoutingRules rules;
   // After a syntax error the rest of the file means nothing.
-  if (!ParseTextFile(text, &rules, &places, &mistakes)) return mistakes.ToStatus();
+  if (!ParseTextFile(text, kMaxRulesFileBytes, &rules, &places, &mistakes)) {
+    return mistakes.ToStatus();
+  }
   CheckTotals(rules, &mistakes);
   CCOE_RETURN_IF_ERROR(mistakes.ToStatus());
   std::vector<RuleSpec> specs;

@@ -96,9 +96,12 @@ constexpr char kSwapBytesHelp[] =
 
 }  // namespace
 
-void CounterByCode::Increment(absl::StatusCode code) {
-  family_.Add(With(labels_, "code", absl::AsciiStrToLower(absl::StatusCodeToString(code))))
-      .Increment();
+void LabelledCounter::Increment(const std::string& value) {
+  family_.Add(With(labels_, label_, value)).Increment();
+}
+
+void LabelledCounter::Increment(absl::StatusCode code) {
+  Increment(absl::AsciiStrToLower(absl::StatusCodeToString(code)));
 }
 
 GatewayMetrics::GatewayMetrics(Registry& registry)
@@ -180,6 +183,10 @@ BackboneMetrics::BackboneMetrics(Registry& registry, const Labels& labels)
                                        labels)),
       preemptions(AddCounter(registry, "ccoe_backbone_preemptions_total",
                              "Queries that gave their KV pages up and were recomputed.", labels)),
+      failovers(AddCounter(registry, "ccoe_backbone_failovers_total",
+                           "Queries that went on at another expert worker.", labels)),
+      hung_swaps(AddCounter(registry, "ccoe_backbone_hung_swaps_total",
+                            "Swaps that were away for longer than two seconds.", labels)),
       finished_stop(AddCounter(registry, "ccoe_backbone_finished_queries_total", kFinishedHelp,
                                With(labels, "reason", "stop"))),
       finished_length(AddCounter(registry, "ccoe_backbone_finished_queries_total", kFinishedHelp,
@@ -200,8 +207,8 @@ BackboneMetrics::BackboneMetrics(Registry& registry, const Labels& labels)
                                        "Of a swap, computing on the expert worker.", ShortBuckets(),
                                        labels)),
       failed_swaps(CounterFamily(registry, "ccoe_backbone_failed_swaps_total",
-                                 "Swaps that ended with an error, by status code."),
-                   labels) {}
+                                 "Swaps that were not computed, by reason."),
+                   labels, "reason") {}
 
 void GaugeByLayer::Set(int32_t layer, double value) {
   family_.Add(With(labels_, "layer", absl::StrCat(layer))).Set(value);

@@ -23,17 +23,20 @@
 
 namespace ccoe::telemetry {
 
-// One counter for every status code, made when it is first needed (most never are). Thread-safe.
-class CounterByCode {
+// One counter for every value of a label (a status code, a reason), made when it is first needed
+// (most never are). Values come from a fixed set. Thread-safe.
+class LabelledCounter {
  public:
-  explicit CounterByCode(prometheus::Family<prometheus::Counter>& family,
-                         prometheus::Labels labels = {})
-      : family_(family), labels_(std::move(labels)) {}
+  explicit LabelledCounter(prometheus::Family<prometheus::Counter>& family,
+                           prometheus::Labels labels = {}, std::string label = "code")
+      : family_(family), labels_(std::move(labels)), label_(std::move(label)) {}
+  void Increment(const std::string& value);
   void Increment(absl::StatusCode code);
 
  private:
   prometheus::Family<prometheus::Counter>& family_;
   const prometheus::Labels labels_;
+  const std::string label_;
 };
 
 // One gauge for every MoE layer of a model, made when it is first needed. Thread-safe.
@@ -54,7 +57,7 @@ class GaugeByLayer {
 struct GatewayMetrics {
   explicit GatewayMetrics(prometheus::Registry& registry);
 
-  CounterByCode requests;                      // Generate calls that ended, by code
+  LabelledCounter requests;                      // Generate calls that ended, by code
   prometheus::Gauge& running_requests;         // Generate calls open now
   prometheus::Histogram& first_token_seconds;  // from a request's arrival
   prometheus::Histogram& inter_token_seconds;  // between two tokens of one answer
@@ -71,7 +74,7 @@ struct RouterMetrics {
   prometheus::Counter& rule_decisions;      // a rule did
   prometheus::Counter& default_decisions;   // no rule matched: base
   prometheus::Counter& fallback_decisions;  // a rule named an expert that no worker holds: base
-  CounterByCode failed_routes;              // Route calls that ended with an error
+  LabelledCounter failed_routes;              // Route calls that ended with an error
   prometheus::Histogram& route_seconds;
   prometheus::Gauge& registered_backbones;
   prometheus::Gauge& registered_experts;  // expert workers
@@ -98,6 +101,8 @@ struct BackboneMetrics {
   prometheus::Histogram& first_token_seconds;  // from Submit
   prometheus::Histogram& inter_token_seconds;
   prometheus::Counter& preemptions;
+  prometheus::Counter& failovers;   // queries that went on at another expert worker
+  prometheus::Counter& hung_swaps;  // that were away for longer than EngineOptions::hung_after
   prometheus::Counter& finished_stop;    // end of sequence, stop token or stop string
   prometheus::Counter& finished_length;  // max_tokens or the context's end
   prometheus::Counter& finished_error;   // errors, deadlines, cancellations
@@ -107,7 +112,7 @@ struct BackboneMetrics {
   prometheus::Counter& swap_bytes_in;          // and those that came back
   prometheus::Histogram& swap_seconds;         // there and back
   prometheus::Histogram& swap_expert_seconds;  // of it, computing on the expert worker
-  CounterByCode failed_swaps;
+  LabelledCounter failed_swaps;  // by reason
 
  private:
   BackboneMetrics(prometheus::Registry& registry, const prometheus::Labels& labels);

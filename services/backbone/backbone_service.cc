@@ -30,7 +30,7 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
 
 grpc::ServerWriteReactor<v1::BackboneGenerateResponse>* BackboneService::Generate(
     grpc::CallbackServerContext* context, const v1::BackboneGenerateRequest* request) {
-  absl::StatusOr<engine::QueryOptions> query = QueryFromProto(*request);
+  absl::StatusOr<engine::EngineRequest> query = QueryFromProto(*request);
   if (!query.ok()) return new Refusal(ToGrpc(query.status(), context));
   query->deadline = DeadlineOf(*context);
   return TokenStream::Start(engine_, context, *std::move(query), options_.max_unsent_tokens);

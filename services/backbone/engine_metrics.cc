@@ -1,6 +1,7 @@
 #include "services/backbone/engine_metrics.h"
 
 #include "absl/time/time.h"
+#include "glog/logging.h"
 
 namespace ccoe::services {
 
@@ -13,13 +14,20 @@ void EngineMetrics::OnStep(int64_t rows, int64_t sequences, absl::Duration durat
 void EngineMetrics::OnSwap(const engine::SwapEvent& event) {
   metrics_.swap_bytes_out.Increment(static_cast<double>(event.bytes_out));
   metrics_.swap_bytes_in.Increment(static_cast<double>(event.bytes_in));
-  if (event.code != absl::StatusCode::kOk) {
-    metrics_.failed_swaps.Increment(event.code);
+  if (event.reason != exchange::SwapReason::kNone) {
+    metrics_.failed_swaps.Increment(std::string(exchange::SwapReasonName(event.reason)));
     return;
   }
   metrics_.swap_seconds.Observe(absl::ToDoubleSeconds(event.round_trip));
   metrics_.swap_expert_seconds.Observe(absl::ToDoubleSeconds(event.expert_time));
 }
+
+void EngineMetrics::OnHungSwap(const std::string& what) {
+  LOG(WARNING) << "hung: " << what;
+  metrics_.hung_swaps.Increment();
+}
+
+void EngineMetrics::OnFailover() { metrics_.failovers.Increment(); }
 
 void EngineMetrics::OnFirstToken(absl::Duration since_submit) {
   metrics_.first_token_seconds.Observe(absl::ToDoubleSeconds(since_submit));

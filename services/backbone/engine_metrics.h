@@ -16,6 +16,8 @@ class EngineMetrics final : public engine::EngineObserver {
 
   void OnStep(int64_t rows, int64_t sequences, absl::Duration duration) override;
   void OnSwap(const engine::SwapEvent& event) override;
+  void OnHungSwap(const std::string& what) override;
+  void OnFailover() override;
   void OnFirstToken(absl::Duration since_submit) override;
   void OnNextToken(absl::Duration since_previous) override;
   void OnPreemption() override;

@@ -8,7 +8,7 @@
 namespace ccoe::services {
 namespace {
 
-using Holders = std::vector<std::vector<std::vector<int32_t>>>;
+using Holders = engine::FfnTable::Holders;
 
 // Adds `holder` to the experts of `shard` that are in `all`; whether there are any.
 bool AddHolder(const model::FfnShard& shard, const model::FfnShard& all, int32_t holder,
@@ -29,7 +29,7 @@ void AddGone(const GoneFfnHolder& holder, const model::FfnShard& all, engine::Ff
   for (const auto& [layer, experts] : holder.shard.layers()) {
     for (const int32_t expert : experts) {
       if (!all.Contains(layer, expert)) continue;
-      if (!table.holders[static_cast<size_t>(layer)][static_cast<size_t>(expert)].empty()) continue;
+      if (!table.HoldersOf(layer, expert).empty()) continue;
       table.gone[{layer, expert}] =
           absl::StrCat("expert worker ", holder.worker_id, ": ", holder.why);
     }
@@ -38,24 +38,25 @@ void AddGone(const GoneFfnHolder& holder, const model::FfnShard& all, engine::Ff
 
 }  // namespace
 
-std::shared_ptr<const engine::FfnTable> BuildFfnTable(int64_t epoch, const model::FfnShard& all,
+std::shared_ptr<const engine::FfnTable> BuildFfnTable(const model::FfnShard& all,
                                                       const model::FfnShard& here,
                                                       const std::vector<FfnHolder>& holders,
                                                       const std::vector<GoneFfnHolder>& gone) {
-  auto table = std::make_shared<engine::FfnTable>();
-  table->epoch = epoch;
+  Holders by_expert;
   for (const auto& [layer, experts] : all.layers()) {
-    if (table->holders.size() <= static_cast<size_t>(layer)) {
-      table->holders.resize(static_cast<size_t>(layer) + 1);
+    if (by_expert.size() <= static_cast<size_t>(layer)) {
+      by_expert.resize(static_cast<size_t>(layer) + 1);
     }
-    table->holders[static_cast<size_t>(layer)].resize(static_cast<size_t>(*experts.rbegin()) + 1);
+    by_expert[static_cast<size_t>(layer)].resize(static_cast<size_t>(*experts.rbegin()) + 1);
   }
-  AddHolder(here, all, engine::FfnTable::kHere, &table->holders);
+  AddHolder(here, all, engine::FfnTable::kHere, &by_expert);
+  std::vector<engine::FfnPeer> peers;
   for (const FfnHolder& holder : holders) {
-    const auto index = static_cast<int32_t>(table->peers.size());
-    if (!AddHolder(holder.shard, all, index, &table->holders)) continue;
-    table->peers.push_back({holder.worker_id, holder.link});
+    const auto index = static_cast<int32_t>(peers.size());
+    if (!AddHolder(holder.shard, all, index, &by_expert)) continue;
+    peers.push_back({holder.worker_id, holder.link});
   }
+  auto table = std::make_shared<engine::FfnTable>(std::move(peers), by_expert);
   for (const GoneFfnHolder& holder : gone) AddGone(holder, all, *table);
   return table;
 }

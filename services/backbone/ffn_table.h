@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/engine/ffn_directory.h"
+#include "runtime/engine/directory.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/model/ffn_shard.h"
 
@@ -30,7 +30,7 @@ struct GoneFfnHolder {
 // `all`: every FFN expert of the model; what else a holder names is passed over. `here`: those with
 // the backbone, which come first among an expert's holders. A worker that holds none of `all` is
 // left out. Experts that only `gone` workers held are nowhere.
-std::shared_ptr<const engine::FfnTable> BuildFfnTable(int64_t epoch, const model::FfnShard& all,
+std::shared_ptr<const engine::FfnTable> BuildFfnTable(const model::FfnShard& all,
                                                       const model::FfnShard& here,
                                                       const std::vector<FfnHolder>& holders,
                                                       const std::vector<GoneFfnHolder>& gone = {});

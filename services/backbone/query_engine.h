@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/engine/engine.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
 
 namespace ccoe::services {
 
@@ -16,7 +16,7 @@ namespace ccoe::services {
 class QueryEngine {
  public:
   virtual ~QueryEngine() = default;
-  virtual absl::StatusOr<uint64_t> Submit(engine::QueryOptions query,
+  virtual absl::StatusOr<uint64_t> Submit(engine::EngineRequest query,
                                           std::unique_ptr<engine::TokenSink> sink) = 0;
   virtual void Cancel(uint64_t handle) = 0;
 };
@@ -27,7 +27,7 @@ class LocalQueryEngine final : public QueryEngine {
   // `engine` must outlive this.
   explicit LocalQueryEngine(engine::Engine* engine) : engine_(engine) {}
 
-  absl::StatusOr<uint64_t> Submit(engine::QueryOptions query,
+  absl::StatusOr<uint64_t> Submit(engine::EngineRequest query,
                                   std::unique_ptr<engine::TokenSink> sink) override {
     return engine_->Submit(std::move(query), std::move(sink));
   }

@@ -26,7 +26,7 @@ class TokenStream::Sink final : public engine::TokenSink {
 };
 
 TokenStream* TokenStream::Start(QueryEngine* engine, grpc::CallbackServerContext* context,
-                                engine::QueryOptions query, int64_t max_unsent) {
+                                engine::EngineRequest query, int64_t max_unsent) {
   std::shared_ptr<TokenStream> stream(new TokenStream(engine, context, max_unsent));
   {
     absl::MutexLock lock(&stream->mutex_);
@@ -36,7 +36,7 @@ TokenStream* TokenStream::Start(QueryEngine* engine, grpc::CallbackServerContext
   return stream.get();  // kept by self_: OnDone cannot come before the reactor was handed to gRPC
 }
 
-void TokenStream::Submit(engine::QueryOptions query) {
+void TokenStream::Submit(engine::EngineRequest query) {
   expert_ = query.expert;
   moe_ = query.moe;
   absl::StatusOr<uint64_t> handle =

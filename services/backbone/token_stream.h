@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "ccoe/v1/backbone.grpc.pb.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
 #include "services/backbone/query_engine.h"
 
 namespace ccoe::services {
@@ -29,7 +29,7 @@ class TokenStream final : public grpc::ServerWriteReactor<v1::BackboneGenerateRe
   // Submits `query` to `engine` and returns the reactor to hand to gRPC. `engine` and `context`
   // outlive the call. `max_unsent` >= 1 tokens.
   static TokenStream* Start(QueryEngine* engine, grpc::CallbackServerContext* context,
-                            engine::QueryOptions query, int64_t max_unsent);
+                            engine::EngineRequest query, int64_t max_unsent);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -42,7 +42,7 @@ class TokenStream final : public grpc::ServerWriteReactor<v1::BackboneGenerateRe
   TokenStream(QueryEngine* engine, grpc::CallbackServerContext* context, int64_t max_unsent)
       : engine_(engine), context_(context), max_unsent_(max_unsent) {}
 
-  void Submit(engine::QueryOptions query);
+  void Submit(engine::EngineRequest query);
   void AddToken(const engine::GeneratedToken& token);
   void AddFinish(engine::FinishReason reason, const absl::Status& status,
                  const engine::Usage& usage);
@@ -57,7 +57,7 @@ class TokenStream final : public grpc::ServerWriteReactor<v1::BackboneGenerateRe
   const int64_t max_unsent_;
   ExpertRef expert_;
   std::shared_ptr<const engine::MoeControl> moe_;  // of the query
-  v1::BackboneGenerateResponse written_;  // owned by gRPC while writing_
+  v1::BackboneGenerateResponse written_;           // owned by gRPC while writing_
 
   absl::Mutex mutex_;
   std::shared_ptr<TokenStream> self_ ABSL_GUARDED_BY(mutex_);  // until OnDone

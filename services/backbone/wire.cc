@@ -61,6 +61,8 @@ v1::Usage UsageToProto(const engine::Usage& usage) {
   proto.set_prefill_seconds(absl::ToDoubleSeconds(usage.prefill_time));
   proto.set_decode_seconds(absl::ToDoubleSeconds(usage.decode_time));
   proto.set_preemptions(usage.preemptions);
+  proto.set_failovers(usage.failovers);
+  proto.set_numerics_changed(usage.numerics_changed);
   return proto;
 }
 
@@ -77,8 +79,8 @@ v1::FinishReason FinishReasonToProto(engine::FinishReason reason) {
   return v1::FINISH_REASON_UNSPECIFIED;
 }
 
-absl::StatusOr<engine::QueryOptions> QueryFromProto(const v1::BackboneGenerateRequest& request) {
-  engine::QueryOptions query;
+absl::StatusOr<engine::EngineRequest> QueryFromProto(const v1::BackboneGenerateRequest& request) {
+  engine::EngineRequest query;
   query.query_id = request.request_id();
   query.prompt.assign(request.prompt().begin(), request.prompt().end());
   query.sampling = SamplingFromProto(request.sampling());

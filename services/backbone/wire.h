@@ -6,7 +6,7 @@
 #include "ccoe/v1/backbone.pb.h"
 #include "ccoe/v1/common.pb.h"
 #include "runtime/base/ids.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
 #include "runtime/engine/sampling.h"
 
 namespace ccoe::services {
@@ -25,7 +25,7 @@ v1::FinishReason FinishReasonToProto(engine::FinishReason reason);
 
 // The query of a request, without a deadline. INVALID_ARGUMENT for a malformed
 // expert or control of gates.
-absl::StatusOr<engine::QueryOptions> QueryFromProto(const v1::BackboneGenerateRequest& request);
+absl::StatusOr<engine::EngineRequest> QueryFromProto(const v1::BackboneGenerateRequest& request);
 
 }  // namespace ccoe::services
 

@@ -7,22 +7,22 @@
 #include "absl/time/clock.h"
 #include "ccoe/v1/placement.pb.h"
 #include "glog/logging.h"
+#include "kernels/numerics_class.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/model_runner.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/model/hf_config.h"
 #include "runtime/placement/plan_file.h"
-#include "runtime/telemetry/resident_bytes.h"
 #include "services/backbone/expert_heads.h"
 #include "services/backbone/memory.h"
 #include "services/backbone/moe_metrics.h"
 #include "services/common/compute.h"
 #include "services/common/device_report.h"
+#include "services/common/local_peers.h"
 #include "services/common/model_identity.h"
 #include "services/common/stubs.h"
-#include "services/expert/local_peers.h"
 
 namespace ccoe::services {
 namespace {
@@ -42,7 +42,7 @@ absl::StatusOr<std::unique_ptr<BackboneWorker>> BackboneWorker::Create(
   std::unique_ptr<BackboneWorker> worker(new BackboneWorker(options, environment));
   CCOE_RETURN_IF_ERROR(worker->LoadModel());
   CCOE_RETURN_IF_ERROR(worker->Serve());
-  CCOE_RETURN_IF_ERROR(worker->Register());
+  CCOE_RETURN_IF_ERROR(worker->server_->Register());
   return worker;
 }
 
@@ -55,35 +55,38 @@ absl::Status BackboneWorker::LoadModel() {
   if (options_.without_base_top) {
     CCOE_ASSIGN_OR_RETURN(layers, LayersBelowExperts(spec, options_.bundle_folders));
   }
-  LinkDirectoryOptions directory;
-  directory.ffn_experts = model::FfnShard::All(spec);
-  CCOE_ASSIGN_OR_RETURN(directory.ffn_here, FfnExpertsHere(spec));
+  ExpertTableOptions table;
+  table.ffn_experts = model::FfnShard::All(spec);
+  CCOE_ASSIGN_OR_RETURN(table.ffn_here, FfnExpertsHere(spec));
   const Compute& compute = *environment_.compute;
   engine::EngineOptions engine = options_.engine;
   engine.kv_dtype = compute.kv_dtype();
-  const kernels::OpShapes shapes = engine::BranchRunner::ShapesOf(spec, engine);
-  CCOE_RETURN_IF_ERROR(PlanMemory(layers, directory.ffn_here, engine, shapes));
+  const kernels::OpShapes shapes = engine::ModelRunner::ShapesOf(spec, engine);
+  CCOE_RETURN_IF_ERROR(PlanMemory(layers, table.ffn_here, engine, shapes));
   CCOE_ASSIGN_OR_RETURN(carriers_, MakeRowCarriers(options_.transport, compute));
   if (environment_.local_peers != nullptr) {
     CCOE_ASSIGN_OR_RETURN(local_rows_, MakeLocalRowMemory(carriers_.get(), compute));
   }
   CCOE_ASSIGN_OR_RETURN(
-      loaded_, LoadBackbone(options_.model_folder, layers, directory.ffn_here, compute.weights()));
-  model_identity_ = ModelIdentity(spec);
+      loaded_, LoadBackbone(options_.model_folder, layers, table.ffn_here, compute.weights()));
+  identity_.worker_id = options_.worker_id;
+  identity_.role = v1::WORKER_ROLE_BACKBONE;
+  identity_.model_fingerprint = ModelIdentity(spec);
+  CCOE_ASSIGN_OR_RETURN(identity_.weights, IdentifyWeights(options_.model_folder, environment_));
   fingerprints_.emplace(&loaded_.model.spec, loaded_.weights.get());
-  directory.open = [this](const std::string& address) { return OpenLink(address); };
-  directory.base_fingerprint = [this](int32_t first) { return fingerprints_->Below(first); };
-  directory.layer_count = spec.layer_count();
-  CCOE_ASSIGN_OR_RETURN(directory.own_heads, LoadExpertHeads(loaded_, options_.bundle_folders));
-  directory_ = std::make_unique<LinkDirectory>(std::move(directory));
+  table.links.open = [this](const std::string& address) { return OpenLink(address); };
+  table.base_fingerprint = [this](int32_t first) { return fingerprints_->Below(first); };
+  table.layer_count = spec.layer_count();
+  CCOE_ASSIGN_OR_RETURN(table.own_heads, LoadExpertHeads(loaded_, options_.bundle_folders));
   metrics_ = std::make_unique<EngineMetrics>(&environment_.metrics->backbone(options_.worker_id));
   engine.observer = metrics_.get();
   if (spec.has_moe()) moe_statistics_ = std::make_unique<engine::MoeStatistics>(spec);
   engine.moe_statistics = moe_statistics_.get();
   CCOE_ASSIGN_OR_RETURN(auto ops, compute.MakeOps(shapes));
-  CCOE_ASSIGN_OR_RETURN(engine_,
-                        engine::Engine::Create(loaded_.model, std::move(ops), directory_.get(),
-                                               directory_.get(), engine));
+  identity_.numerics = kernels::NumericsClassOf(*ops, engine.kv_dtype);
+  experts_ = std::make_unique<ExpertTable>(std::move(table));
+  CCOE_ASSIGN_OR_RETURN(engine_, engine::Engine::Create(loaded_.model, std::move(ops),
+                                                        experts_.get(), experts_.get(), engine));
   sampler_ = environment_.metrics->AddSampler([this] {
     metrics_->Sample(engine_->Load());
     if (moe_statistics_ == nullptr) return;
@@ -140,9 +143,7 @@ absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLi
   CCOE_ASSIGN_OR_RETURN(auto channel, environment_.channels->Connect(address));
   exchange::GrpcLinkOptions options;
   options.name = absl::StrCat("grpc://", address);
-  options.worker_id = options_.worker_id;
-  options.model_fingerprint = model_identity_;
-  options.hidden_size = loaded_.model.spec.hidden_size;
+  options.identity = ToLinkIdentity(identity_, loaded_.model.spec.hidden_size);
   options.wire_dtype = options_.engine.wire_dtype;
   options.open_timeout = kOpenLinkTimeout;
   if (carriers_ == nullptr) return exchange::OpenGrpcLink(std::move(channel), options);
@@ -160,57 +161,33 @@ absl::Status BackboneWorker::Serve() {
   queries_ = std::make_unique<LocalQueryEngine>(engine_.get());
   service_ =
       std::make_unique<BackboneService>(queries_.get(), options_.service, moe_statistics_.get());
-  ServerOptions server;
-  server.listen = options_.serve.listen;
+  WorkerServerOptions server;
+  server.identity = identity_;
+  server.router = options_.router;
+  server.serve = options_.serve;
   server.services = {{service_.get(), std::string(v1::Backbone::service_full_name())}};
-  server.in_process_name = options_.serve.in_process_name;
-  server.registry = environment_.in_process;
-  CCOE_ASSIGN_OR_RETURN(server_, ServerRunner::Start(std::move(server)));
-  address_ = AdvertisedAddress(options_.serve, server_->addresses());
+  server.fill_report = [this](v1::WorkerReport& report) { FillReport(report); };
+  server.health = [this] { return engine_->Health(); };
+  server.on_directive = [this](const v1::Directive& directive) { experts_->Update(directive); };
+  CCOE_ASSIGN_OR_RETURN(server_, WorkerServer::Start(std::move(server), environment_));
   return absl::OkStatus();
 }
 
-absl::Status BackboneWorker::Register() {
-  RegistrationOptions registration;
-  registration.connect = [this] { return environment_.channels->Connect(options_.router); };
-  registration.report = [this] { return Report(); };
-  registration.on_directive = [this](const v1::Directive& directive) {
-    directory_->Update(directive);
-  };
-  registration_ = std::make_unique<Registration>(std::move(registration));
-  CCOE_RETURN_IF_ERROR(Annotate(
-      registration_->WaitRegistered(options_.serve.register_timeout),
-      absl::StrCat(options_.worker_id, ": registering with the router at ", options_.router)));
-  server_->SetReady(true);
-  return absl::OkStatus();
-}
-
-v1::WorkerReport BackboneWorker::Report() const {
-  v1::WorkerReport report;
-  report.set_worker_id(options_.worker_id);
-  report.set_role(v1::WORKER_ROLE_BACKBONE);
-  report.set_address(address_);
-  report.set_model_fingerprint(model_identity_);
-  report.set_ready(!draining_.load());
+void BackboneWorker::FillReport(v1::WorkerReport& report) const {
   const engine::EngineLoad load = engine_->Load();
   v1::WorkerLoad* proto = report.mutable_load();
   proto->set_waiting(load.waiting);
   proto->set_running(load.running);
   proto->set_kv_tokens_used(load.kv_tokens_used);
   proto->set_kv_tokens_total(load.kv_tokens_total);
-  proto->set_resident_bytes(telemetry::ResidentBytes());
   ReportDevice(environment_.compute->device(), planned_bytes_, proto);
-  return report;
 }
 
 void BackboneWorker::Drain(absl::Duration grace) {
   if (server_ == nullptr) return;
-  const absl::Time deadline = absl::Now() + grace;
-  if (!draining_.exchange(true) && registration_ != nullptr) registration_->ReportNow();
-  // Queries still need the directory while they run, so the registration goes after them.
-  const bool idle = engine_->Drain(deadline);
-  server_->Drain(idle ? kLastMessages : absl::ZeroDuration());
-  registration_.reset();
+  server_->Drain(
+      absl::Now() + grace, [this](absl::Time deadline) { return engine_->Drain(deadline); },
+      kLastMessages);
 }
 
 }  // namespace ccoe::services

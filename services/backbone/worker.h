@@ -3,17 +3,14 @@
 #ifndef CCOE_SERVICES_BACKBONE_WORKER_H_
 #define CCOE_SERVICES_BACKBONE_WORKER_H_
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ccoe/v1/control.pb.h"
 #include "kernels/op_shapes.h"
@@ -21,12 +18,11 @@
 #include "runtime/engine/moe_statistics.h"
 #include "services/backbone/backbone_service.h"
 #include "services/backbone/engine_metrics.h"
-#include "services/backbone/link_directory.h"
+#include "services/backbone/expert_table.h"
 #include "services/backbone/load_backbone.h"
-#include "services/common/registration.h"
 #include "services/common/role_environment.h"
 #include "services/common/row_carriers.h"
-#include "services/common/server_runner.h"
+#include "services/common/worker_server.h"
 
 namespace ccoe::services {
 
@@ -59,9 +55,9 @@ class BackboneWorker {
   void Drain(absl::Duration grace);
 
   // What others dial.
-  const std::string& address() const { return address_; }
-  // OK while the router hears the worker.
-  absl::Status status() const { return registration_->status(); }
+  const std::string& address() const { return server_->address(); }
+  // OK while the router hears the worker and its device computes.
+  absl::Status status() const { return server_->status(); }
   engine::EngineLoad Load() const { return engine_->Load(); }
 
  private:
@@ -77,29 +73,25 @@ class BackboneWorker {
                           const engine::EngineOptions& engine, const kernels::OpShapes& shapes);
   absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> OpenLink(const std::string& address);
   absl::Status Serve();
-  absl::Status Register();
-  v1::WorkerReport Report() const;
+  void FillReport(v1::WorkerReport& report) const;
 
   const BackboneWorkerOptions options_;
   const RoleEnvironment environment_;
-  std::string address_;
-  std::string model_identity_;
+  WorkerIdentity identity_;
   std::unique_ptr<exchange::RowCarrierFactory> carriers_;  // null: rows in messages
   std::shared_ptr<exchange::RowMemory> local_rows_;        // of links within this process
   int64_t planned_bytes_ = 0;                              // of the device's memory
   LoadedBackbone loaded_;
-  std::optional<BaseFingerprints> fingerprints_;  // of the directory's thread
-  std::atomic<bool> draining_ = false;
+  std::optional<BaseFingerprints> fingerprints_;  // of the expert table's thread
   // In the order in which they need each other.
   std::unique_ptr<EngineMetrics> metrics_;
   std::unique_ptr<engine::MoeStatistics> moe_statistics_;  // null: a model without MoE layers
-  std::unique_ptr<LinkDirectory> directory_;
+  std::unique_ptr<ExpertTable> experts_;
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<telemetry::Metrics::Sampler> sampler_;
   std::unique_ptr<QueryEngine> queries_;
   std::unique_ptr<BackboneService> service_;
-  std::unique_ptr<ServerRunner> server_;
-  std::unique_ptr<Registration> registration_;
+  std::unique_ptr<WorkerServer> server_;
 };
 
 }  // namespace ccoe::services

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "runtime/base/status_macros.h"
 #include "services/cli/client.h"
+#include "services/cli/output.h"
 #include "services/cli/test_questions.h"
 
 namespace ccoe::cli {
@@ -54,7 +55,7 @@ absl::Status AskOne(const Client& client, const TestQuestion& question, const As
   ++tally.asked;
   tally.right += right;
   tally.routed += routed;
-  return absl::OkStatus();
+  return FlushStandardOutput();
 }
 
 absl::Status Ask(const AskFlags& flags) {

@@ -15,6 +15,7 @@
 #include "services/cli/bench_model.h"
 #include "services/cli/bench_moe.h"
 #include "services/cli/bench_samples.h"
+#include "services/cli/bench_serve.h"
 #include "services/cli/progress.h"
 #include "services/common/compute.h"
 #include "services/offline/model_cost.h"
@@ -165,6 +166,7 @@ void RegisterBench(CLI::App& app, CommandContext& context) {
   AddSwitch(command, "--json", flags->json, "Print JSON.");
   RegisterBenchMemory(*command, context);
   RegisterBenchMoe(*command, context);
+  RegisterBenchServe(*command, context);
 }
 
 }  // namespace ccoe::cli

@@ -1,5 +1,7 @@
 #include "services/cli/bench_memory.h"
 
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -56,6 +58,7 @@ absl::StatusOr<int64_t> InChild(const std::function<absl::StatusOr<int64_t>()>& 
   const pid_t child = fork();
   if (child < 0) return absl::UnavailableError("fork failed");
   if (child == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // who would read the answer?
     close(ends[0]);
     const absl::StatusOr<int64_t> result = work();
     const std::string text =
@@ -156,6 +159,26 @@ absl::StatusOr<int64_t> Backbone(const MemoryFlags& flags, const Models& models,
   return ResidentBytes();
 }
 
+// Resident bytes.
+struct Measured {
+  int64_t full_models = 0;
+  int64_t with_top = 0;
+  int64_t without_top = 0;
+};
+
+absl::StatusOr<Measured> Measure(const MemoryFlags& flags, const Models& models) {
+  Measured measured;
+  Progress progress("measuring memory", 3);
+  progress.Update(0, "five full models");
+  CCOE_ASSIGN_OR_RETURN(measured.full_models, InChild([&] { return FullModels(flags, models); }));
+  progress.Update(1, "one backbone, five experts");
+  CCOE_ASSIGN_OR_RETURN(measured.with_top, InChild([&] { return Backbone(flags, models, true); }));
+  progress.Update(2, "the same without the base's own top layers");
+  CCOE_ASSIGN_OR_RETURN(measured.without_top,
+                        InChild([&] { return Backbone(flags, models, false); }));
+  return measured;
+}
+
 absl::Status BenchMemory(const MemoryFlags& flags) {
   if (flags.expert_layers < 1 || flags.expert_layers >= flags.model.layers) {
     return UsageError(absl::StrCat("--expert-layers: expected 1 to ", flags.model.layers - 1,
@@ -163,11 +186,8 @@ absl::Status BenchMemory(const MemoryFlags& flags) {
   }
   CCOE_ASSIGN_OR_RETURN(const auto folder, BenchFolder::Create(flags.model));
   CCOE_ASSIGN_OR_RETURN(const Models models, MakeModels(flags, *folder));
-  CCOE_ASSIGN_OR_RETURN(const int64_t full, InChild([&] { return FullModels(flags, models); }));
-  CCOE_ASSIGN_OR_RETURN(const int64_t with_top,
-                        InChild([&] { return Backbone(flags, models, true); }));
-  CCOE_ASSIGN_OR_RETURN(const int64_t without_top,
-                        InChild([&] { return Backbone(flags, models, false); }));
+  CCOE_ASSIGN_OR_RETURN(const Measured measured, Measure(flags, models));
+  const auto [full, with_top, without_top] = measured;
   if (flags.json) {
     std::cout << nlohmann::json{{"full_models_bytes", full},
                                 {"backbone_with_experts_bytes", with_top},

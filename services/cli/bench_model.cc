@@ -1,15 +1,46 @@
 #include "services/cli/bench_model.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "runtime/base/status_macros.h"
 
 namespace ccoe::cli {
+namespace {
+
+void Remove(const std::string& folder) {
+  std::error_code ignored;
+  std::filesystem::remove_all(folder, ignored);
+}
+
+// The guard's life: waits for the end of whoever holds the pipe's other end. A session of its own,
+// so that what ends the benchmark (^C, the end of the terminal) does not end the guard; no
+// descriptor but the pipe, so that nobody waits for it.
+[[noreturn]] void Guard(int pipe_end, const std::string& folder) {
+  setsid();
+  signal(SIGINT, SIG_IGN);
+  signal(SIGTERM, SIG_IGN);
+  dup2(pipe_end, 0);
+  close_range(1, ~0U, 0);
+  char byte = 0;
+  while (read(0, &byte, 1) < 0 && errno == EINTR) {
+  }
+  Remove(folder);
+  _exit(0);
+}
+
+}  // namespace
 
 void AddBenchModelFlags(CLI::App* command, BenchModelFlags& flags) {
   AddFlag(command, "--dir", flags.folder,
@@ -57,12 +88,29 @@ absl::StatusOr<std::unique_ptr<BenchFolder>> BenchFolder::Create(const BenchMode
   } else if (!std::filesystem::create_directories(path, error)) {
     return absl::UnavailableError(absl::StrCat("--dir ", path, ": ", error.message()));
   }
-  return std::unique_ptr<BenchFolder>(new BenchFolder(std::move(path), flags.keep));
+  auto folder = std::unique_ptr<BenchFolder>(new BenchFolder(std::move(path)));
+  if (!flags.keep) CCOE_RETURN_IF_ERROR(folder->StartGuard());
+  return folder;
+}
+
+absl::Status BenchFolder::StartGuard() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) {
+    Remove(path_);
+    return absl::UnavailableError(absl::StrCat(path_, ": pipe: ", strerror(errno)));
+  }
+  guard_ = fork();
+  if (guard_ == 0) Guard(ends[0], path_);
+  close(ends[0]);
+  guard_fd_ = ends[1];
+  if (guard_ > 0) return absl::OkStatus();
+  Remove(path_);
+  return absl::UnavailableError(absl::StrCat(path_, ": fork: ", strerror(errno)));
 }
 
 BenchFolder::~BenchFolder() {
-  std::error_code ignored;
-  if (!keep_) std::filesystem::remove_all(path_, ignored);
+  if (guard_fd_ >= 0) close(guard_fd_);
+  if (guard_ > 0) waitpid(guard_, nullptr, 0);
 }
 
 }  // namespace ccoe::cli

@@ -2,9 +2,12 @@
 #ifndef CCOE_SERVICES_CLI_BENCH_MODEL_H_
 #define CCOE_SERVICES_CLI_BENCH_MODEL_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "runtime/model/random_model.h"
@@ -32,7 +35,9 @@ struct BenchModelFlags {
 void AddBenchModelFlags(CLI::App* command, BenchModelFlags& flags);
 model::RandomModelOptions ToModelOptions(const BenchModelFlags& flags, uint64_t seed);
 
-// A folder for a benchmark's models, removed at the end unless it is to be kept.
+// A folder for a benchmark's models, removed at the end unless it is to be kept. However the
+// process ends: a child of it waits for that, and removes what the process could not (models are
+// gigabytes, and benchmarks are what people interrupt).
 class BenchFolder {
  public:
   static absl::StatusOr<std::unique_ptr<BenchFolder>> Create(const BenchModelFlags& flags);
@@ -43,10 +48,13 @@ class BenchFolder {
   std::string Path(const std::string& name) const { return path_ + "/" + name; }
 
  private:
-  BenchFolder(std::string path, bool keep) : path_(std::move(path)), keep_(keep) {}
+  explicit BenchFolder(std::string path) : path_(std::move(path)) {}
+  absl::Status StartGuard();
 
   const std::string path_;
-  const bool keep_;
+  // The child, and the end of a pipe that closes with this process; none of a folder that is kept.
+  pid_t guard_ = -1;
+  int guard_fd_ = -1;
 };
 
 }  // namespace ccoe::cli

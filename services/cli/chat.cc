@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "services/cli/client.h"
+#include "services/cli/output.h"
 
 namespace ccoe::cli {
 namespace {
@@ -110,6 +111,7 @@ absl::Status Chat(const ChatFlags& flags) {
     if (!std::getline(std::cin, line) ||
         !conversation.Take(std::string(absl::StripAsciiWhitespace(line))))
       break;
+    CCOE_RETURN_IF_ERROR(FlushStandardOutput());
   }
   return absl::OkStatus();
 }

@@ -50,6 +50,20 @@ absl::Status SetMoe(const MoeFlags& flags, v1::GenerateRequest& request) {
   return absl::OkStatus();
 }
 
+void SetPrompt(const Request& prompt, bool raw, v1::GenerateRequest& request) {
+  if (!prompt.is_text) {
+    *request.mutable_token_ids()->mutable_ids() = {prompt.token_ids.begin(),
+                                                   prompt.token_ids.end()};
+  } else if (raw) {
+    request.set_text(prompt.text);
+  } else {
+    request.clear_input();
+    v1::ChatMessage* message = request.mutable_chat()->add_messages();
+    message->set_role("user");
+    message->set_content(prompt.text);
+  }
+}
+
 std::string DecisionName(const v1::Decision& decision) {
   if (decision.expert().name().empty()) return "base";
   return ExpertRef{decision.expert().name(), decision.expert().version()}.ToString();
@@ -111,6 +125,16 @@ absl::StatusOr<v1::ListExpertsResponse> Client::ListExperts() const {
   context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags_.timeout_seconds)));
   v1::ListExpertsResponse response;
   const absl::Status status = ToStatus(stub_->ListExperts(&context, {}, &response), flags_.server);
+  if (!status.ok()) return status;
+  return response;
+}
+
+absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(const v1::TokenizeRequest& request) const {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags_.timeout_seconds)));
+  v1::TokenizeResponse response;
+  const absl::Status status =
+      ToStatus(stub_->Tokenize(&context, request, &response), flags_.server);
   if (!status.ok()) return status;
   return response;
 }

@@ -14,6 +14,7 @@
 #include "services/cli/command.h"
 #include "services/cli/engine_flags.h"
 #include "services/cli/moe_flags.h"
+#include "services/cli/requests.h"
 
 namespace ccoe::cli {
 
@@ -30,6 +31,10 @@ void ToProto(const SamplingFlags& flags, v1::Sampling* sampling);
 
 // Fills the request's control of gates with what `flags` say. A UsageError names the flag.
 absl::Status SetMoe(const MoeFlags& flags, v1::GenerateRequest& request);
+
+// Token ids, or text: with `raw` as it stands, else as a user's message in the model's chat
+// template.
+void SetPrompt(const Request& prompt, bool raw, v1::GenerateRequest& request);
 
 // "math@1" or "base".
 std::string DecisionName(const v1::Decision& decision);
@@ -61,6 +66,7 @@ class Client {
       const std::function<void(const std::string&)>& on_text = nullptr) const;
   absl::StatusOr<v1::Decision> Route(const v1::RouteTextRequest& request) const;
   absl::StatusOr<v1::ListExpertsResponse> ListExperts() const;
+  absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request) const;
 
   const std::string& server() const { return flags_.server; }
 

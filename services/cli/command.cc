@@ -8,6 +8,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/cord.h"
 #include "glog/logging.h"
+#include "services/cli/output.h"
 
 namespace ccoe::cli {
 namespace {
@@ -36,7 +37,10 @@ std::string ErrorPrefix(const CLI::App& app) {
 
 int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
-    return app.exit(error, std::cout, std::cerr) == 0 ? kExitOk : kExitFailed;
+    app.exit(error, std::cout, std::cerr);  // --help
+    const absl::Status written = FlushStandardOutput();
+    if (!written.ok()) std::cerr << ErrorPrefix(app) << ": " << written.message() << "\n";
+    return written.ok() ? kExitOk : kExitFailed;
   }
   std::string prefix = ErrorPrefix(app);
   std::cerr << prefix << ": " << error.what() << "\n"
@@ -115,6 +119,11 @@ Flag Flag::OneOf(const std::vector<std::string>& values) {
   return *this;
 }
 
+Flag Flag::Check(std::function<std::string(const std::string&)> problem) {
+  option_->check(std::move(problem));
+  return *this;
+}
+
 Flag Flag::OneValueEach() {
   option_->allow_extra_args(false);
   return *this;
@@ -122,6 +131,16 @@ Flag Flag::OneValueEach() {
 
 Flag Flag::ShownDefault(const std::string& text) {
   option_->default_str(text);
+  return *this;
+}
+
+Flag Flag::Optional() {
+  option_->required(false);
+  return *this;
+}
+
+Flag Flag::Help(const std::string& text) {
+  option_->description(text);
   return *this;
 }
 
@@ -138,6 +157,10 @@ template Flag AddFlag(CLI::App*, const std::string&, int64_t&, const std::string
 template Flag AddFlag(CLI::App*, const std::string&, float&, const std::string&);
 template Flag AddFlag(CLI::App*, const std::string&, double&, const std::string&);
 template Flag AddFlag(CLI::App*, const std::string&, std::vector<std::string>&, const std::string&);
+
+Flag FindFlag(CLI::App* command, const std::string& flag) {
+  return Flag(command->get_option(flag));
+}
 
 Flag AddPositional(CLI::App* command, const std::string& name, std::string& value,
                    const std::string& help) {
@@ -169,6 +192,7 @@ ExitCode ExitCodeFor(const absl::Status& status) {
 }
 
 int RunCommandLine(int argc, const char* const* argv, absl::Span<const RegisterFunction> commands) {
+  PrepareStandardOutput();
   CLI::App app("ccoe: one backbone, many experts, served as one language model.", "ccoe");
   app.require_subcommand(1);
   std::string log_level = "warning";
@@ -185,6 +209,7 @@ int RunCommandLine(int argc, const char* const* argv, absl::Span<const RegisterF
   }
   StartLogging(log_level);
   absl::Status status = context.run();
+  status.Update(FlushStandardOutput());
   if (!status.ok()) std::cerr << "ccoe " << context.name << ": " << status.message() << "\n";
   return ExitCodeFor(status);
 }

@@ -22,13 +22,15 @@
 // names and the default.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached. An error is printed
-// to stderr as "ccoe greet: message"; what a program may read goes to stdout alone.
+// to stderr as "ccoe greet: message"; what a program may read goes to stdout alone. Standard output
+// that cannot be written is an error as any other (services/cli/output.h).
 //
 // CLI11 is parsed by command.cc alone: its headers cost each source that includes them 8 seconds.
 #ifndef CCOE_SERVICES_CLI_COMMAND_H_
 #define CCOE_SERVICES_CLI_COMMAND_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -79,10 +81,15 @@ class Flag {
   Flag Positive();
   Flag NonNegative();
   Flag OneOf(const std::vector<std::string>& values);
+  // `problem` says what is wrong with a value; empty: nothing.
+  Flag Check(std::function<std::string(const std::string&)> problem);
   // A list takes one value each time the flag is given, so that none swallows what follows it.
   Flag OneValueEach();
   // What --help shows as the default, where the value's own text does not say it.
   Flag ShownDefault(const std::string& text);
+  // Takes Required back, where a command shares flags with others but can do without this one.
+  Flag Optional();
+  Flag Help(const std::string& text);
 
  private:
   CLI::Option* option_;
@@ -92,6 +99,9 @@ class Flag {
 // run. T: std::string, int, int64_t, float, double, std::vector<std::string>.
 template <typename T>
 Flag AddFlag(CLI::App* command, const std::string& flag, T& value, const std::string& help);
+
+// A flag that `command` has already.
+Flag FindFlag(CLI::App* command, const std::string& flag);
 
 // A value without a flag's name, `ccoe tokenize TEXT`.
 Flag AddPositional(CLI::App* command, const std::string& name, std::string& value,

@@ -93,9 +93,10 @@ class JobRunner {
   absl::Status error_ ABSL_GUARDED_BY(mutex_);
 };
 
-// How many questions the router sends to `home` ("base", or an expert's name).
+// How many questions the router sends to `home` ("base", or an expert's name). `routed` counts them
+// all, for the progress.
 absl::StatusOr<Score> Routed(const Client& client, const std::vector<TestQuestion>& questions,
-                             const std::string& home) {
+                             const std::string& home, Progress& progress, int64_t& routed) {
   Score score;
   for (const TestQuestion& question : questions) {
     v1::RouteTextRequest request;
@@ -103,9 +104,26 @@ absl::StatusOr<Score> Routed(const Client& client, const std::vector<TestQuestio
     CCOE_ASSIGN_OR_RETURN(const v1::Decision decision, client.Route(request));
     const std::string& name = decision.expert().name();
     ++score.n;
+    progress.Update(++routed);
     if ((name.empty() ? "base" : name) == home) ++score.right;
   }
   return score;
+}
+
+absl::Status RouteAll(const Client& client,
+                      const std::map<std::string, std::vector<TestQuestion>>& questions,
+                      EvalScores& scores) {
+  int64_t total = 0;
+  for (const auto& [unused, of_domain] : questions) total += static_cast<int64_t>(of_domain.size());
+  Progress progress("eval, routes", total);
+  int64_t routed = 0;
+  for (const auto& [domain, of_domain] : questions) {
+    DomainScores& row = scores[domain];
+    CCOE_ASSIGN_OR_RETURN(
+        row.routed,
+        Routed(client, of_domain, row.expert.has_value() ? domain : "base", progress, routed));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ReadFull(const EvalFlags& flags, EvalScores& scores) {
@@ -137,8 +155,8 @@ absl::Status Eval(const EvalFlags& flags) {
       jobs.push_back({&question, "base", &row.base});
       if (has_expert) jobs.push_back({&question, domain, &*row.expert});
     }
-    CCOE_ASSIGN_OR_RETURN(row.routed, Routed(*client, of_domain, has_expert ? domain : "base"));
   }
+  CCOE_RETURN_IF_ERROR(RouteAll(*client, questions, scores));
   CCOE_RETURN_IF_ERROR(JobRunner(client.get(), &flags).Run(jobs));
   CCOE_RETURN_IF_ERROR(ReadFull(flags, scores));
   std::cout << (flags.json ? EvalJson(scores).dump() + "\n" : EvalTable(scores));

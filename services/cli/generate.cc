@@ -14,6 +14,7 @@
 #include "runtime/base/status_macros.h"
 #include "services/cli/generate_flags.h"
 #include "services/cli/generate_offline.h"
+#include "services/cli/output.h"
 #include "services/cli/requests.h"
 
 namespace ccoe::cli {
@@ -27,16 +28,6 @@ absl::StatusOr<v1::GenerateRequest> BaseRequest(const GenerateFlags& flags) {
   ToProto(flags.sampling, request.mutable_sampling());
   CCOE_RETURN_IF_ERROR(SetMoe(flags.moe, request));
   return request;
-}
-
-void SetText(const GenerateFlags& flags, const std::string& text, v1::GenerateRequest& request) {
-  if (flags.raw) {
-    request.set_text(text);
-    return;
-  }
-  v1::ChatMessage* message = request.mutable_chat()->add_messages();
-  message->set_role("user");
-  message->set_content(text);
 }
 
 nlohmann::json MoeToJson(const v1::MoeControl& control) {
@@ -76,7 +67,7 @@ absl::Status Ask(const Client& client, const GenerateFlags& flags, const std::st
                     flags.requests.empty() ? "query" : absl::StrCat("request \"", id, "\""));
   if (flags.json) {
     std::cout << ToJson(id, *answer).dump() << "\n";
-    return absl::OkStatus();
+    return FlushStandardOutput();
   }
   std::cout << "\n";
   const v1::Decision& decision = answer->finished.decision();
@@ -84,23 +75,22 @@ absl::Status Ask(const Client& client, const GenerateFlags& flags, const std::st
       "[%s: %s; %d tokens, first after %.0f ms, %.1f tokens/s]\n", DecisionName(decision),
       decision.explanation(), answer->finished.usage().generated_tokens(),
       absl::ToDoubleMilliseconds(answer->time_to_first_token), answer->TokensPerSecond());
-  return absl::OkStatus();
+  return FlushStandardOutput();
 }
 
 absl::Status GenerateOnline(const GenerateFlags& flags) {
   CCOE_ASSIGN_OR_RETURN(const auto client, Client::Create(flags.client));
   CCOE_ASSIGN_OR_RETURN(v1::GenerateRequest request, BaseRequest(flags));
   if (flags.requests.empty()) {
-    SetText(flags, flags.text, request);
+    Request prompt;
+    prompt.is_text = true;
+    prompt.text = flags.text;
+    SetPrompt(prompt, flags.raw, request);
     return Ask(*client, flags, "0", request);
   }
   CCOE_ASSIGN_OR_RETURN(const std::vector<Request> requests, ReadRequests(flags.requests));
   for (const Request& one : requests) {
-    if (one.is_text) {
-      SetText(flags, one.text, request);
-    } else {
-      *request.mutable_token_ids()->mutable_ids() = {one.token_ids.begin(), one.token_ids.end()};
-    }
+    SetPrompt(one, flags.raw, request);
     CCOE_RETURN_IF_ERROR(Ask(*client, flags, one.id, request));
   }
   return absl::OkStatus();
@@ -127,9 +117,9 @@ void RegisterGenerate(CLI::App& app, CommandContext& context) {
   AddSwitch(command, "--offline", flags->offline,
             "Run in this process; --model names the model, --expert a bundle's folder.");
   AddEngineFlags(command, flags->engine);
-  command->get_option("--model")->required(false);
-  command->get_option("--expert")
-      ->description(
+  FindFlag(command, "--model").Optional();
+  FindFlag(command, "--expert")
+      .Help(
           "The expert: NAME, NAME@VERSION or base; default: the router chooses. "
           "With --offline the folder of a bundle.");
   AddClientFlags(command, flags->client);

@@ -21,12 +21,12 @@
 namespace ccoe::cli {
 namespace {
 
-std::vector<engine::QueryOptions> ToQueries(const std::vector<Request>& requests,
+std::vector<engine::EngineRequest> ToQueries(const std::vector<Request>& requests,
                                             const ExpertRef& expert, const SamplingFlags& sampling,
                                             std::shared_ptr<const engine::MoeControl> moe) {
-  std::vector<engine::QueryOptions> queries;
+  std::vector<engine::EngineRequest> queries;
   for (const Request& request : requests) {
-    engine::QueryOptions query;
+    engine::EngineRequest query;
     query.query_id = request.id;
     query.prompt = request.token_ids;
     query.expert = expert;

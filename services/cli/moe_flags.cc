@@ -99,7 +99,7 @@ void AddMoePolicyFlags(CLI::App* command, MoePolicyFlags& flags) {
   AddFlag(command, "--moe-active-experts", flags.active_experts,
           "Let requests set the number of FFN experts that a token activates, within MIN:MAX. "
           "Default: not.")
-      ->check([](const std::string& text) {
+      .Check([](const std::string& text) {
         return ParseBounds(text).has_value()
                    ? std::string()
                    : absl::StrCat("expected MIN:MAX with 1 <= MIN <= MAX, found \"", text, "\"");

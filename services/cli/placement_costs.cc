@@ -15,12 +15,12 @@
 #include "absl/time/time.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/exchange/envelope.h"
+#include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
-#include "runtime/exchange/swap_size.h"
 #include "runtime/model/moe.h"
 #include "services/common/channel_factory.h"
 #include "services/common/server_runner.h"
-#include "services/expert/exchange_service.h"
 
 namespace ccoe::cli {
 namespace {
@@ -32,7 +32,6 @@ constexpr int64_t kWeightBytes = 64 << 20;
 constexpr int64_t kMostExperts = 16;
 constexpr absl::Duration kMeasureTime = absl::Milliseconds(200);
 constexpr int kMostRounds = 50;
-constexpr absl::Duration kPatience = absl::Seconds(5);
 
 // The fastest of several runs, after one that warms up.
 absl::StatusOr<double> Fastest(absl::FunctionRef<absl::Status(int round)> run) {
@@ -113,13 +112,18 @@ class Echo final : public exchange::SwapHandler {
  public:
   explicit Echo(int64_t hidden_size) : hidden_size_(hidden_size) {}
 
-  void HandleSwap(uint64_t, const exchange::StepHeader&, exchange::RowBlock rows,
-                  exchange::SwapCallback done) override {
-    exchange::SwapResult result;
-    result.rows.assign(rows.host().begin(), rows.host().end());
-    done(std::move(result));
+  void HandleEnvelope(uint64_t, exchange::Envelope envelope, exchange::SwapCallback done) override {
+    for (const exchange::Swap& swap : envelope.swaps) {
+      exchange::SwapResult result;
+      const auto rows = swap.rows.block.host();
+      result.rows.assign(rows.begin(), rows.end());
+      done(swap.header.id, std::move(result));
+    }
   }
+  void HandleCancel(uint64_t, const std::vector<uint64_t>&) override {}
   void HandleRelease(uint64_t, uint64_t) override {}
+  exchange::HostProgress Progress() const override { return {}; }
+  std::string numerics() const override { return ""; }
   uint64_t AddPeer() override { return 1; }
   void RemovePeer(uint64_t) override {}
   int64_t hidden_size() const override { return hidden_size_; }
@@ -129,11 +133,10 @@ class Echo final : public exchange::SwapHandler {
 };
 
 // A dispatch of `rows` rows, one expert each.
-exchange::StepHeader Dispatch(int64_t rows, int64_t hidden_size, kernels::DType wire_dtype) {
-  exchange::StepHeader header;
-  header.hidden_size = hidden_size;
-  header.wire_dtype = wire_dtype;
-  exchange::FfnDispatch& ffn = header.ffn.emplace();
+exchange::SwapHeader Dispatch(int64_t rows, int64_t hidden_size, kernels::DType wire_dtype) {
+  exchange::SwapHeader header;
+  header.format = {hidden_size, wire_dtype};
+  exchange::FfnSwap& ffn = header.work.emplace<exchange::FfnSwap>();
   for (int64_t r = 0; r <= rows; ++r) ffn.offsets.push_back(static_cast<int32_t>(r));
   ffn.experts.assign(static_cast<size_t>(rows), 0);
   ffn.weights.assign(static_cast<size_t>(rows), 1.0f);
@@ -151,8 +154,9 @@ class LinkMeter {
   }
 
   absl::Status Open() {
-    service_ =
-        std::make_unique<services::ExchangeService>(&echo_, services::ExchangeServiceOptions());
+    exchange::ExchangeServiceOptions service;
+    service.link.identity.hidden_size = hidden_size_;
+    service_ = std::make_unique<exchange::ExchangeService>(&echo_, service);
     services::ServerOptions server;
     server.services = {{service_.get(), std::string(v1::Exchange::service_full_name())}};
     CCOE_ASSIGN_OR_RETURN(server_, services::ServerRunner::Start(std::move(server)));
@@ -160,30 +164,32 @@ class LinkMeter {
                           services::ChannelFactory(nullptr).Connect(server_->addresses().front()));
     exchange::GrpcLinkOptions options;
     options.name = "loopback";
-    options.hidden_size = hidden_size_;
+    options.identity.hidden_size = hidden_size_;
     options.wire_dtype = wire_dtype_;
     CCOE_ASSIGN_OR_RETURN(link_, exchange::OpenGrpcLink(std::move(channel), options));
     return absl::OkStatus();
   }
 
   int64_t MostRows() const {
-    const exchange::SwapForm form = {hidden_size_, wire_dtype_, /*experts_per_row=*/1};
-    return std::clamp<int64_t>(exchange::MaxSwapRows(form, link_->bounds()), 1, kManyRows);
+    const exchange::SwapForm form = {{hidden_size_, wire_dtype_}, /*experts_per_row=*/1};
+    return std::clamp<int64_t>(exchange::MaxRows(form, link_->bounds()), 1, kManyRows);
   }
 
   // Seconds of a swap.
   absl::StatusOr<double> Measure(int64_t rows) {
-    exchange::StepHeader header = Dispatch(rows, hidden_size_, wire_dtype_);
-    const std::vector<float> data(static_cast<size_t>(rows * hidden_size_), 0.5f);
+    const exchange::SwapHeader header = Dispatch(rows, hidden_size_, wire_dtype_);
+    const exchange::RowBlock data =
+        std::vector<float>(static_cast<size_t>(rows * hidden_size_), 0.5f);
     return Fastest([&](int) {
-      header.step_id = ++last_step_;
+      exchange::Envelope envelope;
+      envelope.swaps.push_back({header, {data, {}}});
+      envelope.swaps[0].header.id = ++last_swap_;
       absl::Notification answered;
       absl::Status status;
-      link_->Swap(header, kernels::F32Matrix(data.data(), rows, hidden_size_),
-                  absl::Now() + kPatience, [&](absl::StatusOr<exchange::SwapResult> result) {
-                    status = result.status();
-                    answered.Notify();
-                  });
+      link_->Send(std::move(envelope), [&](uint64_t, absl::StatusOr<exchange::SwapResult> result) {
+        status = result.status();
+        answered.Notify();
+      });
       answered.WaitForNotification();
       return status;
     });
@@ -193,10 +199,10 @@ class LinkMeter {
   const int64_t hidden_size_;
   const kernels::DType wire_dtype_;
   Echo echo_;
-  std::unique_ptr<services::ExchangeService> service_;
+  std::unique_ptr<exchange::ExchangeService> service_;
   std::unique_ptr<services::ServerRunner> server_;
   std::unique_ptr<exchange::ActivationLink> link_;
-  uint64_t last_step_ = 0;
+  uint64_t last_swap_ = 0;
 };
 
 }  // namespace

@@ -171,7 +171,7 @@ absl::Status RunExpert(const ExpertFlags& flags) {
   options.bundle_folders = flags.bundles;
   options.router = flags.place.router;
   options.serve = ToServeOptions(flags.place);
-  options.runner.kv_tokens = flags.kv_tokens;
+  options.host.kv_tokens = flags.kv_tokens;
   CCOE_ASSIGN_OR_RETURN(options.transport, services::ParseRowTransport(flags.exchange));
   CCOE_ASSIGN_OR_RETURN(const auto compute, services::Compute::Create(
                                                 ToComputeOptions(flags.compute), process->team()));

@@ -1,6 +1,7 @@
 #include "services/cli/score.h"
 
 #include <algorithm>
+#include <cmath>
 #include <list>
 #include <map>
 #include <memory>
@@ -36,11 +37,11 @@ struct LayerChoices {
   int64_t width = 0;
 };
 
-std::vector<engine::QueryOptions> ToQueries(const std::vector<Request>& requests,
+std::vector<engine::EngineRequest> ToQueries(const std::vector<Request>& requests,
                                             const ExpertRef& expert, const ScoreFlags& flags) {
-  std::vector<engine::QueryOptions> queries;
+  std::vector<engine::EngineRequest> queries;
   for (const Request& request : requests) {
-    engine::QueryOptions query;
+    engine::EngineRequest query;
     query.query_id = request.id;
     query.prompt = request.token_ids;
     query.expert = expert;
@@ -76,6 +77,17 @@ std::vector<LayerChoices> ChoicesOf(const services::Answer& answer) {
     }
   }
   return layers;
+}
+
+// As the engine's sampler is to a token: weights that give NaN or an infinity give no answer.
+absl::Status CheckFinite(const std::vector<float>& logits, int64_t vocab_size) {
+  const auto found =
+      std::find_if(logits.begin(), logits.end(), [](float logit) { return !std::isfinite(logit); });
+  if (found == logits.end()) return absl::OkStatus();
+  const int64_t at = found - logits.begin();
+  return absl::InternalError(absl::StrCat(
+      "logits at position ", at / vocab_size,
+      ": expected finite numbers, found NaN or an infinity at token id ", at % vocab_size));
 }
 
 absl::Status WriteScores(const ScoreFlags& flags, const std::vector<Request>& requests,
@@ -120,8 +132,9 @@ absl::Status Score(const ScoreFlags& flags) {
       offline->engine(), ToQueries(requests, expert, flags), 256,
       [&progress](size_t done) { progress.Update(static_cast<int64_t>(done)); });
   for (size_t i = 0; i < requests.size(); ++i) {
-    CCOE_RETURN_IF_ERROR(
-        Annotate(answers[i].status, absl::StrCat("request \"", requests[i].id, "\"")));
+    const std::string who = absl::StrCat("request \"", requests[i].id, "\"");
+    CCOE_RETURN_IF_ERROR(Annotate(answers[i].status, who));
+    CCOE_RETURN_IF_ERROR(Annotate(CheckFinite(answers[i].logits, offline->spec().vocab_size), who));
   }
   return WriteScores(flags, requests, answers, offline->spec());
 }

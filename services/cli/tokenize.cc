@@ -13,6 +13,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/tokenizer/tokenizer.h"
+#include "services/cli/output.h"
 
 namespace ccoe::cli {
 namespace {
@@ -69,6 +70,7 @@ absl::Status Tokenize(const TokenizeFlags& flags) {
                                      : EncodeLine(*tokenizer, flags, line, where);
     if (!result.ok()) return result.status();
     std::cout << *result << "\n";
+    CCOE_RETURN_IF_ERROR(FlushStandardOutput());  // input may have no end
   }
   return absl::OkStatus();
 }

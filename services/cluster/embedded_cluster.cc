@@ -91,7 +91,7 @@ absl::Status EmbeddedCluster::StartExperts(const ExpertPlan& plan) {
     expert.bundle_folders = started.bundles;
     expert.router = RouterAddress();
     expert.serve = InProcessOnly(expert.worker_id);
-    expert.runner.kv_tokens = options_.expert_kv_tokens;
+    expert.host.kv_tokens = options_.expert_kv_tokens;
     CCOE_ASSIGN_OR_RETURN(auto worker, ExpertWorker::Create(expert, environment_));
     experts_.push_back(std::move(worker));
   }

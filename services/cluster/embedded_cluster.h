@@ -14,7 +14,7 @@
 #include "services/cluster/expert_plan.h"
 #include "services/common/channel_factory.h"
 #include "services/common/role_environment.h"
-#include "services/expert/local_peers.h"
+#include "services/common/local_peers.h"
 #include "services/expert/worker.h"
 #include "services/gateway/gateway.h"
 #include "services/offline/offline_engine.h"

@@ -4,7 +4,10 @@
 
 #include <string>
 
+#include "absl/status/statusor.h"
+#include "ccoe/v1/control.pb.h"
 #include "runtime/model/model_spec.h"
+#include "services/common/role_environment.h"
 
 namespace ccoe::services {
 
@@ -13,6 +16,11 @@ namespace ccoe::services {
 // worker needs none of the base's: whether an expert's base has the same weights as the backbone
 // worker's is told by the bundle's base fingerprint.
 std::string ModelIdentity(const model::ModelSpec& spec);
+
+// Digests of the tensors in `folder`, as they came and as `compute` serves them. Reads all of them
+// once and remembers (runtime/model/weights_digest.h); says so as progress.
+absl::StatusOr<v1::WeightsIdentity> IdentifyWeights(const std::string& folder,
+                                                    const RoleEnvironment& environment);
 
 }  // namespace ccoe::services
 

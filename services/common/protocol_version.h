@@ -8,7 +8,7 @@ namespace ccoe::services {
 
 // Rises when processes of two builds could misunderstand each other; adding a proto field does not
 // do that. Peers of another version are refused.
-inline constexpr int32_t kProtocolVersion = 1;
+inline constexpr int32_t kProtocolVersion = 2;
 
 }  // namespace ccoe::services
 

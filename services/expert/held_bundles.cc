@@ -76,6 +76,7 @@ v1::HeldExpert HeldExpertOf(const experts::BundleManifest& manifest, int64_t wei
   for (const std::string& query : manifest.example_queries) info->add_example_queries(query);
   info->set_owns_head(manifest.owns_norm || manifest.owns_head);
   held.set_base_fingerprint(manifest.base_fingerprint);
+  held.set_weights_digest(manifest.weights_sha256);
   return held;
 }
 

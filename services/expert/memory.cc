@@ -2,8 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/experts/expert_pass.h"
-#include "runtime/experts/ffn_pass.h"
+#include "runtime/experts/pass_memory.h"
 #include "runtime/model/counting_ops.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/kv_storage.h"
@@ -20,20 +19,22 @@ model::WeightTarget Counted(model::CountingDevice& counting, model::WeightTarget
 
 }  // namespace
 
-absl::StatusOr<model::MemoryPlan> PlanExpertPass(const model::ModelSpec& spec, int64_t max_rows,
-                                                 const model::WeightTarget& target) {
+absl::StatusOr<model::MemoryPlan> PlanPasses(const model::ModelSpec& spec,
+                                             const experts::UnitHostOptions& host,
+                                             const model::WeightTarget& target) {
   model::MemoryPlan plan;
   if (!target.uploads()) return plan;
   model::CountingDevice counting;
-  CCOE_RETURN_IF_ERROR(
-      experts::ExpertPass::Create(spec, max_rows, model::MakeCountingOps(&counting)).status());
+  CCOE_RETURN_IF_ERROR(experts::PassMemory::Create(spec, experts::PassLimitsOf(host),
+                                                   model::MakeCountingOps(&counting))
+                           .status());
   plan.Add("buffers", counting.counted_bytes());
   return plan;
 }
 
 absl::StatusOr<model::MemoryPlan> PlanLayerExpertMemory(const model::ModelSpec& spec,
                                                         const experts::Bundle& bundle,
-                                                        const experts::ExpertRunnerOptions& runner,
+                                                        const experts::UnitHostOptions& host,
                                                         const model::WeightTarget& target) {
   model::MemoryPlan plan;
   if (!target.uploads()) return plan;
@@ -43,21 +44,10 @@ absl::StatusOr<model::MemoryPlan> PlanLayerExpertMemory(const model::ModelSpec& 
   CCOE_RETURN_IF_ERROR(model::Decoder::Create(spec, layers, weights).status());
   const int64_t weight_bytes = counting.counted_bytes();
   CCOE_RETURN_IF_ERROR(
-      model::KvStorage::Create(&counting, spec, experts::KvOptionsOf(runner, layers)).status());
+      model::KvStorage::Create(&counting, spec, experts::KvOptionsOf(host, layers)).status());
   plan.Add(absl::StrCat("weights of ", bundle.manifest.expert.ToString()), weight_bytes);
-  plan.Add(absl::StrCat("KV cache of ", runner.kv_tokens, " tokens"),
+  plan.Add(absl::StrCat("KV cache of ", host.kv_tokens, " tokens"),
            counting.counted_bytes() - weight_bytes);
-  return plan;
-}
-
-absl::StatusOr<model::MemoryPlan> PlanFfnPass(const model::ModelSpec& spec, int64_t max_pairs,
-                                              const model::WeightTarget& target) {
-  model::MemoryPlan plan;
-  if (!target.uploads()) return plan;
-  model::CountingDevice counting;
-  CCOE_RETURN_IF_ERROR(
-      experts::FfnPass::Create(spec, max_pairs, model::MakeCountingOps(&counting)).status());
-  plan.Add("buffers for FFN experts", counting.counted_bytes());
   return plan;
 }
 

@@ -5,7 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/experts/bundle.h"
-#include "runtime/experts/expert_runner.h"
+#include "runtime/experts/unit_host_options.h"
 #include "runtime/model/device_tensors.h"
 #include "runtime/model/ffn_shard.h"
 #include "runtime/model/memory_plan.h"
@@ -13,19 +13,16 @@
 
 namespace ccoe::services {
 
-// Of an expert runner without experts, whose passes have up to `max_rows` rows.
-absl::StatusOr<model::MemoryPlan> PlanExpertPass(const model::ModelSpec& spec, int64_t max_rows,
-                                                 const model::WeightTarget& target);
+// Of a host of units without any.
+absl::StatusOr<model::MemoryPlan> PlanPasses(const model::ModelSpec& spec,
+                                             const experts::UnitHostOptions& host,
+                                             const model::WeightTarget& target);
 
-// Of one more layer expert on a runner with `runner`.
+// Of one more layer expert on a host with `host`.
 absl::StatusOr<model::MemoryPlan> PlanLayerExpertMemory(const model::ModelSpec& spec,
                                                         const experts::Bundle& bundle,
-                                                        const experts::ExpertRunnerOptions& runner,
+                                                        const experts::UnitHostOptions& host,
                                                         const model::WeightTarget& target);
-
-// Of an FFN runner without experts, whose passes have up to `max_pairs` (row, expert) pairs.
-absl::StatusOr<model::MemoryPlan> PlanFfnPass(const model::ModelSpec& spec, int64_t max_pairs,
-                                              const model::WeightTarget& target);
 
 // Of more FFN experts.
 absl::StatusOr<model::MemoryPlan> PlanFfnShardMemory(

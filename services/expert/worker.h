@@ -3,7 +3,6 @@
 #ifndef CCOE_SERVICES_EXPERT_WORKER_H_
 #define CCOE_SERVICES_EXPERT_WORKER_H_
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,19 +13,14 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ccoe/v1/control.pb.h"
-#include "kernels/op_shapes.h"
-#include "kernels/ops.h"
-#include "runtime/experts/expert_runner.h"
-#include "runtime/experts/ffn_runner.h"
-#include "runtime/experts/swap_router.h"
+#include "runtime/exchange/grpc/exchange_service.h"
+#include "runtime/experts/unit_host.h"
 #include "runtime/model/memory_plan.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/model/weights.h"
-#include "services/common/registration.h"
 #include "services/common/role_environment.h"
 #include "services/common/row_carriers.h"
-#include "services/common/server_runner.h"
-#include "services/expert/exchange_service.h"
+#include "services/common/worker_server.h"
 #include "services/expert/held_bundles.h"
 
 namespace ccoe::services {
@@ -39,9 +33,10 @@ struct ExpertWorkerOptions {
   std::vector<std::string> bundle_folders;  // at least one, unless the model has FFN experts
   std::string router;                       // address
   ServeOptions serve;
-  experts::ExpertRunnerOptions runner;           // its kv_dtype is the device's
+  // Which units it hosts, its kv_dtype and its numerics follow from the bundles, the model and the
+  // device.
+  experts::UnitHostOptions host;
   RowTransport transport = RowTransport::kAuto;  // of rows from backbone workers that ask
-  experts::FfnRunnerOptions ffn_runner;
 };
 
 // Thread-safe. Destruction stops serving at once.
@@ -58,53 +53,45 @@ class ExpertWorker {
   void Drain(absl::Duration grace);
 
   // What others dial.
-  const std::string& address() const { return address_; }
-  // OK while the router hears the worker and what it assigned last is loaded.
-  absl::Status status() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Empty without bundles.
-  std::vector<experts::ExpertLoad> Load() const;
-  // Of the FFN experts; all zero for a model without.
-  experts::FfnLoad LoadOfFfn() const;
+  const std::string& address() const { return server_->address(); }
+  // OK while the router hears the worker, its device computes and what was assigned to it last is
+  // loaded.
+  absl::Status status() const { return server_->status(); }
+  experts::HostLoad Load() const { return host_->Load(); }
 
  private:
   ExpertWorker(const ExpertWorkerOptions& options, const RoleEnvironment& environment)
       : options_(options), environment_(environment) {}
 
   absl::Status LoadExperts() ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status LoadBundles(const model::ModelSpec& spec);
+  absl::Status MakeHost(const model::ModelSpec& spec) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status LoadBundles(const model::ModelSpec& spec) ABSL_LOCKS_EXCLUDED(mutex_);
   // Loads what the directive assigns and is not held yet.
   void TakeDirective(const v1::Directive& directive) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status AddAssigned(const v1::FfnShard& assignment);
   // Refuses what does not fit into the device's memory beside what is held.
-  // Ops for a runner whose buffers are planned.
-  absl::StatusOr<std::unique_ptr<kernels::Ops>> MakeOps(const kernels::OpShapes& shapes,
-                                                        model::MemoryPlan plan)
-      ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Fit(const model::MemoryPlan& plan) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Serve();
-  absl::Status Register();
-  v1::WorkerReport Report() const;
+  // OK while rows can be taken.
+  absl::Status Health() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void FillReport(v1::WorkerReport& report) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   const ExpertWorkerOptions options_;
   const RoleEnvironment environment_;
-  std::string address_;
-  std::string model_identity_;
+  experts::UnitHostOptions host_options_;
+  WorkerIdentity identity_;
   std::vector<v1::HeldExpert> held_;
   std::unique_ptr<exchange::RowCarrierFactory> carriers_;  // null: rows in messages
-  std::atomic<bool> draining_ = false;
   // In the order in which they need each other.
-  std::unique_ptr<experts::ExpertRunner> runner_;   // null without bundles
-  std::unique_ptr<experts::FfnRunner> ffn_runner_;  // null for a model without FFN experts
-  std::unique_ptr<experts::SwapRouter> handler_;
+  std::unique_ptr<experts::UnitHost> host_;
   std::shared_ptr<const model::Weights> ffn_weights_;  // opened by the first assignment
   mutable absl::Mutex mutex_;
   // Of the last assignment of FFN experts; OK for a model without.
   absl::Status assigned_ ABSL_GUARDED_BY(mutex_);
   int64_t planned_bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // of the device's memory
   std::unique_ptr<telemetry::Metrics::Sampler> sampler_;
-  std::unique_ptr<ExchangeService> service_;
-  std::unique_ptr<ServerRunner> server_;
-  std::unique_ptr<Registration> registration_;
+  std::unique_ptr<exchange::ExchangeService> service_;
+  std::unique_ptr<WorkerServer> server_;
 };
 
 }  // namespace ccoe::services

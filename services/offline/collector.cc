@@ -93,7 +93,7 @@ class CollectingSink final : public engine::TokenSink {
 };
 
 // Submits `query`, waiting for others to end while the engine's queue is full.
-absl::Status SubmitPatiently(engine::Engine& engine, const engine::QueryOptions& query,
+absl::Status SubmitPatiently(engine::Engine& engine, const engine::EngineRequest& query,
                              Answer* answer, Flight& flight) {
   while (true) {
     flight.Add();
@@ -109,7 +109,7 @@ absl::Status SubmitPatiently(engine::Engine& engine, const engine::QueryOptions&
 }  // namespace
 
 std::vector<Answer> RunQueries(engine::Engine& engine,
-                               const std::vector<engine::QueryOptions>& queries,
+                               const std::vector<engine::EngineRequest>& queries,
                                int64_t max_in_flight, const std::function<void(size_t)>& on_done) {
   std::vector<Answer> answers(queries.size());
   Flight flight;

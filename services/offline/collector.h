@@ -33,7 +33,7 @@ struct Answer {
 // the queries' order, errors in Answer::status. `on_done` (may be empty) is told how many have
 // finished, for progress.
 std::vector<Answer> RunQueries(engine::Engine& engine,
-                               const std::vector<engine::QueryOptions>& queries,
+                               const std::vector<engine::EngineRequest>& queries,
                                int64_t max_in_flight = 256,
                                const std::function<void(size_t finished)>& on_done = nullptr);
 

@@ -11,22 +11,21 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "kernels/numerics_class.h"
 #include "runtime/base/parallel.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/engine/branch_runner.h"
+#include "runtime/engine/model_runner.h"
+#include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/experts/bundle.h"
-#include "runtime/experts/expert_runner.h"
-#include "runtime/experts/ffn_runner.h"
-#include "runtime/experts/swap_router.h"
+#include "runtime/experts/unit_host.h"
 #include "runtime/model/hf_config.h"
 #include "runtime/placement/planner.h"
 #include "services/backbone/load_backbone.h"
 #include "services/backbone/memory.h"
 #include "services/common/channel_factory.h"
 #include "services/common/server_runner.h"
-#include "services/expert/exchange_service.h"
 #include "services/expert/held_bundles.h"
 
 namespace ccoe::services {
@@ -52,6 +51,17 @@ class FixedDirectory final : public engine::ExpertDirectory {
     return it->second[next_++ % it->second.size()];
   }
 
+  absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> FindReplica(
+      const engine::ExpertBinding& lost, const engine::LinkList& avoid) override {
+    for (const auto& binding : bindings_.at(lost.expert)) {
+      const bool avoided = std::any_of(avoid.begin(), avoid.end(), [&](const auto& link) {
+        return link.lock() == binding->link;
+      });
+      if (!avoided && binding->link->healthy()) return binding;
+    }
+    return absl::UnavailableError("no other worker has it");
+  }
+
  private:
   std::map<ExpertRef, std::vector<std::shared_ptr<const engine::ExpertBinding>>> bindings_;
   absl::Mutex mutex_;
@@ -61,22 +71,21 @@ class FixedDirectory final : public engine::ExpertDirectory {
 // As placed before the engine starts.
 class FixedFfnDirectory final : public engine::FfnDirectory {
  public:
+  uint64_t epoch() const override { return 1; }
   std::shared_ptr<const engine::FfnTable> Table() override { return table_; }
-  void Set(engine::FfnTable table) {
-    table_ = std::make_shared<engine::FfnTable>(std::move(table));
+  void Set(std::vector<engine::FfnPeer> peers, const engine::FfnTable::Holders& holders) {
+    table_ = std::make_shared<engine::FfnTable>(std::move(peers), holders);
   }
 
  private:
   std::shared_ptr<const engine::FfnTable> table_;
 };
 
-// An expert worker without its process: the runners and, with gRPC, a server of its own on
-// loopback. Members are in the order in which they need each other.
+// An expert worker without its process: the host and, with gRPC, a server of its own on loopback.
+// Members are in the order in which they need each other.
 struct ExpertWorkerParts {
-  std::unique_ptr<experts::ExpertRunner> runner;
-  std::unique_ptr<experts::FfnRunner> ffn_runner;
-  std::unique_ptr<experts::SwapRouter> router;
-  std::unique_ptr<ExchangeService> service;
+  std::unique_ptr<experts::UnitHost> host;
+  std::unique_ptr<exchange::ExchangeService> service;
   std::unique_ptr<ServerRunner> server;
 
   ~ExpertWorkerParts() {
@@ -99,7 +108,7 @@ class OfflineEngineImpl final : public OfflineEngine {
                            options_.expert_folders, engine, compute_->weights()));
     CCOE_ASSIGN_OR_RETURN(const model::ModelSpec whole,
                           model::LoadModelSpec(options_.model_folder));
-    const kernels::OpShapes shapes = engine::BranchRunner::ShapesOf(whole, engine);
+    const kernels::OpShapes shapes = engine::ModelRunner::ShapesOf(whole, engine);
     CCOE_ASSIGN_OR_RETURN(const int64_t ops_bytes, compute_->OpsBytes(shapes));
     if (ops_bytes > 0) plan.Add("ops", ops_bytes);
     CCOE_RETURN_IF_ERROR(plan.CheckFits(compute_->device()));
@@ -136,20 +145,17 @@ class OfflineEngineImpl final : public OfflineEngine {
 
   absl::Status AddWorker() {
     ExpertWorkerParts& worker = workers_.emplace_back();
-    experts::ExpertRunnerOptions runner_options;
-    runner_options.kv_tokens = options_.expert_kv_tokens;
-    runner_options.kv_dtype = compute_->kv_dtype();
-    CCOE_ASSIGN_OR_RETURN(auto ops, compute_->MakeOps(experts::ShapesOf(spec(), runner_options)));
-    CCOE_ASSIGN_OR_RETURN(worker.runner,
-                          experts::ExpertRunner::Create(spec(), std::move(ops), runner_options));
-    for (const experts::Bundle& bundle : bundles_)
-      CCOE_RETURN_IF_ERROR(worker.runner->AddExpert(bundle));
-    const experts::FfnRunnerOptions ffn_options;
-    CCOE_ASSIGN_OR_RETURN(auto ffn_ops, compute_->MakeOps(experts::ShapesOf(spec(), ffn_options)));
-    CCOE_ASSIGN_OR_RETURN(worker.ffn_runner,
-                          experts::FfnRunner::Create(spec(), std::move(ffn_ops), ffn_options));
-    CCOE_ASSIGN_OR_RETURN(
-        worker.router, experts::SwapRouter::Create(worker.runner.get(), worker.ffn_runner.get()));
+    experts::UnitHostOptions host;
+    host.layer_experts = !bundles_.empty();
+    host.ffn_experts = spec().has_moe();
+    host.kv_tokens = options_.expert_kv_tokens;
+    host.kv_dtype = compute_->kv_dtype();
+    CCOE_ASSIGN_OR_RETURN(auto ops, compute_->MakeOps(experts::ShapesOf(spec(), host)));
+    host.numerics = kernels::NumericsClassOf(*ops, host.kv_dtype);
+    CCOE_ASSIGN_OR_RETURN(worker.host, experts::UnitHost::Create(spec(), std::move(ops), host));
+    for (const experts::Bundle& bundle : bundles_) {
+      CCOE_RETURN_IF_ERROR(worker.host->AddExpert(bundle));
+    }
     CCOE_ASSIGN_OR_RETURN(const std::shared_ptr<exchange::ActivationLink> link, Link(worker));
     links_.push_back(link);
     return BindExperts(link);
@@ -161,6 +167,10 @@ class OfflineEngineImpl final : public OfflineEngine {
       binding.expert = bundle.manifest.expert;
       binding.layers = bundle.manifest.layers;
       binding.link = link;
+      binding.worker_id = absl::StrCat("expert-", workers_.size() - 1);
+      binding.numerics = link->peer().numerics;
+      binding.weights_digest = bundle.manifest.weights_sha256;
+      binding.kv_tokens = options_.expert_kv_tokens;
       if (bundle.manifest.owns_norm || bundle.manifest.owns_head) {
         CCOE_ASSIGN_OR_RETURN(binding.own_head,
                               model::LmHead::Create(spec(), loaded_.weights, bundle.weights));
@@ -177,33 +187,37 @@ class OfflineEngineImpl final : public OfflineEngine {
     for (size_t w = 0; w < workers_.size(); ++w)
       plan_options.workers.push_back({absl::StrCat("expert-", w), 0});
     CCOE_ASSIGN_OR_RETURN(const placement::Plan plan, placement::MakePlan(spec(), plan_options));
-    engine::FfnTable table;
+    engine::FfnTable::Holders holders;
+    std::vector<engine::FfnPeer> peers;
     for (const model::LayerSpec& layer : spec().layers) {
-      table.holders.emplace_back(layer.ffn.is_moe() ? layer.ffn.moe.experts : 0);
+      holders.emplace_back(layer.ffn.is_moe() ? layer.ffn.moe.experts : 0);
     }
     int32_t number = 0;
     for (ExpertWorkerParts& worker : workers_) {
       const auto index = static_cast<size_t>(number);
       const placement::WorkerPlan* planned = plan.Find(absl::StrCat("expert-", number));
       if (planned == nullptr) return absl::InternalError("the plan leaves a worker out");
-      CCOE_RETURN_IF_ERROR(worker.ffn_runner->AddShard(planned->shard, loaded_.weights));
-      table.peers.push_back({planned->worker_id, links_[index]});
+      CCOE_RETURN_IF_ERROR(worker.host->AddShard(planned->shard, loaded_.weights));
+      peers.push_back({planned->worker_id, links_[index]});
       for (const auto& [layer, held] : planned->shard.layers()) {
-        for (const int32_t expert : held) table.holders[layer][expert].push_back(number);
+        for (const int32_t expert : held) holders[layer][expert].push_back(number);
       }
       ++number;
     }
-    ffn_directory_.Set(std::move(table));
+    ffn_directory_.Set(std::move(peers), holders);
     return absl::OkStatus();
   }
 
   absl::StatusOr<std::shared_ptr<exchange::ActivationLink>> Link(ExpertWorkerParts& worker) {
     if (options_.exchange == ExchangeKind::kLocal)
-      return exchange::MakeLocalLink(worker.router.get());
+      return exchange::MakeLocalLink(worker.host.get());
     const std::string id = absl::StrCat("expert-", workers_.size() - 1);
-    ExchangeServiceOptions service_options;
-    service_options.worker_id = id;
-    worker.service = std::make_unique<ExchangeService>(worker.router.get(), service_options);
+    exchange::ExchangeServiceOptions service_options;
+    service_options.link.identity.worker_id = id;
+    service_options.link.identity.hidden_size = spec().hidden_size;
+    service_options.link.identity.numerics = worker.host->numerics();
+    worker.service =
+        std::make_unique<exchange::ExchangeService>(worker.host.get(), service_options);
     ServerOptions server_options;
     server_options.services = {
         {worker.service.get(), std::string(v1::Exchange::service_full_name())}};
@@ -212,8 +226,8 @@ class OfflineEngineImpl final : public OfflineEngine {
     CCOE_ASSIGN_OR_RETURN(auto channel, ChannelFactory(nullptr).Connect(address));
     exchange::GrpcLinkOptions link_options;
     link_options.name = absl::StrCat("grpc://", address);
-    link_options.worker_id = "offline";
-    link_options.hidden_size = loaded_.model.spec.hidden_size;
+    link_options.identity.worker_id = "offline";
+    link_options.identity.hidden_size = spec().hidden_size;
     link_options.wire_dtype = options_.engine.wire_dtype;
     return exchange::OpenGrpcLink(std::move(channel), link_options);
   }

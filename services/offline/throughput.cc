@@ -38,9 +38,9 @@ class TimingSink final : public engine::TokenSink {
   absl::BlockingCounter* const left_;
 };
 
-engine::QueryOptions Query(const model::ModelSpec& spec, const LoadShape& load, int64_t index) {
+engine::EngineRequest Query(const model::ModelSpec& spec, const LoadShape& load, int64_t index) {
   std::mt19937_64 random(load.seed * 1000003 + static_cast<uint64_t>(index));
-  engine::QueryOptions query;
+  engine::EngineRequest query;
   query.query_id = absl::StrCat("load-", index);
   for (int64_t t = 0; t < load.prompt_tokens; ++t) {
     query.prompt.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(spec.vocab_size)));

@@ -37,6 +37,8 @@ v1::WorkerStatus StatusOf(const Worker& worker, absl::Time now) {
   }
   *status.mutable_ffn_shard() = report.ffn_shard();
   status.set_ffn_bytes(report.ffn_bytes());
+  status.set_numerics(report.numerics());
+  status.set_failure(report.failure());
   status.set_silent_seconds(std::max(0.0, absl::ToDoubleSeconds(now - worker.last_report)));
   return status;
 }

@@ -1,5 +1,6 @@
 #include "services/router/placement.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -27,6 +28,8 @@ void Add(const Worker& worker, const v1::HeldExpert& held, Places* places) {
   if (fresh) {
     *place.mutable_info() = held.info();
     place.set_base_fingerprint(held.base_fingerprint());
+    place.set_weights_digest(held.weights_digest());
+    place.set_kv_tokens(held.kv_tokens());
   } else if (place.base_fingerprint() != held.base_fingerprint() ||
              place.info().first_layer() != held.info().first_layer() ||
              place.info().last_layer() != held.info().last_layer()) {
@@ -35,8 +38,15 @@ void Add(const Worker& worker, const v1::HeldExpert& held, Places* places) {
         << " has other layers or another base than on earlier workers: left out";
     return;
   }
-  place.add_addresses(worker.report.address());
-  place.mutable_info()->set_replicas(place.addresses_size());
+  if (held.kv_tokens() > 0) {
+    place.set_kv_tokens(place.kv_tokens() > 0 ? std::min(place.kv_tokens(), held.kv_tokens())
+                                              : held.kv_tokens());
+  }
+  v1::WorkerPlace& at = *place.add_workers();
+  at.set_worker_id(worker.report.worker_id());
+  at.set_address(worker.report.address());
+  at.set_numerics(worker.report.numerics());
+  place.mutable_info()->set_replicas(place.workers_size());
 }
 
 template <typename Key, typename Message>

@@ -1,5 +1,6 @@
 #include "services/router/worker_registry.h"
 
+#include <map>
 #include <set>
 #include <utility>
 
@@ -13,6 +14,9 @@
 
 namespace ccoe::services {
 namespace {
+
+constexpr size_t kMaxFailureBytes = 1024;
+constexpr size_t kShownDigest = 16;  // characters of a digest in messages
 
 absl::Status CheckAddress(const std::string& address) {
   if (address.size() > kMaxAddressBytes) {
@@ -65,6 +69,22 @@ absl::Status CheckHeldExperts(const v1::WorkerReport& report) {
   return absl::OkStatus();
 }
 
+// Whether a worker still has what it had.
+bool SameWeights(const v1::WorkerReport& a, const v1::WorkerReport& b) {
+  if (a.weights().source() != b.weights().source() || a.experts_size() != b.experts_size()) {
+    return false;
+  }
+  for (int i = 0; i < a.experts_size(); ++i) {
+    const v1::HeldExpert &x = a.experts(i), &y = b.experts(i);
+    if (x.weights_digest() != y.weights_digest() ||
+        x.info().expert().name() != y.info().expert().name() ||
+        x.info().expert().version() != y.info().expert().version()) {
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 absl::Status WorkerRegistry::CheckReport(const v1::WorkerReport& report) const {
@@ -91,8 +111,47 @@ absl::Status WorkerRegistry::CheckReport(const v1::WorkerReport& report) const {
                                                       absl::CEscape(model_fingerprint_),
                                                       ", the worker ", absl::CEscape(model)));
   }
+  if (report.numerics().size() > kMaxWorkerIdBytes || report.failure().size() > kMaxFailureBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "numerics, failure: expected at most ", kMaxWorkerIdBytes, " and ", kMaxFailureBytes,
+        " bytes, found ", report.numerics().size(), " and ", report.failure().size()));
+  }
   CCOE_RETURN_IF_ERROR(FfnShardFromProto(report.ffn_shard()).status());
   return CheckHeldExperts(report);
+}
+
+// Against what the other workers have: names are not enough.
+absl::Status WorkerRegistry::CheckWeights(const v1::WorkerReport& report) const {
+  std::map<ExpertRef, const v1::HeldExpert*> held;
+  for (const v1::HeldExpert& expert : report.experts()) {
+    held[{expert.info().expert().name(), expert.info().expert().version()}] = &expert;
+  }
+  for (const auto& [id, worker] : workers_) {
+    if (id == report.worker_id()) continue;
+    const std::string& source = worker.report.weights().source();
+    if (!source.empty() && !report.weights().source().empty() &&
+        source != report.weights().source()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "weights of the base: worker ", id, " has ", source.substr(0, kShownDigest),
+          ", this one ", absl::CEscape(report.weights().source().substr(0, kShownDigest)),
+          " (SHA-256): one cluster serves one checkpoint"));
+    }
+    for (const v1::HeldExpert& theirs : worker.report.experts()) {
+      const auto ours =
+          held.find({theirs.info().expert().name(), theirs.info().expert().version()});
+      if (ours == held.end() || theirs.weights_digest().empty() ||
+          ours->second->weights_digest().empty() ||
+          theirs.weights_digest() == ours->second->weights_digest()) {
+        continue;
+      }
+      return absl::FailedPreconditionError(
+          absl::StrCat("expert ", ours->first.ToString(), ": worker ", id, " holds weights ",
+                       theirs.weights_digest().substr(0, kShownDigest), ", this one ",
+                       absl::CEscape(ours->second->weights_digest().substr(0, kShownDigest)),
+                       " (SHA-256): other weights need another version"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<WorkerSession> WorkerRegistry::Register(const v1::WorkerReport& report) {
@@ -100,6 +159,8 @@ absl::StatusOr<WorkerSession> WorkerRegistry::Register(const v1::WorkerReport& r
       Annotate(CheckReport(report),
                absl::StrCat("worker \"",
                             absl::CEscape(report.worker_id().substr(0, kMaxWorkerIdBytes)), "\"")));
+  CCOE_RETURN_IF_ERROR(
+      Annotate(CheckWeights(report), absl::StrCat("worker \"", report.worker_id(), "\"")));
   const auto earlier = workers_.find(report.worker_id());
   if (earlier == workers_.end() && static_cast<int>(workers_.size()) >= options_.max_workers) {
     return absl::ResourceExhaustedError(
@@ -130,6 +191,10 @@ absl::Status WorkerRegistry::Report(WorkerSession session, const v1::WorkerRepor
   }
   CCOE_RETURN_IF_ERROR(
       Annotate(CheckReport(report), absl::StrCat("worker \"", absl::CEscape(id->second), "\"")));
+  if (!SameWeights(report, worker.report)) {
+    CCOE_RETURN_IF_ERROR(
+        Annotate(CheckWeights(report), absl::StrCat("worker \"", id->second, "\"")));
+  }
   worker.report = report;
   worker.last_report = clock_.Now();
   worker.sent_since_report = 0;

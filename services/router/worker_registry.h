@@ -84,6 +84,7 @@ class WorkerRegistry {
 
  private:
   absl::Status CheckReport(const v1::WorkerReport& report) const;
+  absl::Status CheckWeights(const v1::WorkerReport& report) const;
   void ForgetModelWithoutBackbone();
 
   const Clock& clock_;

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -121,6 +122,8 @@ class WithoutClusterTest(unittest.TestCase):
                 (golden.up_flags("--http", f"127.0.0.1:{port}"), str(port)),
                 (golden.up_flags("--rules", write("bad.textproto", 'rules { name: "x" expert: "math" pattern: "(" }')), "x"),
                 (golden.up_flags("--rules", write("bad.textproto", "rules {\n nonsense: 1 }")), ":2:"),
+                (golden.up_flags("--rules", write("deep.textproto", "rules{" * 100_000)), "deep.textproto:1:"),
+                (["--model", f"{golden.MODELS}/mixtral-8x2", "--placement", write("deep.textproto", "workers{shards{" * 50_000)], "deep.textproto:1:"),
                 (["--model", f"{golden.MODELS}/llama-gqa", "--experts", golden.bundles()], "another base"),
             ]
             for flags, words in cases:
@@ -129,6 +132,48 @@ class WithoutClusterTest(unittest.TestCase):
                 code, _, error = ccoe_process.run(["up"] + flags + ports)
                 self.assertEqual(code, 1, (flags, error))
                 self.assertIn(words, error)
+
+    def test_a_placement_nested_without_end_is_refused(self):
+        deep = write("deep.textproto", "workers{shards{" * 50_000)
+        code, _, error = ccoe_process.run(["placement", "check", "--model", f"{golden.MODELS}/mixtral-8x2", deep])
+        self.assertEqual(code, 1, error)
+        self.assertIn("deep.textproto:1:", error)
+
+    def test_output_that_cannot_be_written_is_exit_code_1(self):
+        def tokenize(redirect, lines):
+            return subprocess.run(["bash", "-c", f'set -o pipefail; "$0" tokenize --model {golden.MODELS}/llama-gqa {redirect}', ccoe_process.CCOE],
+                                  input="Hello\n" * lines, capture_output=True, text=True, timeout=300, check=False)
+        for redirect, reason in (("> /dev/full", "No space left"), (">&-", "Bad file descriptor"), ("| true", "Broken pipe")):
+            for lines in (1, 20_000):
+                if "|" in redirect and lines == 1:
+                    continue  # may be written before the reader is gone
+                done = tokenize(redirect, lines)
+                self.assertEqual(done.returncode, 1, (redirect, done.stderr))
+                self.assertIn("ccoe tokenize: standard output: cannot be written: " + reason, done.stderr)
+        self.assertEqual(tokenize("> /dev/null", 3).returncode, 0)
+
+    def test_score_writes_to_what_its_output_leads_to(self):
+        folder = tempfile.mkdtemp(dir=os.environ.get("TEST_TMPDIR"))
+        requests = write("r.jsonl", json.dumps({"id": "a", "token_ids": [1, 2, 3]}))
+        words = ["score", "--model", f"{golden.MODELS}/llama-gqa", "--requests", requests, "--output"]
+        self.assertEqual(ccoe_process.run(words + [f"{folder}/plain"])[0], 0)
+        with open(f"{folder}/plain", "rb") as file:
+            expected = file.read()
+        os.mkfifo(f"{folder}/fifo")
+        with subprocess.Popen(["cat", f"{folder}/fifo"], stdout=subprocess.PIPE) as reader:
+            code, _, error = ccoe_process.run(words + [f"{folder}/fifo"])
+            self.assertEqual(code, 0, error)
+            self.assertEqual(reader.communicate(timeout=60)[0], expected)
+        self.assertTrue(stat.S_ISFIFO(os.stat(f"{folder}/fifo").st_mode))
+        piped = subprocess.run([ccoe_process.CCOE] + words + ["/dev/stdout"], capture_output=True, timeout=300, check=False)
+        self.assertEqual((piped.returncode, piped.stdout), (0, expected))
+        code, _, error = ccoe_process.run(words + ["/dev/full"])
+        self.assertEqual(code, 1)
+        self.assertIn("/dev/full: cannot be written: No space left", error)
+        os.symlink("plain", f"{folder}/link")
+        self.assertEqual(ccoe_process.run(words + [f"{folder}/link"])[0], 0)
+        self.assertTrue(os.path.islink(f"{folder}/link"))
+        self.assertEqual(sorted(os.listdir(folder)), ["fifo", "link", "plain"])
 
     def test_sigterm_lets_a_running_answer_end(self):
         with ccoe_process.Cluster(golden.up_flags()) as cluster:

@@ -267,6 +267,43 @@ TEST_P(OpsConformance, AttentionOfSeveralSequencesIsTheAttentionOfEach) {
   }
 }
 
+// Cosine and product are rounded to f32 once each.
+TEST_P(OpsConformance, RopeAnglesMatchTheReferenceAtAnyPosition) {
+  const std::vector<int64_t> positions = {0, 1, 7, 4095, 100000, 163839, (1 << 24) + 1};
+  for (int64_t pairs : {1, 3, 64, 300}) {
+    std::vector<float> frequencies(pairs);
+    for (int64_t i = 0; i < pairs; ++i) {
+      frequencies[i] = static_cast<float>(std::pow(10000.0, -static_cast<double>(i) / pairs));
+    }
+    for (float magnitude : {1.0f, 1.3f}) {
+      const int64_t rows = static_cast<int64_t>(positions.size());
+      DeviceMatrix cos(ops_.get(), rows, pairs, DType::kF32, /*padding=*/2);
+      DeviceMatrix sin(ops_.get(), rows, pairs, DType::kF32, /*padding=*/1);
+      const RopeAnglesArgs args{positions, frequencies, magnitude, cos.view(), sin.view()};
+      ops_->RopeAngles(args);
+      reference::Dense tolerance(1, 1);
+      tolerance.at(0, 0) = magnitude * kEps;
+      EXPECT_EQ(WorstDifference(cos.Download(), reference::RopeAngles(args, false), tolerance), "")
+          << pairs;
+      EXPECT_EQ(WorstDifference(sin.Download(), reference::RopeAngles(args, true), tolerance), "")
+          << pairs;
+      // Alone, a position has the same bits.
+      DeviceMatrix one_cos(ops_.get(), 1, pairs), one_sin(ops_.get(), 1, pairs);
+      const absl::Span<const int64_t> one = absl::MakeConstSpan(positions).subspan(4, 1);
+      ops_->RopeAngles({one, frequencies, magnitude, one_cos.view(), one_sin.view()});
+      EXPECT_EQ(FirstBitDifference(one_cos.Download(), Rows(cos.Download(), 4, 1)), "");
+      EXPECT_EQ(FirstBitDifference(one_sin.Download(), Rows(sin.Download(), 4, 1)), "");
+    }
+  }
+}
+
+TEST_P(OpsConformance, RopeAnglesOfNoRowsDoNothing) {
+  DeviceMatrix cos(ops_.get(), 0, 2), sin(ops_.get(), 0, 2);
+  const std::vector<float> frequencies = {1.0f, 0.5f};
+  ops_->RopeAngles({{}, frequencies, 1.0f, cos.view(), sin.view()});
+  EXPECT_TRUE(ops_->Synchronize().ok());
+}
+
 TEST_P(OpsConformance, RopeRotatesAndAppendsInBothStylesAndInPart) {
   constexpr int64_t kRows = 5, kHeads = 4, kKvHeads = 2, kPageTokens = 4;
   for (RopeStyle style : {RopeStyle::kHalfSplit, RopeStyle::kInterleaved}) {

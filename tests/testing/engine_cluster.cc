@@ -1,5 +1,6 @@
 #include "tests/testing/engine_cluster.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -40,31 +41,49 @@ absl::StatusOr<engine::BackboneModel> GoldenBackbone(const std::string& name, in
 
 absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> MapDirectory::Find(
     const ExpertRef& expert) {
+  absl::MutexLock lock(&mutex_);
   const auto found = bindings_.find(expert.name);
   if (found == bindings_.end())
     return absl::NotFoundError(absl::StrCat("no expert ", expert.ToString()));
-  return found->second;
+  return found->second.front();
+}
+
+absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> MapDirectory::FindReplica(
+    const engine::ExpertBinding& lost, const engine::LinkList& avoid) {
+  absl::MutexLock lock(&mutex_);
+  std::shared_ptr<const engine::ExpertBinding> best;
+  for (const auto& binding : bindings_[lost.expert.name]) {
+    const bool avoided = std::any_of(
+        avoid.begin(), avoid.end(), [&](const auto& link) { return link.lock() == binding->link; });
+    if (avoided || !binding->link->healthy()) continue;
+    if (best == nullptr || binding->numerics == lost.numerics) best = binding;
+  }
+  if (best == nullptr) return absl::UnavailableError("no worker has it now");
+  return best;
 }
 
 void MapDirectory::Add(std::shared_ptr<const engine::ExpertBinding> binding) {
-  bindings_[binding->expert.name] = std::move(binding);
+  absl::MutexLock lock(&mutex_);
+  bindings_[binding->expert.name].push_back(std::move(binding));
 }
 
 absl::StatusOr<std::unique_ptr<EngineCluster>> EngineCluster::Create(
     const EngineClusterOptions& options) {
   std::unique_ptr<EngineCluster> cluster(new EngineCluster());
   cluster->device_ = options.device;
+  cluster->expert_kv_tokens_ = options.expert.kv_tokens;
   cluster->team_ = std::make_unique<ThreadTeam>(1);
   CCOE_ASSIGN_OR_RETURN(cluster->backbone_,
                         GoldenBackbone("ccoe/backbone", options.held_layers, options.device));
+  experts::UnitHostOptions expert = options.expert;
+  expert.ffn_experts = false;
   for (int i = 0; i < options.expert_workers; ++i) {
-    CCOE_ASSIGN_OR_RETURN(
-        auto runner, experts::ExpertRunner::Create(cluster->backbone_.spec,
-                                                   OpsOver(options.device, cluster->team_.get()),
-                                                   options.expert));
+    CCOE_ASSIGN_OR_RETURN(auto host, experts::UnitHost::Create(
+                                         cluster->backbone_.spec,
+                                         OpsOver(options.device, cluster->team_.get()), expert));
     cluster->links_.push_back(std::make_shared<FakeLink>(
-        options.connect ? options.connect(runner.get()) : exchange::MakeLocalLink(runner.get())));
-    cluster->runners_.push_back(std::move(runner));
+        options.connect ? options.connect(host.get()) : exchange::MakeLocalLink(host.get())));
+    cluster->hosts_.push_back(std::move(host));
   }
   CCOE_ASSIGN_OR_RETURN(
       cluster->engine_,
@@ -79,25 +98,29 @@ EngineCluster::~EngineCluster() {
 }
 
 absl::Status EngineCluster::AddExpert(const std::string& name, const std::string& source,
-                                      model::LayerRange layers, int worker) {
+                                      model::LayerRange layers, int worker,
+                                      const std::string& numerics) {
   experts::Bundle bundle;
   bundle.folder = GoldenFolder(absl::StrCat("ccoe/", source));
   bundle.manifest.expert = {name, 1};
   bundle.manifest.layers = layers;
   CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(bundle.folder));
   bundle.weights = WeightsOn(device_, std::move(mapped));
-  CCOE_RETURN_IF_ERROR(runners_[worker]->AddExpert(bundle));
+  CCOE_RETURN_IF_ERROR(hosts_[worker]->AddExpert(bundle));
   auto binding = std::make_shared<engine::ExpertBinding>();
   binding->expert = bundle.manifest.expert;
   binding->layers = layers;
   binding->link = links_[worker];
+  binding->worker_id = absl::StrCat("expert-", worker);
+  binding->numerics = numerics;
+  binding->kv_tokens = expert_kv_tokens_;
   directory_.Add(std::move(binding));
   return absl::OkStatus();
 }
 
-engine::QueryOptions GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
-                                 int64_t max_tokens) {
-  engine::QueryOptions query;
+engine::EngineRequest GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
+                                  int64_t max_tokens) {
+  engine::EngineRequest query;
   query.query_id = absl::StrCat("query for ", expert.empty() ? "the base" : expert);
   query.prompt = prompt;
   query.expert.name = expert;

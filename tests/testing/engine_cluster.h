@@ -1,4 +1,4 @@
-// An engine with real experts in one process: the golden backbone, expert runners on their threads,
+// An engine with real experts in one process: the golden backbone, expert hosts on their threads,
 // a FakeLink before each of them.
 #ifndef CCOE_TESTS_TESTING_ENGINE_CLUSTER_H_
 #define CCOE_TESTS_TESTING_ENGINE_CLUSTER_H_
@@ -10,12 +10,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "runtime/base/parallel.h"
 #include "runtime/engine/engine.h"
 #include "runtime/exchange/activation_link.h"
-#include "runtime/experts/expert_runner.h"
+#include "runtime/experts/unit_host.h"
 #include "tests/testing/fake_link.h"
 #include "tests/testing/recording_sink.h"
 #include "tests/testing/tagged_device.h"
@@ -37,20 +39,25 @@ std::unique_ptr<kernels::Ops> OpsOver(TaggedDevice* device, ThreadTeam* team);
 using ConnectFunction =
     std::function<std::unique_ptr<exchange::ActivationLink>(exchange::SwapHandler* handler)>;
 
-// Experts by name, all at version 1.
+// Experts by name, all at version 1, each on one worker or more. Thread-safe.
 class MapDirectory final : public engine::ExpertDirectory {
  public:
+  // The first that was added.
   absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> Find(
       const ExpertRef& expert) override;
+  absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> FindReplica(
+      const engine::ExpertBinding& lost, const engine::LinkList& avoid) override;
   void Add(std::shared_ptr<const engine::ExpertBinding> binding);
 
  private:
-  std::map<std::string, std::shared_ptr<const engine::ExpertBinding>> bindings_;
+  absl::Mutex mutex_;
+  std::map<std::string, std::vector<std::shared_ptr<const engine::ExpertBinding>>> bindings_
+      ABSL_GUARDED_BY(mutex_);
 };
 
 struct EngineClusterOptions {
   engine::EngineOptions engine;
-  experts::ExpertRunnerOptions expert;
+  experts::UnitHostOptions expert;
   int expert_workers = 1;
   int32_t held_layers = -1;        // of the backbone
   TaggedDevice* device = nullptr;  // of the backbone and all workers; null: the CPU
@@ -61,33 +68,36 @@ class EngineCluster {
  public:
   // The ccoe/backbone of tests/golden, without experts yet.
   static absl::StatusOr<std::unique_ptr<EngineCluster>> Create(const EngineClusterOptions& options);
-  // The engine goes first, then the links, then the runners.
+  // The engine goes first, then the links, then the hosts.
   ~EngineCluster();
 
-  // Layers `layers` of the golden checkpoint ccoe/`source` as expert `name`, on worker `worker`.
-  // Before the first query.
+  // Layers `layers` of the golden checkpoint ccoe/`source` as expert `name`, on worker `worker`,
+  // which says that its numerics are `numerics`.
   absl::Status AddExpert(const std::string& name, const std::string& source,
-                         model::LayerRange layers, int worker = 0);
+                         model::LayerRange layers, int worker = 0,
+                         const std::string& numerics = "cpu");
 
   engine::Engine& engine() { return *engine_; }
   FakeLink& link(int worker = 0) { return *links_[worker]; }
+  experts::UnitHost& host(int worker = 0) { return *hosts_[worker]; }
   MapDirectory& directory() { return directory_; }
 
  private:
   EngineCluster() = default;
 
   TaggedDevice* device_ = nullptr;
+  int64_t expert_kv_tokens_ = 0;
   std::unique_ptr<ThreadTeam> team_;
   engine::BackboneModel backbone_;
-  std::vector<std::unique_ptr<experts::ExpertRunner>> runners_;
+  std::vector<std::unique_ptr<experts::UnitHost>> hosts_;
   std::vector<std::shared_ptr<FakeLink>> links_;
   MapDirectory directory_;
   std::unique_ptr<engine::Engine> engine_;
 };
 
 // A greedy query that does not stop before `max_tokens`.
-engine::QueryOptions GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
-                                 int64_t max_tokens = 32);
+engine::EngineRequest GreedyQuery(const std::vector<int32_t>& prompt, const std::string& expert,
+                                  int64_t max_tokens = 32);
 
 }  // namespace ccoe::testing
 

@@ -4,10 +4,14 @@
 #ifndef CCOE_TESTS_TESTING_FAKE_SWAP_HANDLER_H_
 #define CCOE_TESTS_TESTING_FAKE_SWAP_HANDLER_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,13 +28,14 @@ namespace ccoe::testing {
 // Thread-safe.
 class FakeSwapHandler final : public exchange::SwapHandler {
  public:
-  // A swap or a release, in the order they came.
+  // A swap, a release or the cancel of a swap, in the order they came.
   struct Event {
     uint64_t peer_id = 0;
-    uint64_t step_id = 0;      // of a swap
+    uint64_t step_id = 0;      // of a swap's envelope
+    uint64_t swap_id = 0;      // of a swap or a cancel
     uint64_t sequence_id = 0;  // of a release
-    bool release = false;
-    exchange::StepHeader header;
+    bool release = false, cancel = false;
+    exchange::SwapHeader header;
     std::vector<float> rows;
   };
 
@@ -38,25 +43,32 @@ class FakeSwapHandler final : public exchange::SwapHandler {
   explicit FakeSwapHandler(int64_t hidden_size, kernels::Device* device = nullptr)
       : hidden_size_(hidden_size), device_(device) {}
 
-  // What a right answer to `header` and `rows` is.
-  static exchange::SwapResult Negated(const exchange::StepHeader& header,
-                                      const std::vector<float>& rows) {
+  // What a right answer to `header` and `rows` is, where the sequences in `released` are gone.
+  static exchange::SwapResult Negated(const exchange::SwapHeader& header,
+                                      const std::vector<float>& rows,
+                                      const std::set<uint64_t>& released = {}) {
     exchange::SwapResult result;
     result.expert_time = absl::Microseconds(7);
-    const int64_t hidden = header.hidden_size;
-    if (header.ffn.has_value()) {
-      result.rows = Dispatched(*header.ffn, hidden, rows);
+    const int64_t hidden = header.format.hidden_size;
+    if (header.ffn() != nullptr) {
+      result.rows = Dispatched(*header.ffn(), hidden, rows);
       return result;
     }
+    const exchange::LayerSwap& layer = *header.layer();
     int64_t row = 0;
-    for (const exchange::SwapSequence& sequence : header.sequences) {
+    for (size_t s = 0; s < layer.sequences.size(); ++s) {
+      const exchange::SwapSequence& sequence = layer.sequences[s];
       const int64_t end = row + sequence.row_count;
-      for (int64_t i = (end - sequence.returned()) * hidden; i < end * hidden; ++i)
-        result.rows.push_back(-rows[i]);
-      row = end;
+      const int64_t first = std::exchange(row, end) + sequence.row_count - sequence.returned();
+      if (released.count(sequence.sequence_id) > 0) {
+        result.verdicts.resize(layer.sequences.size());
+        result.verdicts[s] = exchange::SwapError(exchange::SwapReason::kCancelled, "released");
+        continue;
+      }
+      for (int64_t i = first * hidden; i < end * hidden; ++i) result.rows.push_back(-rows[i]);
     }
-    for (int32_t layer = 0; header.capture_layers && layer < header.layers.size(); ++layer) {
-      for (const float value : rows) result.captured.push_back(value + static_cast<float>(layer));
+    for (int32_t i = 0; layer.capture_layers && i < layer.layers.size(); ++i) {
+      for (const float value : rows) result.captured.push_back(value + static_cast<float>(i));
     }
     return result;
   }
@@ -79,8 +91,14 @@ class FakeSwapHandler final : public exchange::SwapHandler {
     for (Held& each : held) Give(each);
   }
 
+  // A pass has ended, of whatever.
+  void EndPass() {
+    absl::MutexLock lock(&mutex_);
+    ++passes_;
+  }
+
   // Answers come from here instead; nullptr: back to normal.
-  using Script = std::function<absl::StatusOr<exchange::SwapResult>(const exchange::StepHeader&)>;
+  using Script = std::function<absl::StatusOr<exchange::SwapResult>(const exchange::SwapHeader&)>;
   void SetScript(Script script) {
     absl::MutexLock lock(&mutex_);
     script_ = std::move(script);
@@ -112,28 +130,53 @@ class FakeSwapHandler final : public exchange::SwapHandler {
     return mutex_.AwaitWithTimeout(absl::Condition(&reached), timeout);
   }
 
-  void HandleSwap(uint64_t peer_id, const exchange::StepHeader& header, exchange::RowBlock rows,
-                  exchange::SwapCallback done) override {
-    std::vector<float> values = HostValues(rows);
-    Held swap{peer_id, header, std::move(rows), std::move(values), std::move(done)};
-    bool alive = false;
+  void HandleEnvelope(uint64_t peer_id, exchange::Envelope envelope,
+                      exchange::SwapCallback done) override {
+    auto shared = std::make_shared<exchange::SwapCallback>(std::move(done));
+    for (exchange::Swap& swap : envelope.swaps) {
+      std::vector<float> values = Gathered(swap);
+      Held held{
+          peer_id, std::move(swap.header), std::move(swap.rows.block), std::move(values), shared,
+          {}};
+      if (const absl::Status refused = Take(held, envelope.step_id); !refused.ok()) {
+        (*shared)(held.header.id, refused);
+      }
+    }
+  }
+
+  // Held swaps are answered; those answered long ago are not known.
+  void HandleCancel(uint64_t peer_id, const std::vector<uint64_t>& swap_ids) override {
+    std::vector<Held> cancelled;
     {
       absl::MutexLock lock(&mutex_);
-      events_.push_back({peer_id, header.step_id, 0, false, header, swap.values});
-      alive = answering_.count(peer_id) > 0;
-      if (alive && hold_) {
-        held_.push_back(std::move(swap));
-        return;
+      for (const uint64_t id : swap_ids) {
+        Event event;
+        event.peer_id = peer_id;
+        event.swap_id = id;
+        event.cancel = true;
+        events_.push_back(std::move(event));
       }
-      if (alive) ++answering_[peer_id];
+      cancelled = ExtractLocked([&](const Held& each) {
+        return each.peer_id == peer_id &&
+               std::count(swap_ids.begin(), swap_ids.end(), each.header.id) > 0;
+      });
     }
-    if (!alive) return swap.done(absl::UnavailableError("the peer was removed"));
-    Give(swap);
+    for (Held& each : cancelled) {
+      (*each.done)(each.header.id,
+                   exchange::SwapError(exchange::SwapReason::kCancelled, "cancelled"));
+    }
   }
 
   void HandleRelease(uint64_t peer_id, uint64_t sequence_id) override {
     absl::MutexLock lock(&mutex_);
-    events_.push_back({peer_id, 0, sequence_id, true, {}, {}});
+    Event event;
+    event.peer_id = peer_id;
+    event.sequence_id = sequence_id;
+    event.release = true;
+    events_.push_back(std::move(event));
+    for (Held& each : held_) {
+      if (each.peer_id == peer_id) each.released.insert(sequence_id);
+    }
   }
 
   uint64_t AddPeer() override {
@@ -146,32 +189,63 @@ class FakeSwapHandler final : public exchange::SwapHandler {
     std::vector<Held> held;
     {
       absl::MutexLock lock(&mutex_);
-      std::vector<Held> others;
-      for (Held& each : held_) (each.peer_id == peer_id ? held : others).push_back(std::move(each));
-      held_.swap(others);
+      held = ExtractLocked([peer_id](const Held& each) { return each.peer_id == peer_id; });
       auto idle = [this, peer_id]()
                       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return answering_[peer_id] == 0; };
       mutex_.Await(absl::Condition(&idle));
       answering_.erase(peer_id);
     }
-    for (Held& each : held) each.done(absl::UnavailableError("the peer was removed"));
+    for (Held& each : held) (*each.done)(each.header.id, Removed());
+  }
+
+  // It computes what it holds.
+  exchange::HostProgress Progress() const override {
+    absl::MutexLock lock(&mutex_);
+    exchange::HostProgress progress;
+    progress.passes = passes_;
+    if (held_.empty()) return progress;
+    progress.computing = "math@1";
+    progress.since = absl::Milliseconds(5);
+    return progress;
   }
 
   kernels::Device* device() const override { return device_; }
   int64_t hidden_size() const override { return hidden_size_; }
+  std::string numerics() const override { return "fake numerics"; }
 
  private:
   struct Held {
     uint64_t peer_id = 0;
-    exchange::StepHeader header;
+    exchange::SwapHeader header;
     exchange::RowBlock rows;
     std::vector<float> values;  // the rows'
-    exchange::SwapCallback done;
+    std::shared_ptr<exchange::SwapCallback> done;
+    std::set<uint64_t> released;  // sequences, while it waited
   };
 
-  static std::vector<float> Dispatched(const exchange::FfnDispatch& ffn, int64_t hidden,
+  static absl::Status Removed() {
+    return exchange::SwapError(exchange::SwapReason::kLinkBroken, "the peer was removed");
+  }
+
+  // As a host takes them into a pass.
+  static std::vector<float> Gathered(const exchange::Swap& swap) {
+    std::vector<float> values = HostValues(swap.rows.block);
+    if (!swap.rows.index.empty()) {
+      const int64_t hidden = swap.header.format.hidden_size;
+      std::vector<float> gathered;
+      for (const int32_t row : swap.rows.index) {
+        const auto first = values.begin() + row * hidden;
+        gathered.insert(gathered.end(), first, first + hidden);
+      }
+      values = std::move(gathered);
+    }
+    exchange::RoundToWire(swap.header.format.dtype, absl::MakeSpan(values));
+    return values;
+  }
+
+  static std::vector<float> Dispatched(const exchange::FfnSwap& ffn, int64_t hidden,
                                        const std::vector<float>& rows) {
-    std::vector<float> results(static_cast<size_t>(ffn.returned() * hidden));
+    std::vector<float> results(static_cast<size_t>(ffn.returned_rows() * hidden));
     for (int64_t row = 0; row < ffn.rows(); ++row) {
       for (int32_t pair = ffn.offsets[row]; pair < ffn.offsets[row + 1]; ++pair) {
         float* target = results.data() + (ffn.combine ? row : pair) * hidden;
@@ -182,30 +256,55 @@ class FakeSwapHandler final : public exchange::SwapHandler {
     return results;
   }
 
+  // Holds or answers it; an error where its peer is gone, and then `swap` is untouched.
+  absl::Status Take(Held& swap, uint64_t step_id) {
+    {
+      absl::MutexLock lock(&mutex_);
+      events_.push_back(
+          {swap.peer_id, step_id, swap.header.id, 0, false, false, swap.header, swap.values});
+      if (answering_.count(swap.peer_id) == 0) return Removed();
+      if (hold_) {
+        held_.push_back(std::move(swap));
+        return absl::OkStatus();
+      }
+      ++answering_[swap.peer_id];
+    }
+    Give(swap);
+    return absl::OkStatus();
+  }
+
+  template <typename Wanted>
+  std::vector<Held> ExtractLocked(Wanted wanted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    std::vector<Held> extracted, others;
+    for (Held& each : held_) (wanted(each) ? extracted : others).push_back(std::move(each));
+    held_.swap(others);
+    return extracted;
+  }
+
   void Give(Held& swap) {
-    absl::StatusOr<exchange::SwapResult> result = Answer(swap.header, swap.values);
+    absl::StatusOr<exchange::SwapResult> result = Answer(swap);
     if (result.ok() && swap.rows.on_device() && !result->rows.empty()) {
       const std::vector<float> rows = std::exchange(result->rows, {});
       result->device_rows =
           ToDevice(*swap.rows.memory(),
                    kernels::F32Matrix(rows.data(), 1, static_cast<int64_t>(rows.size())),
-                   swap.header.wire_dtype);
+                   swap.header.format.dtype);
       ++on_device_;
     }
-    swap.done(std::move(result));
+    (*swap.done)(swap.header.id, std::move(result));
     absl::MutexLock lock(&mutex_);
+    ++passes_;
     --answering_[swap.peer_id];
   }
 
-  absl::StatusOr<exchange::SwapResult> Answer(const exchange::StepHeader& header,
-                                              const std::vector<float>& rows) {
+  absl::StatusOr<exchange::SwapResult> Answer(const Held& swap) {
     Script script;
     {
       absl::MutexLock lock(&mutex_);
       script = script_;
     }
-    if (script) return script(header);
-    return Negated(header, rows);
+    if (script) return script(swap.header);
+    return Negated(swap.header, swap.values, swap.released);
   }
 
   const int64_t hidden_size_;
@@ -218,6 +317,7 @@ class FakeSwapHandler final : public exchange::SwapHandler {
   Script script_ ABSL_GUARDED_BY(mutex_);
   bool hold_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t last_peer_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t passes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace ccoe::testing

@@ -21,10 +21,11 @@ absl::StatusOr<std::unique_ptr<MoeCluster>> MoeCluster::Create(const MoeClusterO
     if (options.holders) return options.holders(layer, expert);
     return {expert % options.workers};
   };
-  auto table = std::make_shared<engine::FfnTable>();
+  engine::FfnTable::Holders holders;
+  std::vector<engine::FfnPeer> peers;
   std::vector<model::FfnShard> shards(static_cast<size_t>(options.workers));
   for (int32_t layer = 0; layer < spec.layer_count(); ++layer) {
-    auto& experts = table->holders.emplace_back();
+    auto& experts = holders.emplace_back();
     const model::FfnSpec& ffn = spec.layers[static_cast<size_t>(layer)].ffn;
     for (int32_t e = 0; ffn.is_moe() && e < ffn.moe.experts; ++e) {
       experts.push_back(holders_of(layer, e));
@@ -35,17 +36,19 @@ absl::StatusOr<std::unique_ptr<MoeCluster>> MoeCluster::Create(const MoeClusterO
   }
   CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(GoldenFolder(options.model)));
   const auto weights = WeightsOn(options.device, std::move(mapped));
+  experts::UnitHostOptions expert;
+  expert.layer_experts = false;
   for (const model::FfnShard& shard : shards) {
     CCOE_ASSIGN_OR_RETURN(
-        auto runner, experts::FfnRunner::Create(spec, OpsOver(options.device, cluster->team_.get()),
-                                                experts::FfnRunnerOptions()));
-    CCOE_RETURN_IF_ERROR(runner->AddShard(shard, weights));
+        auto host,
+        experts::UnitHost::Create(spec, OpsOver(options.device, cluster->team_.get()), expert));
+    CCOE_RETURN_IF_ERROR(host->AddShard(shard, weights));
     cluster->links_.push_back(std::make_shared<FakeLink>(
-        options.connect ? options.connect(runner.get()) : exchange::MakeLocalLink(runner.get())));
-    cluster->runners_.push_back(std::move(runner));
-    table->peers.push_back({absl::StrCat("expert-", table->peers.size()), cluster->links_.back()});
+        options.connect ? options.connect(host.get()) : exchange::MakeLocalLink(host.get())));
+    cluster->hosts_.push_back(std::move(host));
+    peers.push_back({absl::StrCat("expert-", peers.size()), cluster->links_.back()});
   }
-  cluster->directory_.Set(std::move(table));
+  cluster->directory_.Set(std::make_shared<engine::FfnTable>(std::move(peers), holders));
   CCOE_ASSIGN_OR_RETURN(
       cluster->engine_,
       engine::Engine::Create(cluster->backbone_, OpsOver(options.device, cluster->team_.get()),

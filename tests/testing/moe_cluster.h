@@ -1,8 +1,9 @@
 // An engine over a golden mixture-of-experts checkpoint in one process, with its FFN experts on
-// runners behind FakeLinks.
+// hosts behind FakeLinks.
 #ifndef CCOE_TESTS_TESTING_MOE_CLUSTER_H_
 #define CCOE_TESTS_TESTING_MOE_CLUSTER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -14,7 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "runtime/base/parallel.h"
 #include "runtime/engine/engine.h"
-#include "runtime/experts/ffn_runner.h"
+#include "runtime/experts/unit_host.h"
 #include "tests/testing/engine_cluster.h"
 #include "tests/testing/fake_link.h"
 #include "tests/testing/tagged_device.h"
@@ -31,9 +32,12 @@ class MutableFfnDirectory final : public engine::FfnDirectory {
   void Set(std::shared_ptr<const engine::FfnTable> table) {
     absl::MutexLock lock(&mutex_);
     table_ = std::move(table);
+    ++epoch_;
   }
+  uint64_t epoch() const override { return epoch_; }
 
  private:
+  std::atomic<uint64_t> epoch_ = 1;
   absl::Mutex mutex_;
   std::shared_ptr<const engine::FfnTable> table_ ABSL_GUARDED_BY(mutex_) =
       std::make_shared<engine::FfnTable>();
@@ -52,12 +56,12 @@ struct MoeClusterOptions {
 class MoeCluster {
  public:
   static absl::StatusOr<std::unique_ptr<MoeCluster>> Create(const MoeClusterOptions& options);
-  // The engine goes first, then the links, then the runners.
+  // The engine goes first, then the links, then the hosts.
   ~MoeCluster();
 
   engine::Engine& engine() { return *engine_; }
   FakeLink& link(int worker) { return *links_[static_cast<size_t>(worker)]; }
-  experts::FfnRunner& runner(int worker) { return *runners_[static_cast<size_t>(worker)]; }
+  experts::UnitHost& host(int worker) { return *hosts_[static_cast<size_t>(worker)]; }
   MutableFfnDirectory& directory() { return directory_; }
 
  private:
@@ -65,7 +69,7 @@ class MoeCluster {
 
   std::unique_ptr<ThreadTeam> team_;
   engine::BackboneModel backbone_;
-  std::vector<std::unique_ptr<experts::FfnRunner>> runners_;
+  std::vector<std::unique_ptr<experts::UnitHost>> hosts_;
   std::vector<std::shared_ptr<FakeLink>> links_;
   MutableFfnDirectory directory_;
   std::unique_ptr<engine::Engine> engine_;

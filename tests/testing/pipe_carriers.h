@@ -33,14 +33,14 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
   }
 
   absl::StatusOr<std::unique_ptr<exchange::RowCarrier>> Connect(const std::string& id, bool opener,
-                                                                absl::Time deadline) override {
+                                                                absl::Duration timeout) override {
     absl::MutexLock lock(&mutex_);
     std::shared_ptr<Pipes>& pipes = waiting_[id];
     if (pipes == nullptr) pipes = std::make_shared<Pipes>();
     const std::shared_ptr<Pipes> mine = pipes;
     ++mine->ends;
     auto both = [&mine] { return mine->ends == 2; };
-    if (!mutex_.AwaitWithDeadline(absl::Condition(&both), deadline)) {
+    if (!mutex_.AwaitWithTimeout(absl::Condition(&both), timeout)) {
       return absl::DeadlineExceededError("the other end did not come");
     }
     return std::make_unique<End>(mine, opener);

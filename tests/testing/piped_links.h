@@ -6,14 +6,14 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "runtime/base/check.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/row_memory.h"
-#include "services/expert/exchange_service.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
 #include "tests/testing/pipe_carriers.h"
 #include "tests/testing/tagged_device.h"
@@ -26,7 +26,7 @@ class PipedLink final : public exchange::ActivationLink {
   PipedLink(exchange::SwapHandler* handler, PipeCarriers* carriers)
       : service_(handler, ServiceOptions(carriers)), server_(&service_) {
     exchange::GrpcLinkOptions options;
-    options.hidden_size = handler->hidden_size();
+    options.identity.hidden_size = handler->hidden_size();
     options.carriers = carriers;
     options.require_carrier = true;
     auto opened = exchange::OpenGrpcLink(server_.TcpChannel(), options);
@@ -34,25 +34,30 @@ class PipedLink final : public exchange::ActivationLink {
     link_ = *std::move(opened);
   }
 
-  void Swap(const exchange::StepHeader& header, const exchange::RowBlock& rows, absl::Time deadline,
-            exchange::SwapCallback done) override {
-    link_->Swap(header, rows, deadline, std::move(done));
+  void Send(exchange::Envelope envelope, exchange::SwapCallback done) override {
+    link_->Send(std::move(envelope), std::move(done));
+  }
+  void CancelSwaps(std::vector<uint64_t> swap_ids) override {
+    link_->CancelSwaps(std::move(swap_ids));
   }
   exchange::RowMemory* device_memory() const override { return link_->device_memory(); }
   void ReleaseSequence(uint64_t sequence_id) override { link_->ReleaseSequence(sequence_id); }
+  bool healthy() const override { return link_->healthy(); }
   absl::Status Health() const override { return link_->Health(); }
-  exchange::SwapBounds bounds() const override { return link_->bounds(); }
+  std::string WhereIs(uint64_t swap_id) const override { return link_->WhereIs(swap_id); }
+  exchange::LinkBounds bounds() const override { return link_->bounds(); }
+  exchange::LinkPeer peer() const override { return link_->peer(); }
   void Close() override { link_->Close(); }
   std::string Name() const override { return link_->Name(); }
 
  private:
-  static services::ExchangeServiceOptions ServiceOptions(PipeCarriers* carriers) {
-    services::ExchangeServiceOptions options;
-    options.carriers = carriers;
+  static exchange::ExchangeServiceOptions ServiceOptions(PipeCarriers* carriers) {
+    exchange::ExchangeServiceOptions options;
+    options.link.carriers = carriers;
     return options;
   }
 
-  services::ExchangeService service_;
+  exchange::ExchangeService service_;
   exchange::ExchangeServer server_;
   std::unique_ptr<exchange::ActivationLink> link_;
 };

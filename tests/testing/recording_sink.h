@@ -11,7 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "runtime/engine/query.h"
+#include "runtime/engine/request.h"
 
 namespace ccoe::testing {
 

@@ -25,7 +25,7 @@ class ScriptedQueryEngine final : public services::QueryEngine {
     refusal_ = std::move(status);
   }
 
-  absl::StatusOr<uint64_t> Submit(engine::QueryOptions query,
+  absl::StatusOr<uint64_t> Submit(engine::EngineRequest query,
                                   std::unique_ptr<engine::TokenSink> sink) override {
     absl::MutexLock lock(&mutex_);
     if (!refusal_.ok()) return refusal_;
@@ -41,7 +41,7 @@ class ScriptedQueryEngine final : public services::QueryEngine {
   }
 
   // What was submitted as the `handle`-th query; waits for it, at most a minute.
-  engine::QueryOptions AwaitQuery(uint64_t handle) {
+  engine::EngineRequest AwaitQuery(uint64_t handle) {
     absl::MutexLock lock(&mutex_);
     const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return submitted_ >= handle; };
     mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Minutes(1));
@@ -85,7 +85,7 @@ class ScriptedQueryEngine final : public services::QueryEngine {
   absl::Mutex mutex_;
   absl::Status refusal_ ABSL_GUARDED_BY(mutex_);
   uint64_t submitted_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<uint64_t, engine::QueryOptions> queries_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, engine::EngineRequest> queries_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, std::unique_ptr<engine::TokenSink>> sinks_ ABSL_GUARDED_BY(mutex_);
   std::set<uint64_t> cancelled_ ABSL_GUARDED_BY(mutex_);
 };

@@ -1,4 +1,5 @@
-// GoogleTest matchers for absl::Status and StatusOr: EXPECT_THAT(f(), IsOk()), StatusIs(code, HasSubstr("...")).
+// GoogleTest matchers for absl::Status and StatusOr: EXPECT_THAT(f(), IsOk()), StatusIs(code,
+// HasSubstr("...")).
 #ifndef CCOE_TESTS_TESTING_STATUS_MATCHERS_H_
 #define CCOE_TESTS_TESTING_STATUS_MATCHERS_H_
 
@@ -27,7 +28,8 @@ MATCHER_P(StatusIs, code, "has code " + absl::StatusCodeToString(code)) {
   return StatusOf(arg).code() == code;
 }
 
-MATCHER_P2(StatusIs, code, message, "has code " + absl::StatusCodeToString(code) + " and a message that matches") {
+MATCHER_P2(StatusIs, code, message,
+           "has code " + absl::StatusCodeToString(code) + " and a message that matches") {
   *result_listener << StatusOf(arg).ToString();
   return StatusOf(arg).code() == code &&
          ::testing::Matches(message)(std::string(StatusOf(arg).message()));

@@ -1,6 +1,7 @@
 #include "tests/testing/tagged_device.h"
 
 #include <cstring>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/serving_thread.h"
 #include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
 
 namespace ccoe::testing {
 namespace {
@@ -61,6 +63,7 @@ class TaggedOps final : public kernels::Ops {
       : device_(device), ops_(std::move(ops)) {}
 
   kernels::Device& device() override { return *device_; }
+  std::string NumericsClass() const override { return ops_->NumericsClass(); }
 
   void EmbedRows(kernels::ConstMatrix table, absl::Span<const int32_t> ids, float scale,
                  kernels::Matrix out) override {
@@ -76,6 +79,17 @@ class TaggedOps final : public kernels::Ops {
       on.push_back({On(part.weight), On(part.bias), On(part.out), part.accumulate});
     }
     ops_->Linear(On(x), on);
+  }
+  void HeadLinear(const kernels::HeadLinearArgs& args) override {
+    kernels::HeadLinearArgs on = args;
+    on.x = On(args.x);
+    on.weight = On(args.weight);
+    on.out = On(args.out);
+    ops_->HeadLinear(on);
+  }
+  void RopeAngles(const kernels::RopeAnglesArgs& args) override {
+    ops_->RopeAngles({OfHost(args.positions), OfHost(args.frequencies), args.magnitude,
+                      On(args.cos), On(args.sin)});
   }
   void RopeAndAppendKv(const kernels::RopeAndAppendKvArgs& args) override {
     ops_->RopeAndAppendKv({On(args.q), On(args.k), On(args.v), On(args.cos), On(args.sin),
@@ -186,6 +200,7 @@ class TaggedOps final : public kernels::Ops {
   }
   absl::Status Synchronize() override {
     CCOE_CHECK(!capturing);
+    CCOE_RETURN_IF_ERROR(device_->error());
     return ops_->Synchronize();
   }
 
@@ -233,8 +248,18 @@ void TaggedDevice::Free(void* data, size_t size_bytes) {
   free_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
 }
 
-absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t size_bytes) {
+absl::Status TaggedDevice::BeforeCopy() {
   CCOE_CHECK(!capturing);
+  std::function<absl::Status()> hook;
+  {
+    absl::MutexLock lock(&mutex_);
+    hook = copy_hook_;
+  }
+  return hook ? hook() : absl::OkStatus();
+}
+
+absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t size_bytes) {
+  CCOE_RETURN_IF_ERROR(BeforeCopy());
   OfHost(absl::MakeConstSpan(static_cast<const char*>(host), size_bytes));
   uploaded_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
   if (size_bytes > 0) std::memcpy(Untagged(device), host, size_bytes);
@@ -242,7 +267,7 @@ absl::Status TaggedDevice::CopyFromHost(const void* host, void* device, size_t s
 }
 
 absl::Status TaggedDevice::CopyToHost(const void* device, void* host, size_t size_bytes) {
-  CCOE_CHECK(!capturing);
+  CCOE_RETURN_IF_ERROR(BeforeCopy());
   OfHost(absl::MakeConstSpan(static_cast<const char*>(host), size_bytes));
   downloaded_bytes_.fetch_add(static_cast<int64_t>(size_bytes));
   if (size_bytes > 0) std::memcpy(host, Untagged(device), size_bytes);

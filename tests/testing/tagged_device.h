@@ -7,11 +7,15 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "kernels/device.h"
 #include "kernels/ops.h"
 #include "runtime/base/parallel.h"
@@ -45,12 +49,33 @@ class TaggedDevice final : public kernels::Device {
   // Allocations abort from now on, whoever asks; or no longer.
   void ForbidAllocation(bool forbidden = true) { forbidden_.store(forbidden); }
 
+  // The device computes no more: waiting for its ops gives `error`.
+  void FailFromNowOn(absl::Status error) {
+    absl::MutexLock lock(&mutex_);
+    error_ = std::move(error);
+  }
+  absl::Status error() const {
+    absl::MutexLock lock(&mutex_);
+    return error_;
+  }
+
+  // Called before every copy: what it returns, if an error, is the copy's. It may block. Null:
+  // none.
+  void SetCopyHook(std::function<absl::Status()> hook) {
+    absl::MutexLock lock(&mutex_);
+    copy_hook_ = std::move(hook);
+  }
+
   // Bytes that CopyFromHost and CopyToHost were asked to copy.
   int64_t uploaded_bytes() const { return uploaded_bytes_.load(); }
   int64_t downloaded_bytes() const { return downloaded_bytes_.load(); }
 
  private:
   void Free(void* data, size_t size_bytes) override;
+  absl::Status BeforeCopy();
+
+  mutable absl::Mutex mutex_;
+  std::function<absl::Status()> copy_hook_ ABSL_GUARDED_BY(mutex_);
 
   std::atomic<int64_t> free_bytes_;
   std::atomic<int64_t> taken_bytes_ = 0;
@@ -59,6 +84,7 @@ class TaggedDevice final : public kernels::Device {
   std::atomic<int64_t> uploaded_bytes_ = 0;
   std::atomic<int64_t> captured_steps_ = 0;
   std::atomic<int64_t> downloaded_bytes_ = 0;
+  absl::Status error_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The CPU's ops over a TaggedDevice: the same bits. Both must outlive them.

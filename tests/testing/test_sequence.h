@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "runtime/engine/directory.h"
 #include "runtime/engine/sequence.h"
 #include "tests/testing/recording_sink.h"
 
@@ -41,6 +43,7 @@ inline std::shared_ptr<const engine::ExpertBinding> TestBinding(
   binding->expert = {name, 1};
   binding->layers = layers;
   binding->link = std::move(link);
+  binding->worker_id = std::string("worker-of-") + name;
   return binding;
 }
 

@@ -15,9 +15,11 @@ namespace {
 
 using kernels::CudaStatus;
 
-// Heads of 256: see kernels/cuda/attention_mma_256.cu.
+// Attention over heads of 256, and what takes the sine of an f64: local_memory in
+// kernels/cuda/BUILD.
 bool MayUseLocalMemory(const std::string& kernel) {
-  return absl::StartsWith(kernel, "MmaKernel<") && absl::StrContains(kernel, ", 256, ");
+  return kernel == "AnglesKernel" ||
+         (absl::StartsWith(kernel, "MmaKernel<") && absl::StrContains(kernel, ", 256, "));
 }
 
 std::string Words(const absl::Status& status) {

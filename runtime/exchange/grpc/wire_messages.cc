@@ -1,23 +1,18 @@
 #include "runtime/exchange/grpc/wire_messages.h"
 
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/row_codec.h"
-#include "runtime/exchange/swap_size.h"
 
 namespace ccoe::exchange {
 namespace {
 
 // Messages of a status are for people; a peer cannot make them long.
 constexpr size_t kMaxTextBytes = 2048;
-
-int64_t CapturedRows(const StepHeader& header) {
-  return header.capture_layers ? header.layers.size() * header.rows() : 0;
-}
+constexpr size_t kMaxComputingBytes = 512;
 
 v1::ReturnRows ToWire(ReturnRows rows) {
   switch (rows) {
@@ -40,12 +35,43 @@ absl::StatusOr<ReturnRows> FromWire(v1::ReturnRows rows) {
     case v1::RETURN_ROWS_ALL:
       return ReturnRows::kAll;
     default:
-      return absl::InvalidArgumentError(absl::StrCat(
-          "return_rows: expected none (1), last (2) or all (3), found ", static_cast<int>(rows)));
+      return SwapError(SwapReason::kInvalid,
+                       absl::StrCat("return_rows: expected none (1), last (2) or all (3), found ",
+                                    static_cast<int>(rows)));
   }
 }
 
-void ToWire(const FfnDispatch& ffn, v1::FfnDispatch& message) {
+void ToWire(const LayerSwap& layer, v1::LayerRows& message) {
+  message.mutable_expert()->set_name(layer.expert.name);
+  message.mutable_expert()->set_version(layer.expert.version);
+  message.set_first_layer(layer.layers.first);
+  message.set_last_layer(layer.layers.last);
+  message.set_capture_layers(layer.capture_layers);
+  message.mutable_sequences()->Reserve(static_cast<int>(layer.sequences.size()));
+  for (const SwapSequence& sequence : layer.sequences) {
+    v1::SwapSequence& added = *message.add_sequences();
+    added.set_sequence_id(sequence.sequence_id);
+    added.set_first_position(sequence.first_position);
+    added.set_row_count(sequence.row_count);
+    added.set_return_rows(ToWire(sequence.return_rows));
+  }
+}
+
+absl::StatusOr<LayerSwap> FromWire(const v1::LayerRows& message) {
+  LayerSwap layer;
+  layer.expert = {message.expert().name(), message.expert().version()};
+  layer.layers = {message.first_layer(), message.last_layer()};
+  layer.capture_layers = message.capture_layers();
+  layer.sequences.reserve(message.sequences_size());
+  for (const v1::SwapSequence& sequence : message.sequences()) {
+    CCOE_ASSIGN_OR_RETURN(const ReturnRows return_rows, FromWire(sequence.return_rows()));
+    layer.sequences.push_back(
+        {sequence.sequence_id(), sequence.first_position(), sequence.row_count(), return_rows});
+  }
+  return layer;
+}
+
+void ToWire(const FfnSwap& ffn, v1::FfnRows& message) {
   message.set_layer(ffn.layer);
   message.set_combine(ffn.combine);
   message.mutable_counts()->Reserve(static_cast<int>(ffn.rows()));
@@ -56,8 +82,8 @@ void ToWire(const FfnDispatch& ffn, v1::FfnDispatch& message) {
   message.mutable_weights()->Add(ffn.weights.begin(), ffn.weights.end());
 }
 
-absl::StatusOr<FfnDispatch> FromWire(const v1::FfnDispatch& message) {
-  FfnDispatch ffn;
+absl::StatusOr<FfnSwap> FromWire(const v1::FfnRows& message) {
+  FfnSwap ffn;
   ffn.layer = message.layer();
   ffn.combine = message.combine();
   ffn.offsets.reserve(message.counts_size() + 1);
@@ -66,9 +92,10 @@ absl::StatusOr<FfnDispatch> FromWire(const v1::FfnDispatch& message) {
     // No row has more than all experts have, which also keeps the sum from overflowing.
     const int32_t left = message.experts_size() - ffn.offsets.back();
     if (count < 1 || count > left) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "dispatch row ", ffn.rows(), ": expected 1 to ", left,
-          " experts, as many as are left of ", message.experts_size(), ", found ", count));
+      return SwapError(SwapReason::kInvalid,
+                       absl::StrCat("dispatch row ", ffn.rows(), ": expected 1 to ", left,
+                                    " experts, as many as are left of ", message.experts_size(),
+                                    ", found ", count));
     }
     ffn.offsets.push_back(ffn.offsets.back() + count);
   }
@@ -77,24 +104,71 @@ absl::StatusOr<FfnDispatch> FromWire(const v1::FfnDispatch& message) {
   return ffn;
 }
 
+v1::SwapReason ToWire(SwapReason reason) { return static_cast<v1::SwapReason>(reason); }
+
+void AddVerdicts(const SwapResult& result, v1::SwapAnswer& message) {
+  for (size_t i = 0; i < result.verdicts.size(); ++i) {
+    if (result.computed(i)) continue;
+    v1::Verdict& verdict = *message.add_verdicts();
+    verdict.set_index(static_cast<int32_t>(i));
+    verdict.set_reason(ToWire(ReasonOf(result.verdicts[i])));
+    verdict.set_message(TextOf(result.verdicts[i].message()));
+  }
+}
+
+absl::StatusOr<std::vector<absl::Status>> VerdictsOf(const v1::SwapAnswer& message,
+                                                     const SwapHeader& header) {
+  std::vector<absl::Status> verdicts;
+  if (message.verdicts().empty()) return verdicts;
+  const size_t sequences = header.layer() == nullptr ? 0 : header.layer()->sequences.size();
+  verdicts.resize(sequences);
+  int64_t last = -1;
+  for (const v1::Verdict& verdict : message.verdicts()) {
+    if (verdict.index() <= last || verdict.index() >= static_cast<int64_t>(sequences) ||
+        verdict.reason() == v1::SWAP_REASON_NONE) {
+      return absl::InternalError(
+          absl::StrCat("verdict: expected one with a reason, of a sequence from ", last + 1, " to ",
+                       static_cast<int64_t>(sequences) - 1, ", found ",
+                       static_cast<int>(verdict.reason()), " of ", verdict.index()));
+    }
+    last = verdict.index();
+    verdicts[last] = SwapError(exchange::FromWire(verdict.reason()), TextOf(verdict.message()));
+  }
+  return verdicts;
+}
+
+absl::StatusOr<SwapResult> DecodeResult(v1::SwapAnswer& message, const SwapHeader& header,
+                                        RowsBeside& beside) {
+  SwapResult result;
+  CCOE_ASSIGN_OR_RETURN(result.verdicts, VerdictsOf(message, header));
+  const int64_t rows = ReturnedRows(header, result);
+  if (beside.active()) {
+    CCOE_ASSIGN_OR_RETURN(result.device_rows,
+                          beside.Receive(header.format, rows, *message.mutable_rows()));
+  }
+  if (!result.device_rows.on_device()) {
+    CCOE_ASSIGN_OR_RETURN(result.rows, DecodeRows(message.rows(), rows, header.format.hidden_size,
+                                                  header.format.dtype));
+  }
+  CCOE_ASSIGN_OR_RETURN(result.captured,
+                        DecodeRows(message.captured(), header.captured_rows(),
+                                   header.format.hidden_size, kernels::DType::kF32));
+  result.expert_time = absl::Nanoseconds(message.expert_time_nanos());
+  return result;
+}
+
 }  // namespace
 
-absl::Status CheckFitsMessage(const StepHeader& header) {
+absl::Status CheckFitsMessage(const SwapHeader& header) {
   const SwapBytes bytes = SizeOf(header);
-  if (bytes.sent <= kMaxSwapBytes && bytes.returned <= kMaxSwapBytes) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "step ", header.step_id, " sends ", bytes.sent, " bytes of rows and asks for ",
-      bytes.returned, ": expected at most ", kMaxSwapBytes, " each way; send fewer rows a step"));
-}
-
-size_t SentRowBytes(const StepHeader& header) {
-  return static_cast<size_t>(header.rows() * header.hidden_size) *
-         kernels::DTypeBytes(header.wire_dtype);
-}
-
-size_t ReturnedRowBytes(const StepHeader& header) {
-  return static_cast<size_t>(header.returned_rows() * header.hidden_size) *
-         kernels::DTypeBytes(header.wire_dtype);
+  if (bytes.sent <= kMaxEnvelopeBytes && bytes.returned <= kMaxEnvelopeBytes) {
+    return absl::OkStatus();
+  }
+  return SwapError(
+      SwapReason::kInvalid,
+      absl::StrCat("swap ", header.id, " sends ", bytes.sent, " bytes of rows and asks for ",
+                   bytes.returned, ": expected at most ", kMaxEnvelopeBytes,
+                   " each way; send fewer rows a step"));
 }
 
 v1::WireDtype ToWire(kernels::DType dtype) {
@@ -108,99 +182,98 @@ absl::StatusOr<kernels::DType> FromWire(v1::WireDtype dtype) {
       absl::StrCat("wire_dtype: expected f32 (1) or bf16 (2), found ", static_cast<int>(dtype)));
 }
 
-void ToWire(const StepHeader& header, v1::StepHeader& message) {
-  message.set_step_id(header.step_id);
-  message.set_hidden_size(header.hidden_size);
-  message.set_wire_dtype(ToWire(header.wire_dtype));
-  if (header.ffn.has_value()) return ToWire(*header.ffn, *message.mutable_ffn());
-  message.mutable_expert()->set_name(header.expert.name);
-  message.mutable_expert()->set_version(header.expert.version);
-  message.set_first_layer(header.layers.first);
-  message.set_last_layer(header.layers.last);
-  message.set_capture_layers(header.capture_layers);
-  for (const SwapSequence& sequence : header.sequences) {
-    v1::SwapSequence& added = *message.add_sequences();
-    added.set_sequence_id(sequence.sequence_id);
-    added.set_first_position(sequence.first_position);
-    added.set_row_count(sequence.row_count);
-    added.set_return_rows(ToWire(sequence.return_rows));
+void ToWire(const Envelope& envelope, v1::Envelope& message, std::vector<std::string>* beside) {
+  const RowFormat& format = envelope.swaps.front().header.format;
+  message.set_step_id(envelope.step_id);
+  message.set_hidden_size(format.hidden_size);
+  message.set_wire_dtype(ToWire(format.dtype));
+  if (beside != nullptr) beside->resize(envelope.swaps.size());
+  for (size_t i = 0; i < envelope.swaps.size(); ++i) {
+    const Swap& swap = envelope.swaps[i];
+    v1::SwapRequest& request = *message.add_swaps();
+    request.set_id(swap.header.id);
+    if (const LayerSwap* layer = swap.header.layer()) ToWire(*layer, *request.mutable_layer());
+    if (const FfnSwap* ffn = swap.header.ffn()) ToWire(*ffn, *request.mutable_ffn());
+    if (swap.rows.block.on_device()) continue;
+    EncodeRows(swap.rows.block.Rows(format.hidden_size), format.dtype,
+               beside == nullptr ? *request.mutable_rows() : (*beside)[i], swap.rows.index);
   }
 }
 
-absl::StatusOr<StepHeader> FromWire(const v1::StepHeader& message) {
-  StepHeader header;
-  header.step_id = message.step_id();
-  header.expert = {message.expert().name(), message.expert().version()};
-  header.layers = {message.first_layer(), message.last_layer()};
-  header.hidden_size = message.hidden_size();
-  CCOE_ASSIGN_OR_RETURN(header.wire_dtype, FromWire(message.wire_dtype()));
-  header.capture_layers = message.capture_layers();
-  if (message.has_ffn()) {
-    CCOE_ASSIGN_OR_RETURN(header.ffn, FromWire(message.ffn()));
-  }
-  header.sequences.reserve(message.sequences_size());
-  for (const v1::SwapSequence& sequence : message.sequences()) {
-    CCOE_ASSIGN_OR_RETURN(const ReturnRows return_rows, FromWire(sequence.return_rows()));
-    header.sequences.push_back(
-        {sequence.sequence_id(), sequence.first_position(), sequence.row_count(), return_rows});
-  }
-  return header;
+absl::StatusOr<RowFormat> FormatOf(const v1::Envelope& message) {
+  CCOE_ASSIGN_OR_RETURN(const kernels::DType dtype, FromWire(message.wire_dtype()));
+  return RowFormat{message.hidden_size(), dtype};
 }
 
-void ToWire(const StepHeader& header, const absl::StatusOr<SwapResult>& result,
-            v1::SwapReply& message) {
-  absl::Status status = result.status();
-  const int64_t rows = header.returned_rows(), captured = CapturedRows(header);
-  if (result.ok() &&
-      (result->row_values() != rows * header.hidden_size ||
-       static_cast<int64_t>(result->captured.size()) != captured * header.hidden_size)) {
-    status = absl::InternalError(absl::StrCat("step ", header.step_id, ": expected ", rows,
-                                              " rows and ", captured, " captured ones of ",
-                                              header.hidden_size, ", found ", result->row_values(),
-                                              " and ", result->captured.size(), " values"));
+absl::StatusOr<SwapHeader> FromWire(const v1::SwapRequest& message, const RowFormat& format) {
+  SwapHeader header;
+  header.id = message.id();
+  header.format = format;
+  switch (message.work_case()) {
+    case v1::SwapRequest::kLayer: {
+      CCOE_ASSIGN_OR_RETURN(header.work, FromWire(message.layer()));
+      return header;
+    }
+    case v1::SwapRequest::kFfn: {
+      CCOE_ASSIGN_OR_RETURN(header.work, FromWire(message.ffn()));
+      return header;
+    }
+    default:
+      return SwapError(SwapReason::kInvalid, "work: expected layer or ffn, found neither");
   }
-  message.set_step_id(header.step_id);
-  message.set_code(static_cast<int>(status.code()));
+}
+
+void ToWire(const SwapHeader& header, const absl::StatusOr<SwapResult>& result,
+            v1::SwapAnswer& message) {
+  message.set_swap_id(header.id);
+  const absl::Status status = result.ok() ? CheckResult(header, *result) : result.status();
   if (!status.ok()) {
-    message.set_message(std::string(status.message().substr(0, kMaxTextBytes)));
+    message.set_reason(ToWire(ReasonOf(status)));
+    message.set_message(TextOf(status.message()));
     return;
   }
+  AddVerdicts(*result, message);
+  const int64_t hidden = header.format.hidden_size;
   if (!result->device_rows.on_device()) {
-    EncodeRows(kernels::F32Matrix(result->rows.data(), rows, header.hidden_size), header.wire_dtype,
-               *message.mutable_rows());
+    EncodeRows(kernels::F32Matrix(result->rows.data(), ReturnedRows(header, *result), hidden),
+               header.format.dtype, *message.mutable_rows());
   }
-  EncodeRows(kernels::F32Matrix(result->captured.data(), captured, header.hidden_size),
-             kernels::DType::kF32, *message.mutable_captured());
+  if (!result->captured.empty()) {
+    EncodeRows(kernels::F32Matrix(result->captured.data(), header.captured_rows(), hidden),
+               kernels::DType::kF32, *message.mutable_captured());
+  }
   message.set_expert_time_nanos(absl::ToInt64Nanoseconds(result->expert_time));
 }
 
-absl::StatusOr<SwapResult> FromWire(const v1::SwapReply& message, const StepHeader& header,
-                                    RowBlock beside) {
-  if (message.code() != 0) return StatusFromWire(message.code(), message.message());
-  SwapResult result;
-  absl::StatusOr<std::vector<float>> rows =
-      DecodeRows(message.rows(), beside.on_device() ? 0 : header.returned_rows(),
-                 header.hidden_size, header.wire_dtype);
-  absl::StatusOr<std::vector<float>> captured = DecodeRows(
-      message.captured(), CapturedRows(header), header.hidden_size, kernels::DType::kF32);
-  for (const absl::Status& status : {rows.status(), captured.status()}) {
-    if (!status.ok()) {
-      return absl::InternalError(
-          absl::StrCat("the answer to step ", header.step_id, ": ", status.message()));
-    }
+absl::StatusOr<SwapResult> FromWire(v1::SwapAnswer& message, const SwapHeader& header,
+                                    RowsBeside& beside) {
+  if (message.reason() != v1::SWAP_REASON_NONE) {
+    return SwapError(FromWire(message.reason()), TextOf(message.message()));
   }
-  result.rows = *std::move(rows);
-  result.device_rows = std::move(beside);
-  result.captured = *std::move(captured);
-  result.expert_time = absl::Nanoseconds(message.expert_time_nanos());
-  return result;
+  absl::StatusOr<SwapResult> result = DecodeResult(message, header, beside);
+  if (result.ok()) return result;
+  return Annotate(result.status(), absl::StrCat("the answer to swap ", header.id));
 }
 
-absl::Status StatusFromWire(int code, absl::string_view text) {
-  if (code == 0) return absl::OkStatus();
-  const bool known = code > 0 && code <= static_cast<int>(absl::StatusCode::kUnauthenticated);
-  return absl::Status(known ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown,
-                      text.substr(0, kMaxTextBytes));
+v1::HeartbeatReply ToWire(uint64_t number, const HostProgress& progress, uint64_t taken_in) {
+  v1::HeartbeatReply reply;
+  reply.set_number(number);
+  reply.set_passes(progress.passes);
+  reply.set_computing(progress.computing.substr(0, kMaxComputingBytes));
+  reply.set_since_nanos(absl::ToInt64Nanoseconds(progress.since));
+  reply.set_last_swap_id(taken_in);
+  return reply;
 }
+
+HostProgress ProgressOf(const v1::HeartbeatReply& reply) {
+  return {reply.passes(), reply.computing().substr(0, kMaxComputingBytes),
+          absl::Nanoseconds(reply.since_nanos())};
+}
+
+SwapReason FromWire(v1::SwapReason reason) {
+  return v1::SwapReason_IsValid(reason) ? static_cast<SwapReason>(reason) : SwapReason::kInternal;
+}
+
+std::string TextOf(absl::string_view text) { return std::string(text.substr(0, kMaxTextBytes)); }
 
 }  // namespace ccoe::exchange

@@ -5,6 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -12,47 +14,56 @@
 #include "ccoe/v1/exchange.pb.h"
 #include "kernels/dtype.h"
 #include "runtime/exchange/activation_link.h"
-#include "runtime/exchange/step_header.h"
+#include "runtime/exchange/envelope.h"
+#include "runtime/exchange/grpc/rows_beside.h"
+#include "runtime/exchange/swap_reason.h"
 
 namespace ccoe::exchange {
 
-// Rises when two builds could misunderstand each other; adding a proto field does not do that.
-inline constexpr uint32_t kExchangeProtocolVersion = 2;
-
-// Largest message both ends must be set to take, in bytes, and what of it the rows of one swap may
-// use.
+// Largest message both ends must be set to take, in bytes, and what of it the rows of an envelope,
+// or of an answer, may use.
 inline constexpr int64_t kMaxLinkMessageBytes = int64_t{64} << 20;
-inline constexpr int64_t kMaxSwapBytes = kMaxLinkMessageBytes - (int64_t{1} << 20);
-
-// INVALID_ARGUMENT where the swap's rows and experts, or the rows of its answer, do not fit into
-// one message. The header has passed Validate.
-absl::Status CheckFitsMessage(const StepHeader& header);
-
-// Bytes of the rows alone: what travels beside the stream where a RowCarrier takes them. The header
-// has passed Validate and CheckFitsMessage.
-size_t SentRowBytes(const StepHeader& header);
-size_t ReturnedRowBytes(const StepHeader& header);
+inline constexpr int64_t kMaxEnvelopeBytes = kMaxLinkMessageBytes - (int64_t{1} << 20);
 
 v1::WireDtype ToWire(kernels::DType dtype);  // kF32 or kBF16
 absl::StatusOr<kernels::DType> FromWire(v1::WireDtype dtype);
 
-void ToWire(const StepHeader& header, v1::StepHeader& message);
-// Translates and refuses what has no meaning here (INVALID_ARGUMENT: an unknown enum value, a
-// row that goes through no expert); the result still has to pass Validate.
-absl::StatusOr<StepHeader> FromWire(const v1::StepHeader& message);
+// kInvalid where the swap's rows and experts, or the rows of its answer, do not fit into one
+// message. The header has passed Validate.
+absl::Status CheckFitsMessage(const SwapHeader& header);
 
-// A reply to the step `header`. A result of the wrong size becomes an INTERNAL reply. Rows of a
+// Rows of host memory are gathered and encoded into the message, or, with `beside`, into a text for
+// each swap; those of a device are left to whoever carries them.
+void ToWire(const Envelope& envelope, v1::Envelope& message,
+            std::vector<std::string>* beside = nullptr);
+
+// INVALID_ARGUMENT: an unknown dtype.
+absl::StatusOr<RowFormat> FormatOf(const v1::Envelope& message);
+
+// Translates and refuses what has no meaning here (kInvalid: an unknown enum value, no work, a row
+// that goes through no expert); the result still has to pass Validate.
+absl::StatusOr<SwapHeader> FromWire(const v1::SwapRequest& message, const RowFormat& format);
+
+// An answer to the swap `header`. A result of the wrong shape becomes one with kInternal. Rows of a
 // device are left to whoever carries them.
-void ToWire(const StepHeader& header, const absl::StatusOr<SwapResult>& result,
-            v1::SwapReply& message);
-// The result that `message` carries: decoded by `header`, the step it answers. INTERNAL where bytes
-// and header disagree. `beside` are the rows where they came to a device.
-absl::StatusOr<SwapResult> FromWire(const v1::SwapReply& message, const StepHeader& header,
-                                    RowBlock beside = {});
+void ToWire(const SwapHeader& header, const absl::StatusOr<SwapResult>& result,
+            v1::SwapAnswer& message);
 
-// The status of a code and message from a peer. A code that is none of the canonical ones becomes
-// UNKNOWN.
-absl::Status StatusFromWire(int code, absl::string_view text);
+// The result that `message` carries, decoded by `header`, the swap it answers; rows that travel
+// beside the stream are received. An error is the peer's answer where message.reason() is set; else
+// it breaks the protocol (bytes and header disagree, verdicts of sequences that are not there) or
+// is the carrier's.
+absl::StatusOr<SwapResult> FromWire(v1::SwapAnswer& message, const SwapHeader& header,
+                                    RowsBeside& beside);
+
+v1::HeartbeatReply ToWire(uint64_t number, const HostProgress& progress, uint64_t taken_in);
+HostProgress ProgressOf(const v1::HeartbeatReply& reply);
+
+// A reason this build does not know is kInternal.
+SwapReason FromWire(v1::SwapReason reason);
+
+// What a peer said, for people: cut to a length that does no harm.
+std::string TextOf(absl::string_view text);
 
 }  // namespace ccoe::exchange
 

@@ -1,27 +1,17 @@
 #include "runtime/exchange/local/local_link.h"
 
+#include <limits>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
+#include "runtime/exchange/link_table.h"
 #include "runtime/exchange/row_codec.h"
-#include "runtime/exchange/swaps_in_flight.h"
 
 namespace ccoe::exchange {
 namespace {
-
-RowBlock RoundedCopy(kernels::ConstMatrix rows, kernels::DType wire) {
-  std::vector<float> copy;
-  copy.reserve(rows.rows * rows.cols);
-  for (int64_t r = 0; r < rows.rows; ++r) {
-    const float* row = static_cast<const float*>(rows.Row(r));
-    copy.insert(copy.end(), row, row + rows.cols);
-  }
-  RoundToWire(wire, absl::MakeSpan(copy));
-  return RowBlock(std::move(copy));
-}
 
 class LocalLink final : public ActivationLink {
  public:
@@ -32,58 +22,71 @@ class LocalLink final : public ActivationLink {
                     ? options.memory
                     : nullptr),
         peer_(handler->AddPeer()) {
-    SwapsInFlight::Options swaps;
-    swaps.link_name = Name();
-    swaps.max_swaps = options.max_swaps_in_flight;
-    swaps.on_closed = [handler, peer = peer_] { handler->RemovePeer(peer); };
-    swaps_ = std::make_shared<SwapsInFlight>(std::move(swaps));
+    LinkTable::Options table;
+    table.link_name = Name();
+    table.hidden_size = handler->hidden_size();
+    table.limits = limits_;
+    table.memory = memory_.get();
+    table.capacity = options.capacity;
+    table.on_closed = [handler, peer = peer_] { handler->RemovePeer(peer); };
+    table_ = std::make_shared<LinkTable>(std::move(table));
   }
 
-  ~LocalLink() override { swaps_->Stop(); }
+  ~LocalLink() override { table_->Stop(); }
 
-  void Swap(const StepHeader& header, const RowBlock& rows, absl::Time deadline,
-            SwapCallback done) override {
-    absl::Status good = CheckSwap(header, rows, handler_->hidden_size(), limits_, memory_.get());
-    if (!good.ok()) return swaps_->Refuse(std::move(good), std::move(done));
-    RowBlock handed = rows.on_device() ? rows : RoundedCopy(rows.view(), header.wire_dtype);
+  void Send(Envelope envelope, SwapCallback done) override {
     absl::MutexLock lock(&send_mutex_);
-    if (!swaps_->Begin(header, deadline, std::move(done))) return;
-    handler_->HandleSwap(peer_, header, std::move(handed), AnswerTo(header));
+    if (!table_->Begin(envelope, std::move(done))) return;
+    table_->StartSending(envelope);
+    if (envelope.swaps.empty()) return;
+    SwapCallback answer = AnswerTo(envelope.swaps.front().header.format.dtype);
+    handler_->HandleEnvelope(peer_, std::move(envelope), std::move(answer));
   }
 
-  RowMemory* device_memory() const override { return memory_.get(); }
+  void CancelSwaps(std::vector<uint64_t> swap_ids) override {
+    const std::vector<uint64_t> told = table_->Cancel(swap_ids);
+    if (!told.empty()) handler_->HandleCancel(peer_, told);
+  }
 
   void ReleaseSequence(uint64_t sequence_id) override {
     absl::MutexLock lock(&send_mutex_);
-    if (swaps_->Health().ok()) handler_->HandleRelease(peer_, sequence_id);
+    if (table_->healthy()) handler_->HandleRelease(peer_, sequence_id);
   }
 
-  absl::Status Health() const override { return swaps_->Health(); }
-  SwapBounds bounds() const override { return {limits_.max_rows}; }
-  void Close() override { swaps_->Close("closed"); }
+  RowMemory* device_memory() const override { return memory_.get(); }
+  bool healthy() const override { return table_->healthy(); }
+  absl::Status Health() const override { return table_->Health(); }
+  std::string WhereIs(uint64_t swap_id) const override {
+    // What is sent is taken in at once.
+    table_->Heard(handler_->Progress(), std::numeric_limits<uint64_t>::max());
+    return table_->WhereIs(swap_id);
+  }
+  LinkBounds bounds() const override { return {limits_.max_rows}; }
+  LinkPeer peer() const override { return {"local", handler_->numerics(), "", 0}; }
+  void Close() override { table_->Close("closed"); }
   std::string Name() const override { return "local"; }
 
  private:
-  // What takes the handler's answer. An answer given inside HandleSwap goes to its callback on
-  // another thread: callbacks never run inside a call of Swap.
-  SwapCallback AnswerTo(const StepHeader& header) const {
-    return [swaps = swaps_, step_id = header.step_id, wire = header.wire_dtype,
-            sender = std::this_thread::get_id()](absl::StatusOr<SwapResult> result) {
+  // What takes the handler's answers. One given inside HandleEnvelope goes to its callback on
+  // another thread: callbacks never run inside a call of Send.
+  SwapCallback AnswerTo(kernels::DType wire) const {
+    return [table = table_, wire, sender = std::this_thread::get_id()](
+               uint64_t swap_id, absl::StatusOr<SwapResult> result) {
       if (result.ok()) RoundToWire(wire, absl::MakeSpan(result->rows));
       if (std::this_thread::get_id() == sender) {
-        return swaps->AnswerLater(step_id, std::move(result));
+        return table->AnswerLater(swap_id, std::move(result));
       }
-      const absl::Status status = swaps->Answer(step_id, std::move(result));
-      if (!status.ok()) swaps->Close(status.message());
+      const absl::Status status = table->Answer(swap_id, std::move(result));
+      if (!status.ok()) table->Close(status.message());
     };
   }
 
   SwapHandler* const handler_;
-  const StepLimits limits_;
+  const EnvelopeLimits limits_;
   const std::shared_ptr<RowMemory> memory_;  // null: host rows only
   const uint64_t peer_;
-  std::shared_ptr<SwapsInFlight> swaps_;  // shared with answers that outlive the link
-  absl::Mutex send_mutex_;                // a swap enters swaps_ and the handler in the same order
+  std::shared_ptr<LinkTable> table_;  // shared with answers that outlive the link
+  absl::Mutex send_mutex_;            // a swap enters the table and the handler in the same order
 };
 
 }  // namespace

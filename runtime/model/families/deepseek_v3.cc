@@ -1,8 +1,10 @@
+#include <cstdint>
 #include <string>
 
 #include "runtime/base/status_macros.h"
 #include "runtime/model/families/deepseek_config.h"
 #include "runtime/model/families/families.h"
+#include "runtime/model/families/limits.h"
 
 namespace ccoe::model {
 namespace {
@@ -32,6 +34,9 @@ absl::StatusOr<ModelSpec> ParseDeepseekV3(const ConfigReader& config) {
   CCOE_ASSIGN_OR_RETURN(ModelSpec spec, ParseLatentModel(config));
   spec.family = "deepseek_v3";
   CCOE_ASSIGN_OR_RETURN(const bool interleaved, config.BoolOr("rope_interleave", true));
+  CCOE_ASSIGN_OR_RETURN(const int64_t further,
+                        config.IntOr("num_nextn_predict_layers", 0, kMaxLayers, 0));
+  spec.next_token_layers = static_cast<int32_t>(further);
   if (!interleaved) spec.rope.style = kernels::RopeStyle::kHalfSplit;
   CCOE_ASSIGN_OR_RETURN(MoeSpec moe, ParseDeepseekMoe(config));
   CCOE_RETURN_IF_ERROR(ParseGate(config, moe));

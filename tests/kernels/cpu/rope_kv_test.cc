@@ -1,5 +1,6 @@
 #include "kernels/cpu/rope_kv.h"
 
+#include <cmath>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -24,6 +25,20 @@ struct Fixture {
     return args;
   }
 };
+
+TEST(CpuRopeAnglesTest, AreTheLibrarysCosinesOfAnglesInF32) {
+  ThreadTeam team(2);
+  const std::vector<int64_t> positions = {3, 0, 100001};
+  const std::vector<float> frequencies = {1.0f, 0.1f};
+  std::vector<float> cos(6), sin(6);
+  CpuRopeAngles(&team, {positions, frequencies, 1.25f, F32Matrix(cos.data(), 3, 2),
+                        F32Matrix(sin.data(), 3, 2)});
+  for (size_t i = 0; i < 6; ++i) {
+    const float angle = static_cast<float>(positions[i / 2]) * frequencies[i % 2];
+    EXPECT_EQ(cos[i], 1.25f * static_cast<float>(std::cos(static_cast<double>(angle))));
+    EXPECT_EQ(sin[i], 1.25f * static_cast<float>(std::sin(static_cast<double>(angle))));
+  }
+}
 
 TEST(CpuRopeAndAppendKvTest, WritesItsSlotAndNoOther) {
   ThreadTeam team(1);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "gmock/gmock.h"
 #include "tests/kernels/cuda/cuda_under_test.h"
 #include "tests/kernels/ops_conformance.h"
 #include "tests/testing/status_matchers.h"
@@ -89,6 +90,22 @@ TEST_F(CudaOpsTest, AnotherDeviceAndAnotherMathAreRefusedByName) {
   options.math = DType::kF16;
   EXPECT_THAT(MakeCudaOps(CudaDeviceUnderTest(), options).status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("found f16")));
+}
+
+TEST_F(CudaOpsTest, TheNumericsClassNamesArchitectureMathAndMode) {
+  CudaOptions options;
+  const auto class_of = [&] {
+    absl::StatusOr<std::unique_ptr<Ops>> ops = MakeCudaOps(CudaDeviceUnderTest(), options);
+    EXPECT_OK(ops.status());
+    return ops.ok() ? (*ops)->NumericsClass() : std::string();
+  };
+  const std::string f32 = class_of();
+  EXPECT_THAT(f32, ::testing::MatchesRegex("cuda/sm[0-9]+/k1/f32/deterministic"));
+  EXPECT_EQ(class_of(), f32);
+  options.math = DType::kBF16;
+  EXPECT_THAT(class_of(), ::testing::EndsWith("/k1/bf16/deterministic"));
+  options.deterministic = false;
+  EXPECT_THAT(class_of(), ::testing::EndsWith("/k1/bf16/fast"));
 }
 
 }  // namespace

@@ -39,6 +39,15 @@ TEST(CudaWorkspaceTest, MoreRowsAndTheBlasNeedMore) {
   EXPECT_EQ(LargestCall({}, {DType::kBF16, true}, 132).workspace, 0);
 }
 
+TEST(CudaWorkspaceTest, ProductsOfHeadsHoldSoManyRoundedRowsAtATime) {
+  OpShapes shapes;
+  shapes.head_products = {{64, 128, 512, 128}};
+  EXPECT_EQ(LargestCall(shapes, {DType::kBF16, true}, 132).workspace, 64 * 128 * 512 * 2);
+  EXPECT_EQ(LargestCall(shapes, {DType::kF32, true}, 132).workspace, 0);
+  shapes.head_products[0].rows = 8192;
+  EXPECT_EQ(LargestCall(shapes, {DType::kBF16, true}, 132).workspace, int64_t{64} << 20);
+}
+
 TEST(CudaWorkspaceTest, AttentionIsBoundedWhateverTheContext) {
   OpShapes shapes;
   shapes.attentions.push_back({4096, 256, int64_t{1} << 20, 16, 64, 8, 128});
@@ -106,6 +115,33 @@ TEST_F(CudaWorkspaceOnDeviceTest, CallsOfThePlannedShapesAllocateNothing) {
       EXPECT_EQ(AllocationsWhileServing(), before) << DTypeName(math) << deterministic;
     }
   }
+}
+
+TEST_F(CudaWorkspaceOnDeviceTest, ProductsOfHeadsOfThePlannedShapesAllocateNothing) {
+  constexpr int64_t kHeads = 6, kIn = 40, kOut = 24, kRows = 50;
+  OpShapes shapes;
+  shapes.head_products = {{kRows, kHeads, kIn, kOut}};
+  CudaOptions options;
+  options.math = DType::kBF16;
+  ASSERT_OK(FitCudaOptions(shapes, &options));
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Ops> ops, MakeCudaOps(CudaDeviceUnderTest(), options));
+  const DeviceMatrix weight(ops.get(), RandomDense(kHeads * kOut, kIn, DType::kBF16, 1),
+                            DType::kBF16);
+  const DeviceMatrix x(ops.get(), RandomDense(kRows, kHeads * kIn, DType::kF32, 2), DType::kF32);
+  DeviceMatrix out(ops.get(), kRows, kHeads * kOut);
+  HeadLinearArgs args;
+  args.heads = kHeads;
+  args.x = {x.view().data, DType::kF32, kRows, kIn, kHeads * kIn};
+  args.x_step = kIn;
+  args.weight = weight.view().Slice(0, kOut);
+  args.weight_step = kOut;
+  args.out = {out.view().data, DType::kF32, kRows, kOut, kHeads * kOut};
+  args.out_step = kOut;
+  const int64_t before = AllocationsWhileServing();
+  ServingThread serving;
+  ops->HeadLinear(args);
+  ASSERT_OK(ops->Synchronize());
+  EXPECT_EQ(AllocationsWhileServing(), before);
 }
 
 }  // namespace

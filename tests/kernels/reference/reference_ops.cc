@@ -40,6 +40,19 @@ Dense RmsNorm(const Dense& x, const Dense& weight, double eps) {
   return out;
 }
 
+Dense RopeAngles(const RopeAnglesArgs& args, bool sines) {
+  Dense out(static_cast<int64_t>(args.positions.size()),
+            static_cast<int64_t>(args.frequencies.size()));
+  for (int64_t r = 0; r < out.rows; ++r) {
+    for (int64_t i = 0; i < out.cols; ++i) {
+      const float angle = static_cast<float>(args.positions[r]) * args.frequencies[i];
+      const double value = sines ? std::sin(double{angle}) : std::cos(double{angle});
+      out.at(r, i) = args.magnitude * value;
+    }
+  }
+  return out;
+}
+
 Dense Rope(const Dense& x, int64_t head_dim, const Dense& cos, const Dense& sin, RopeStyle style) {
   Dense out = x;
   const int64_t pairs = cos.cols;

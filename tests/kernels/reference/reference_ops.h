@@ -30,6 +30,9 @@ Dense LinearMagnitude(const Dense& x, const Dense& weight);
 
 Dense RmsNorm(const Dense& x, const Dense& weight, double eps);
 
+// The cosines that RopeAngles makes, or the sines.
+Dense RopeAngles(const RopeAnglesArgs& args, bool sines);
+
 // Rotates each head of x; cos and sin as in RopeAndAppendKvArgs.
 Dense Rope(const Dense& x, int64_t head_dim, const Dense& cos, const Dense& sin, RopeStyle style);
 

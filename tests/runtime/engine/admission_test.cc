@@ -27,27 +27,45 @@ AdmissionLimits Limits() {
   return limits;
 }
 
-QueryOptions Query(int64_t tokens, int64_t max_tokens = 10) {
-  QueryOptions query;
+EngineRequest Query(int64_t tokens, int64_t max_tokens = 10) {
+  EngineRequest query;
   query.prompt.assign(tokens, 7);
   query.sampling.max_tokens = max_tokens;
   return query;
 }
 
 TEST(AdmissionTest, MaxTokensAreCutToTheContext) {
-  ASSERT_OK_AND_ASSIGN(int64_t max_tokens, CheckQuery(Query(50), Limits()));
+  ASSERT_OK_AND_ASSIGN(int64_t max_tokens, TokensToGenerate(Query(50), nullptr, Limits()));
   EXPECT_EQ(max_tokens, 10);
-  ASSERT_OK_AND_ASSIGN(max_tokens, CheckQuery(Query(50, 1000), Limits()));
+  ASSERT_OK_AND_ASSIGN(max_tokens, TokensToGenerate(Query(50, 1000), nullptr, Limits()));
   EXPECT_EQ(max_tokens, 14);
-  ASSERT_OK_AND_ASSIGN(max_tokens, CheckQuery(Query(63, 1000), Limits()));
+  ASSERT_OK_AND_ASSIGN(max_tokens, TokensToGenerate(Query(63, 1000), nullptr, Limits()));
   EXPECT_EQ(max_tokens, 1);
 }
 
 TEST(AdmissionTest, MaxTokensAreCutToTheKvCapacity) {
   AdmissionLimits limits = Limits();
   limits.kv_tokens = 20;
-  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens, CheckQuery(Query(18, 1000), limits));
+  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens,
+                       TokensToGenerate(Query(18, 1000), nullptr, limits));
   EXPECT_EQ(max_tokens, 3);  // the last token needs no KV
+}
+
+TEST(AdmissionTest, AnExpertsOwnKvCacheBoundsItsQueriesAlone) {
+  ExpertBinding binding;
+  binding.expert = {"math", 1};
+  binding.worker_id = "expert-3";
+  binding.kv_tokens = 20;
+  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens,
+                       TokensToGenerate(Query(18, 1000), &binding, Limits()));
+  EXPECT_EQ(max_tokens, 3);
+  EXPECT_THAT(TokensToGenerate(Query(21), &binding, Limits()),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("21 tokens"), HasSubstr("20 tokens"), HasSubstr("math@1"),
+                             HasSubstr("expert-3"))));
+  EXPECT_THAT(TokensToGenerate(Query(21), nullptr, Limits()), IsOk());
+  binding.kv_tokens = 0;  // not known
+  EXPECT_THAT(TokensToGenerate(Query(21), &binding, Limits()), IsOk());
 }
 
 TEST(AdmissionTest, PromptsThatDoNotFitAreRefusedWithLimitAndFound) {
@@ -63,7 +81,7 @@ TEST(AdmissionTest, PromptsThatDoNotFitAreRefusedWithLimitAndFound) {
 }
 
 TEST(AdmissionTest, IdsOutsideTheVocabularyAreRefused) {
-  QueryOptions query = Query(3);
+  EngineRequest query = Query(3);
   query.prompt[1] = 100;
   EXPECT_THAT(CheckQuery(query, Limits()),
               StatusIs(absl::StatusCode::kInvalidArgument,
@@ -73,18 +91,18 @@ TEST(AdmissionTest, IdsOutsideTheVocabularyAreRefused) {
 }
 
 TEST(AdmissionTest, SamplingIsChecked) {
-  QueryOptions query = Query(3);
+  EngineRequest query = Query(3);
   query.sampling.top_p = 2.0f;
   EXPECT_THAT(CheckQuery(query, Limits()),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("top_p")));
 }
 
 TEST(AdmissionTest, ScoringAloneMayGenerateNothingAndFillTheContext) {
-  QueryOptions query = Query(64, 0);
+  EngineRequest query = Query(64, 0);
   EXPECT_THAT(CheckQuery(query, Limits()),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_tokens")));
   query.prompt_logits = true;
-  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens, CheckQuery(query, Limits()));
+  ASSERT_OK_AND_ASSIGN(const int64_t max_tokens, TokensToGenerate(query, nullptr, Limits()));
   EXPECT_EQ(max_tokens, 0);
 }
 
@@ -129,7 +147,7 @@ TEST(AdmissionTest, ControlOfGatesIsChecked) {
   limits.spec = spec;
   auto control = std::make_shared<MoeControl>();
   control->layers[5].masked = {1};
-  QueryOptions query = Query(3);
+  EngineRequest query = Query(3);
   query.moe = control;
   EXPECT_THAT(CheckQuery(query, limits), StatusIs(absl::StatusCode::kPermissionDenied));
   limits.moe_policy.allow_masks = true;

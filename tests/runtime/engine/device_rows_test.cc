@@ -37,7 +37,7 @@ constexpr size_t kRoom = size_t{16} << 20;
 constexpr char kExpert[] = "math";
 
 template <typename Cluster>
-RecordedAnswer Ask(Cluster& cluster, QueryOptions query) {
+RecordedAnswer Ask(Cluster& cluster, EngineRequest query) {
   AnswerRecorder recorder;
   EXPECT_OK(cluster.engine().Submit(std::move(query), recorder.Sink()).status());
   return recorder.Wait();
@@ -57,13 +57,13 @@ struct Traffic {
 };
 
 Traffic Since(const Traffic& start, const TaggedDevice& device,
-              const std::vector<exchange::StepHeader>& headers) {
+              const std::vector<exchange::SwapHeader>& headers) {
   Traffic traffic;
   traffic.up = device.uploaded_bytes() - start.up;
   traffic.down = device.downloaded_bytes() - start.down;
-  for (const exchange::StepHeader& header : headers) {
-    traffic.sent += header.rows() * header.hidden_size * 4;
-    traffic.returned += header.returned_rows() * header.hidden_size * 4;
+  for (const exchange::SwapHeader& header : headers) {
+    traffic.sent += header.rows() * header.format.hidden_size * 4;
+    traffic.returned += header.returned_rows() * header.format.hidden_size * 4;
   }
   return traffic;
 }
@@ -96,8 +96,8 @@ class LayerExpertRowsTest : public ::testing::Test {
     options.connect = [this](exchange::SwapHandler* handler) { return links_->Connect(handler); };
     Open(options, layers);
   }
-  static QueryOptions Query(int64_t tokens = 8) {
-    QueryOptions query = GreedyQuery(golden_->prompts[0].ids, kExpert, tokens);
+  static EngineRequest Query(int64_t tokens = 8) {
+    EngineRequest query = GreedyQuery(golden_->prompts[0].ids, kExpert, tokens);
     query.prompt_logits = true;
     return query;
   }
@@ -133,7 +133,7 @@ TEST_F(LayerExpertRowsTest, NoRowPassesThroughHostMemory) {
 
 TEST_F(LayerExpertRowsTest, LayersBehindTheExpertAndHiddenStatesAreTheSame) {
   const model::LayerRange middle = {2, 6};
-  QueryOptions query = Query(4);
+  EngineRequest query = Query(4);
   query.prompt_hidden = true;
   ASSERT_NO_FATAL_FAILURE(Open({}, middle));
   const RecordedAnswer expected = Ask(*cluster_, query);
@@ -155,7 +155,7 @@ TEST_F(LayerExpertRowsTest, ReplaysAfterLostKvAndLackOfRoomAreTheSame) {
   ASSERT_NO_FATAL_FAILURE(Open({}));
   const RecordedAnswer expected = Ask(*cluster_, Query());
   ASSERT_NO_FATAL_FAILURE(OpenOnDevice({}));
-  cluster_->link().SetScript([](int number, const exchange::StepHeader&) -> absl::Status {
+  cluster_->link().SetScript([](int number, const exchange::SwapHeader&) -> absl::Status {
     if (number == 3) return absl::FailedPreconditionError("restarted");
     if (number == 6) return absl::ResourceExhaustedError("no KV pages");
     return absl::OkStatus();
@@ -219,15 +219,15 @@ class FfnExpertRowsTest : public ::testing::Test {
     }
     ASSERT_OK_AND_ASSIGN(cluster_, MoeCluster::Create(options));
   }
-  static QueryOptions Query(int64_t tokens = 0) {
-    QueryOptions query = GreedyQuery(golden_->prompts[0].ids, "", tokens);
+  static EngineRequest Query(int64_t tokens = 0) {
+    EngineRequest query = GreedyQuery(golden_->prompts[0].ids, "", tokens);
     query.prompt_logits = true;
     return query;
   }
-  std::vector<exchange::StepHeader> Headers() const {
-    std::vector<exchange::StepHeader> headers;
+  std::vector<exchange::SwapHeader> Headers() const {
+    std::vector<exchange::SwapHeader> headers;
     for (int worker = 0; worker < 3; ++worker) {
-      for (const exchange::StepHeader& header : cluster_->link(worker).headers()) {
+      for (const exchange::SwapHeader& header : cluster_->link(worker).headers()) {
         headers.push_back(header);
       }
     }
@@ -307,7 +307,7 @@ TEST_F(FfnExpertRowsTest, RowsOfABrokenWorkerGoToAReplicaOfEitherKind) {
       return links++ < 2 ? links_->Connect(handler) : exchange::MakeLocalLink(handler);
     };
     ASSERT_NO_FATAL_FAILURE(Open(options, true));
-    cluster_->link(0).SetScript([](int, const exchange::StepHeader&) {
+    cluster_->link(0).SetScript([](int, const exchange::SwapHeader&) {
       return absl::UnavailableError("the worker is gone");
     });
     ExpectSame(Ask(*cluster_, Query(4)), expected);

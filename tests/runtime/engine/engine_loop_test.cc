@@ -7,9 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "kernels/cpu/cpu_ops.h"
 #include "tests/testing/engine_cluster.h"
 #include "tests/testing/fake_link.h"
 #include "tests/testing/recording_sink.h"
@@ -36,14 +37,18 @@ constexpr int64_t kPages = 16;
 class BrokenLink final : public exchange::ActivationLink {
  public:
   explicit BrokenLink(std::vector<float> rows) : rows_(std::move(rows)) {}
-  void Swap(const exchange::StepHeader&, const exchange::RowBlock&, absl::Time,
-            exchange::SwapCallback done) override {
-    exchange::SwapResult result;
-    result.rows = rows_;
-    done(std::move(result));
+  void Send(exchange::Envelope envelope, exchange::SwapCallback done) override {
+    for (const exchange::Swap& swap : envelope.swaps) {
+      exchange::SwapResult result;
+      result.rows = rows_;
+      done(swap.header.id, std::move(result));
+    }
   }
+  void CancelSwaps(std::vector<uint64_t>) override {}
   void ReleaseSequence(uint64_t) override {}
+  bool healthy() const override { return true; }
   absl::Status Health() const override { return absl::OkStatus(); }
+  std::string WhereIs(uint64_t) const override { return ""; }
   void Close() override {}
   std::string Name() const override { return "broken"; }
 
@@ -55,16 +60,17 @@ class EngineLoopTest : public ::testing::Test {
  protected:
   void Start() {
     options_.page_tokens = 16;
-    auto backbone = GoldenBackbone("ccoe/backbone");
+    auto backbone = GoldenBackbone("ccoe/backbone", -1, device_);
     ASSERT_OK(backbone);
     auto runner =
-        BranchRunner::Create(*std::move(backbone), kernels::MakeCpuOps(&team_), kPages, 16);
+        ModelRunner::Create(*std::move(backbone), testing::OpsOver(device_, &team_), kPages, 16);
     ASSERT_OK(runner);
-    loop_ = std::make_unique<EngineLoop>(*std::move(runner), inbox_, nullptr, options_, kPages);
+    loop_ = std::make_unique<EngineLoop>(*std::move(runner), queue_, EngineLoop::Directories(),
+                                         options_, kPages);
     thread_ = std::thread([this] { loop_->Run(); });
   }
   void Stop() {
-    inbox_->Stop();
+    queue_->Stop();
     if (thread_.joinable()) thread_.join();
   }
   void TearDown() override { Stop(); }
@@ -74,14 +80,15 @@ class EngineLoopTest : public ::testing::Test {
     SequenceInit init = TestInit(0, 4, recorder, max_tokens);
     init.query.sampling.temperature = 0.0f;
     init.binding = std::move(binding);
-    const auto handle = inbox_->Submit(std::move(init));
+    const auto handle = queue_->Submit(std::move(init));
     EXPECT_OK(handle);
     return *handle;
   }
 
   ThreadTeam team_{1};
+  testing::TaggedDevice* device_ = nullptr;  // null: the CPU
   EngineOptions options_;
-  std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>(100, 1);
+  std::shared_ptr<RequestQueue> queue_ = std::make_shared<RequestQueue>(100, 1);
   std::unique_ptr<EngineLoop> loop_;
   std::thread thread_;
 };
@@ -111,9 +118,10 @@ TEST_F(EngineLoopTest, SequencesOfSeveralExpertsShareTheLayersBelow) {
   for (const AnswerRecorder& recorder : recorders) EXPECT_THAT(recorder.Wait().tokens, SizeIs(5));
   Stop();
   // Five tokens each: five steps of all eight, each with one swap an expert.
-  EXPECT_EQ(inbox_->Load().steps, 5);
+  EXPECT_EQ(queue_->Load().steps, 5);
   EXPECT_THAT(link->headers(), SizeIs(10));
-  for (const auto& header : link->headers()) EXPECT_THAT(header.sequences, SizeIs(4));
+  for (const auto& header : link->headers()) EXPECT_THAT(header.layer()->sequences, SizeIs(4));
+  EXPECT_THAT(link->envelopes(), ::testing::Each(2u));  // both experts are at one worker
 }
 
 TEST_F(EngineLoopTest, AnExpertThatHangsDoesNotHoldUpOthers) {
@@ -133,17 +141,76 @@ TEST_F(EngineLoopTest, AnExpertThatHangsDoesNotHoldUpOthers) {
   EXPECT_THAT(stuck_too.Wait().tokens, SizeIs(3));
 }
 
-TEST_F(EngineLoopTest, ALinkThatNeverAnswersEndsTheQueryByItself) {
+class HungNames final : public EngineObserver {
+ public:
+  void OnHungSwap(const std::string& what) override {
+    absl::MutexLock lock(&mutex_);
+    names_.push_back(what);
+  }
+  // Waits for the first.
+  std::vector<std::string> Wait() {
+    absl::MutexLock lock(&mutex_);
+    const auto any = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !names_.empty(); };
+    mutex_.AwaitWithTimeout(absl::Condition(&any), absl::Minutes(1));
+    return names_;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  std::vector<std::string> names_ ABSL_GUARDED_BY(mutex_);
+};
+
+TEST_F(EngineLoopTest, AHungSwapIsNamedOnceWithWorkerStepLayersAndWhereItIs) {
   const auto link = std::make_shared<FakeLink>();
   link->Hold();
-  options_.swap_timeout = absl::Milliseconds(10);
+  HungNames names;
+  options_.observer = &names;
+  options_.hung_after = absl::Milliseconds(10);
   Start();
   AnswerRecorder stuck;
   Submit(stuck, TestBinding("a", {4, 8}, link));
+  EXPECT_THAT(names.Wait(), ::testing::ElementsAre(AllOf(
+                                HasSubstr("a@1"), HasSubstr("worker-of-a"), HasSubstr("step 1"),
+                                HasSubstr("layers [4, 8)"), HasSubstr("held by the test"))));
+  link->LetGo();
+  EXPECT_THAT(stuck.Wait().tokens, SizeIs(3));
+  Stop();
+}
+
+TEST_F(EngineLoopTest, ALinkThatBreaksEndsTheQueryWhereThereAreNoReplicas) {
+  const auto link = std::make_shared<FakeLink>();
+  link->Hold();
+  Start();
+  AnswerRecorder stuck;
+  Submit(stuck, TestBinding("a", {4, 8}, link));
+  ASSERT_TRUE(link->AwaitHeld(1));
+  link->Break();
   const RecordedAnswer answer = stuck.Wait();
   EXPECT_EQ(answer.reason, FinishReason::kError);
-  EXPECT_THAT(answer.status, StatusIs(absl::StatusCode::kDeadlineExceeded,
-                                      AllOf(HasSubstr("a@1"), HasSubstr("gave no answer"))));
+  EXPECT_THAT(answer.status,
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("a@1"), HasSubstr("layers [4, 8)"),
+                             HasSubstr("the peer died"), HasSubstr("no other worker"))));
+}
+
+TEST_F(EngineLoopTest, ADeadDeviceEndsEverythingAndRefusesWhatComes) {
+  testing::TaggedDevice device;
+  device_ = &device;
+  Start();
+  AnswerRecorder before;
+  Submit(before);
+  EXPECT_THAT(before.Wait().tokens, SizeIs(3));
+  EXPECT_OK(queue_->Health());
+  device.FailFromNowOn(absl::InternalError("the device fell off the bus"));
+  AnswerRecorder lost;
+  Submit(lost);
+  EXPECT_THAT(lost.Wait().status,
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("fell off the bus")));
+  while (queue_->Health().ok()) absl::SleepFor(absl::Milliseconds(1));
+  AnswerRecorder refused;
+  EXPECT_THAT(queue_->Submit(TestInit(0, 4, refused)),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("fell off the bus")));
+  Stop();
 }
 
 TEST_F(EngineLoopTest, CancellingWhatIsInFlightAnswersAtOnceAndDropsTheLateRows) {
@@ -154,7 +221,7 @@ TEST_F(EngineLoopTest, CancellingWhatIsInFlightAnswersAtOnceAndDropsTheLateRows)
   const uint64_t handle = Submit(gone, TestBinding("a", {2, 5}, link));
   Submit(stays, TestBinding("a", {2, 5}, link));
   ASSERT_TRUE(link->AwaitHeld(1));
-  inbox_->Cancel(handle);
+  queue_->Cancel(handle);
   EXPECT_THAT(gone.Wait().status, StatusIs(absl::StatusCode::kCancelled));
   EXPECT_EQ(gone.Now().reason, FinishReason::kCancelled);
   link->LetGo();
@@ -162,7 +229,7 @@ TEST_F(EngineLoopTest, CancellingWhatIsInFlightAnswersAtOnceAndDropsTheLateRows)
   EXPECT_EQ(gone.Now().finishes, 1);
   EXPECT_TRUE(gone.Now().tokens.empty());
   Stop();
-  EXPECT_EQ(inbox_->Load().kv_tokens_used, 0);
+  EXPECT_EQ(queue_->Load().kv_tokens_used, 0);
 }
 
 TEST_F(EngineLoopTest, AnAnswerOfAWrongSizeIsAnErrorOfThatQueryAlone) {

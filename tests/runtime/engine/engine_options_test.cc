@@ -35,8 +35,12 @@ TEST(EngineOptionsTest, EveryOptionIsHeldToItsRange) {
               invalid("max_steps_in_flight"));
   EXPECT_THAT(ValidateWith([](auto& o) { o.wire_dtype = kernels::DType::kF16; }),
               invalid("found f16"));
-  EXPECT_THAT(ValidateWith([](auto& o) { o.swap_timeout = absl::ZeroDuration(); }),
-              invalid("swap_timeout"));
+  EXPECT_THAT(ValidateWith([](auto& o) { o.replica_patience = -absl::Seconds(1); }),
+              invalid("replica_patience"));
+  EXPECT_THAT(ValidateWith([](auto& o) { o.room_patience = -absl::Seconds(1); }),
+              invalid("room_patience"));
+  EXPECT_THAT(ValidateWith([](auto& o) { o.hung_after = -absl::Seconds(1); }),
+              invalid("hung_after"));
   EXPECT_THAT(ValidateWith([](auto& o) { o.step_patience = -absl::Seconds(1); }),
               invalid("step_patience"));
   EXPECT_THAT(ValidateWith([](auto& o) { o.moe_policy.min_active_experts = 0; }),

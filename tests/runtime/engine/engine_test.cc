@@ -82,13 +82,13 @@ class EngineTest : public ::testing::Test {
     }
   }
 
-  uint64_t Submit(AnswerRecorder& recorder, QueryOptions query,
+  uint64_t Submit(AnswerRecorder& recorder, EngineRequest query,
                   AnswerRecorder::Hook hook = nullptr) {
     const auto handle = cluster_->engine().Submit(std::move(query), recorder.Sink(std::move(hook)));
     EXPECT_OK(handle);
     return handle.value_or(0);
   }
-  RecordedAnswer Ask(QueryOptions query) {
+  RecordedAnswer Ask(EngineRequest query) {
     AnswerRecorder recorder;
     Submit(recorder, std::move(query));
     return recorder.Wait();
@@ -156,7 +156,7 @@ TEST_F(EngineTest, ADeviceWithMemoryOfItsOwnGivesTheSame) {
   options.expert_workers = 2;
   ASSERT_NO_FATAL_FAILURE(StartWithExperts(options));
   ExpectGoldenContinuations();
-  QueryOptions query = GreedyQuery(Prompt("math", goldens_->at("math").prompts[0].id).ids, "math");
+  EngineRequest query = GreedyQuery(Prompt("math", goldens_->at("math").prompts[0].id).ids, "math");
   query.prompt_logits = query.prompt_hidden = true;
   EXPECT_OK(Ask(std::move(query)).status);
   cluster_.reset();
@@ -167,7 +167,7 @@ TEST_F(EngineTest, LogitsOfTheAnswerStayOnTheDevice) {
   EngineClusterOptions options = SmallOptions();
   options.device = &device;
   ASSERT_NO_FATAL_FAILURE(StartWithExperts(options));
-  QueryOptions query = GreedyQuery(Prompt("", "sql").ids, "", 20);
+  EngineRequest query = GreedyQuery(Prompt("", "sql").ids, "", 20);
   query.sampling.logprobs = 3;
   query.sampling.frequency_penalty = 0.5f;
   const int64_t before = device.downloaded_bytes();
@@ -224,7 +224,7 @@ TEST_F(EngineTest, LogitsAreTheReferencesForAnyChunkSizeAndAmongOthers) {
       const std::string expert = i % 6 == 5 ? "" : kExperts[i % 5];
       Submit(others[i], GreedyQuery(goldens_->at(expert).prompts[i % 6].ids, expert, 4));
     }
-    QueryOptions query = GreedyQuery(Prompt("math", "math").ids, "math");
+    EngineRequest query = GreedyQuery(Prompt("math", "math").ids, "math");
     query.prompt_logits = true;
     const RecordedAnswer answer = Ask(std::move(query));
     EXPECT_LE(MaxDifference(answer.logits, expected), kTolerance);
@@ -237,7 +237,7 @@ TEST_F(EngineTest, LogitsAreTheReferencesForAnyChunkSizeAndAmongOthers) {
 TEST_F(EngineTest, ScoringAloneGivesLogitsAndNoToken) {
   StartWithExperts();
   for (const std::string expert : {"", "law"}) {
-    QueryOptions query = GreedyQuery(Prompt(expert, "law").ids, expert, 0);
+    EngineRequest query = GreedyQuery(Prompt(expert, "law").ids, expert, 0);
     query.prompt_logits = true;
     const RecordedAnswer answer = Ask(std::move(query));
     EXPECT_LE(MaxDifference(answer.logits, *goldens_->at(expert).Array("logits.law")), kTolerance);
@@ -252,7 +252,7 @@ TEST_F(EngineTest, HiddenStatesAreTheReferencesOnBothSidesOfTheSplit) {
   StartWithExperts(options);
   for (const std::string expert : {"", "sql"}) {
     const GoldenModel& golden = goldens_->at(expert);
-    QueryOptions query = GreedyQuery(Prompt(expert, golden.hidden_prompt).ids, expert, 0);
+    EngineRequest query = GreedyQuery(Prompt(expert, golden.hidden_prompt).ids, expert, 0);
     query.prompt_hidden = true;
     const RecordedAnswer answer = Ask(std::move(query));
     ASSERT_THAT(answer.hidden, SizeIs(9));
@@ -277,7 +277,7 @@ TEST_F(EngineTest, SeveralDepthsSideBySideInOneStep) {
 
   std::map<std::string, AnswerRecorder> recorders;
   for (const auto& [name, layers] : ranges) {
-    QueryOptions query = GreedyQuery(prompt, name, 12);
+    EngineRequest query = GreedyQuery(prompt, name, 12);
     query.prompt_logits = true;
     query.prompt_hidden = true;
     Submit(recorders[name], std::move(query));
@@ -319,7 +319,7 @@ TEST_F(EngineTest, ABackboneWithoutItsTopServesExpertsAlone) {
 
 TEST_F(EngineTest, TheSameSeedGivesTheSameTextWhateverElseRuns) {
   const auto sampled = [&](uint64_t seed) {
-    QueryOptions query = GreedyQuery(Prompt("law", "general").ids, "law", 24);
+    EngineRequest query = GreedyQuery(Prompt("law", "general").ids, "law", 24);
     query.sampling.temperature = 1.2f;
     query.sampling.top_p = 0.95f;
     query.sampling.frequency_penalty = 0.3f;
@@ -345,7 +345,7 @@ TEST_F(EngineTest, TheSameSeedGivesTheSameTextWhateverElseRuns) {
 
 TEST_F(EngineTest, QueriesWithoutSeedGetDifferentOnes) {
   Start();
-  QueryOptions query = GreedyQuery(Prompt("", "general").ids, "", 24);
+  EngineRequest query = GreedyQuery(Prompt("", "general").ids, "", 24);
   query.sampling.temperature = 2.0f;
   EXPECT_NE(Ask(query).ids(), Ask(query).ids());
 }
@@ -353,7 +353,7 @@ TEST_F(EngineTest, QueriesWithoutSeedGetDifferentOnes) {
 TEST_F(EngineTest, StopIdsEndTheAnswerWithoutBeingEmitted) {
   Start();
   const GoldenPrompt& prompt = Prompt("", "sql");  // 504, 296, 359, 127, ...
-  QueryOptions query = GreedyQuery(prompt.ids, "");
+  EngineRequest query = GreedyQuery(prompt.ids, "");
   query.sampling.stop_token_ids = {prompt.greedy_ids[3]};
   RecordedAnswer answer = Ask(query);
   EXPECT_EQ(answer.ids(),
@@ -366,7 +366,7 @@ TEST_F(EngineTest, StopIdsEndTheAnswerWithoutBeingEmitted) {
 
 TEST_F(EngineTest, LogprobsComeWithTheTokens) {
   Start();
-  QueryOptions query = GreedyQuery(Prompt("", "sql").ids, "", 3);
+  EngineRequest query = GreedyQuery(Prompt("", "sql").ids, "", 3);
   query.sampling.logprobs = 4;
   for (const GeneratedToken& token : Ask(query).tokens) {
     ASSERT_THAT(token.best, SizeIs(4));
@@ -392,7 +392,7 @@ TEST_F(EngineTest, AnAnswerIsCutToTheContext) {
 TEST_F(EngineTest, BadQueriesAreRefusedAndTheSinkIsNeverCalled) {
   Start();
   AnswerRecorder unused;
-  const auto submit = [&](QueryOptions query) {
+  const auto submit = [&](EngineRequest query) {
     return cluster_->engine().Submit(std::move(query), unused.Sink());
   };
   EXPECT_THAT(submit(GreedyQuery({}, "")), StatusIs(absl::StatusCode::kInvalidArgument));
@@ -429,7 +429,7 @@ TEST_F(EngineTest, DeadlinesEndWaitingAndInFlightQueries) {
   StartWithExperts(options);
   cluster_->link().Hold();
   AnswerRecorder in_flight, waiting;
-  QueryOptions query = GreedyQuery(Prompt("sql", "sql").ids, "sql");
+  EngineRequest query = GreedyQuery(Prompt("sql", "sql").ids, "sql");
   query.deadline = absl::Now() + absl::Seconds(2);
   Submit(in_flight, query);
   ASSERT_TRUE(cluster_->link().AwaitHeld(1));
@@ -447,7 +447,7 @@ TEST_F(EngineTest, AFullQueueRefusesWithAHint) {
   StartWithExperts(options);
   cluster_->link().Hold();
   AnswerRecorder recorders[3], refused;
-  const QueryOptions query = GreedyQuery(Prompt("sql", "sql").ids, "sql", 2);
+  const EngineRequest query = GreedyQuery(Prompt("sql", "sql").ids, "sql", 2);
   Submit(recorders[0], query);
   ASSERT_TRUE(cluster_->link().AwaitHeld(1));
   // The place of the first is free once the loop says so, before the swap comes back.
@@ -471,12 +471,17 @@ TEST_F(EngineTest, DrainLetsRunningQueriesEndAndRefusesOthers) {
               StatusIs(absl::StatusCode::kUnavailable));
 }
 
-TEST_F(EngineTest, ADyingExpertEndsItsQueriesWithAClearErrorAndNoOther) {
+absl::Status Broken(const char* why) {
+  return exchange::SwapError(exchange::SwapReason::kLinkBroken, why);
+}
+
+TEST_F(EngineTest, ADyingExpertWithoutAReplicaEndsItsQueriesWithAClearErrorAndNoOther) {
   EngineClusterOptions options = SmallOptions();
   options.expert_workers = 5;
+  options.engine.replica_patience = absl::Milliseconds(120);
   StartWithExperts(options);
-  cluster_->link(1).SetScript([](int number, const exchange::StepHeader&) {
-    return number < 3 ? absl::OkStatus() : absl::UnavailableError("connection reset by peer");
+  cluster_->link(1).SetScript([](int number, const exchange::SwapHeader&) {
+    return number < 3 ? absl::OkStatus() : Broken("connection reset by peer");
   });
   std::map<std::string, AnswerRecorder> recorders;
   for (const auto& [expert, golden] : *goldens_) {
@@ -488,7 +493,8 @@ TEST_F(EngineTest, ADyingExpertEndsItsQueriesWithAClearErrorAndNoOther) {
       EXPECT_EQ(answer.reason, FinishReason::kError);
       EXPECT_THAT(answer.status, StatusIs(absl::StatusCode::kUnavailable,
                                           AllOf(HasSubstr("math@1"), HasSubstr("layers [4, 8)"),
-                                                HasSubstr("connection reset by peer"))));
+                                                HasSubstr("connection reset by peer"),
+                                                HasSubstr("no other worker took over in"))));
       EXPECT_THAT(answer.tokens, SizeIs(3));
     } else {
       EXPECT_EQ(answer.ids(), Prompt(expert, "general").greedy_ids) << expert;
@@ -496,15 +502,116 @@ TEST_F(EngineTest, ADyingExpertEndsItsQueriesWithAClearErrorAndNoOther) {
   }
 }
 
+TEST_F(EngineTest, AReplicaTakesOverAndNoTokenIsLostDoubledOrOther) {
+  for (const exchange::SwapReason reason :
+       {exchange::SwapReason::kLinkBroken, exchange::SwapReason::kShuttingDown,
+        exchange::SwapReason::kDeviceFailed, exchange::SwapReason::kUnknownExpert}) {
+    SCOPED_TRACE(exchange::SwapReasonName(reason));
+    EngineClusterOptions options = SmallOptions();
+    options.expert_workers = 2;
+    StartWithExperts(options);
+    for (size_t i = 0; i < kExperts.size(); ++i) {
+      ASSERT_OK(cluster_->AddExpert(kExperts[i], kExperts[i], {4, 8}, 1 - static_cast<int>(i) % 2));
+    }
+    cluster_->link(0).SetScript([reason](int number, const exchange::SwapHeader&) {
+      return number < 9 ? absl::OkStatus() : exchange::SwapError(reason, "gone");
+    });
+    std::map<std::string, AnswerRecorder> recorders;
+    for (const auto& [expert, golden] : *goldens_) {
+      Submit(recorders[expert], GreedyQuery(Prompt(expert, "general").ids, expert));
+    }
+    int64_t failovers = 0;
+    for (const auto& [expert, golden] : *goldens_) {
+      const RecordedAnswer answer = recorders[expert].Wait();
+      EXPECT_OK(answer.status);
+      EXPECT_EQ(answer.ids(), Prompt(expert, "general").greedy_ids) << expert;
+      EXPECT_FALSE(answer.usage.numerics_changed);
+      failovers += answer.usage.failovers;
+    }
+    EXPECT_GE(failovers, 2);
+  }
+}
+
+TEST_F(EngineTest, AReplicaThatComesLateIsWaitedFor) {
+  EngineClusterOptions options = SmallOptions();
+  options.expert_workers = 2;
+  ASSERT_NO_FATAL_FAILURE(Start(options));
+  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 0));
+  cluster_->link(0).SetScript([](int number, const exchange::SwapHeader&) {
+    return number < 3 ? absl::OkStatus() : Broken("gone");
+  });
+  AnswerRecorder recorder;
+  Submit(recorder, GreedyQuery(Prompt("math", "general").ids, "math"));
+  recorder.AwaitTokens(3);
+  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 1));
+  const RecordedAnswer answer = recorder.Wait();
+  EXPECT_EQ(answer.ids(), Prompt("math", "general").greedy_ids);
+  EXPECT_EQ(answer.usage.failovers, 1);
+}
+
+TEST_F(EngineTest, ReplicasOfTheSameNumericsComeFirstAndOthersAreSaid) {
+  EngineClusterOptions options = SmallOptions();
+  options.expert_workers = 2;
+  ASSERT_NO_FATAL_FAILURE(Start(options));
+  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 0, "cpu/a"));
+  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 1, "cpu/b"));
+  cluster_->link(0).SetScript([](int, const exchange::SwapHeader&) { return Broken("gone"); });
+  const RecordedAnswer answer = Ask(GreedyQuery(Prompt("math", "general").ids, "math"));
+  EXPECT_EQ(answer.ids(), Prompt("math", "general").greedy_ids);
+  EXPECT_TRUE(answer.usage.numerics_changed);
+}
+
+TEST_F(EngineTest, AWorkerThatIsFullKeepsTheKvAndIsAskedAgain) {
+  StartWithExperts();
+  cluster_->link().SetScript([](int number, const exchange::SwapHeader&) {
+    return number % 4 == 3 ? exchange::SwapError(exchange::SwapReason::kQueueFull, "full")
+                           : absl::OkStatus();
+  });
+  const RecordedAnswer answer = Ask(GreedyQuery(Prompt("code", "code").ids, "code"));
+  EXPECT_OK(answer.status);
+  EXPECT_EQ(answer.ids(), Prompt("code", "code").greedy_ids);
+  EXPECT_EQ(answer.usage.preemptions, 0);
+}
+
 TEST_F(EngineTest, AnExpertThatLostItsKvIsFedAgainFromTheFirstToken) {
   StartWithExperts();
-  cluster_->link().SetScript([](int number, const exchange::StepHeader& header) {
-    return number == 5 ? absl::FailedPreconditionError("no KV for the sequence") : absl::OkStatus();
+  cluster_->link().SetScript([](int number, const exchange::SwapHeader&) {
+    return number == 5
+               ? exchange::SwapError(exchange::SwapReason::kKvLost, "no KV for the sequence")
+               : absl::OkStatus();
   });
   const RecordedAnswer answer = Ask(GreedyQuery(Prompt("code", "code").ids, "code"));
   EXPECT_OK(answer.status);
   EXPECT_EQ(answer.ids(), Prompt("code", "code").greedy_ids);
   EXPECT_EQ(answer.usage.preemptions, 1);
+}
+
+TEST_F(EngineTest, OneQueryTooLongForItsExpertIsRefusedAloneAmongThirty) {
+  EngineClusterOptions options = SmallOptions();
+  options.expert.kv_tokens = 256;
+  StartWithExperts(options);
+  std::vector<AnswerRecorder> recorders(30);
+  for (AnswerRecorder& recorder : recorders) {
+    Submit(recorder, GreedyQuery(Prompt("code", "code").ids, "code", 8));
+  }
+  AnswerRecorder refused;
+  EXPECT_THAT(
+      cluster_->engine().Submit(GreedyQuery(std::vector<int32_t>(257, 1), "code"), refused.Sink()),
+      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("256 tokens")));
+  const std::vector<int32_t> all = Prompt("code", "code").greedy_ids;
+  const std::vector<int32_t> expected(all.begin(), all.begin() + 8);
+  for (AnswerRecorder& recorder : recorders) EXPECT_EQ(recorder.Wait().ids(), expected);
+}
+
+TEST_F(EngineTest, ExpertsOfOneWorkerShareAnEnvelope) {
+  StartWithExperts();
+  std::map<std::string, AnswerRecorder> recorders;
+  for (const auto& [expert, golden] : *goldens_) {
+    Submit(recorders[expert], GreedyQuery(Prompt(expert, "general").ids, expert));
+  }
+  for (const auto& [expert, golden] : *goldens_) recorders[expert].Wait();
+  const std::vector<size_t> envelopes = cluster_->link().envelopes();
+  EXPECT_GT(*std::max_element(envelopes.begin(), envelopes.end()), 1u);
 }
 
 TEST_F(EngineTest, SequencesAreReleasedAtTheExpertWhenTheyEnd) {

@@ -27,10 +27,7 @@ model::RoutedRows ThreeRows() {
 }
 
 FfnTable TableOf(std::vector<std::vector<int32_t>> holders, int peers) {
-  FfnTable table;
-  table.peers.resize(static_cast<size_t>(peers));
-  table.holders = {{}, std::move(holders)};
-  return table;
+  return FfnTable(std::vector<FfnPeer>(static_cast<size_t>(peers)), {{}, std::move(holders)});
 }
 
 const std::vector<int32_t> kAllPairs = {0, 1, 2, 3, 4, 5};
@@ -43,13 +40,13 @@ TEST(FfnDispatchTest, ARowGoesOnceToEachWorkerWithTheExpertsItNeedsThere) {
   const FfnPart& first = plan.parts[0];
   EXPECT_EQ(first.peer, 0);
   EXPECT_THAT(first.rows, ElementsAre(0, 1, 2));
-  EXPECT_THAT(first.dispatch.offsets, ElementsAre(0, 2, 3, 4));
-  EXPECT_THAT(first.dispatch.experts, ElementsAre(0, 2, 2, 0));
-  EXPECT_THAT(first.dispatch.weights, ElementsAre(0.1f, 0.2f, 0.4f, 0.5f));
+  EXPECT_THAT(first.swap.offsets, ElementsAre(0, 2, 3, 4));
+  EXPECT_THAT(first.swap.experts, ElementsAre(0, 2, 2, 0));
+  EXPECT_THAT(first.swap.weights, ElementsAre(0.1f, 0.2f, 0.4f, 0.5f));
   EXPECT_THAT(first.pairs, ElementsAre(0, 1, 3, 4));
-  EXPECT_EQ(first.dispatch.layer, 1);
+  EXPECT_EQ(first.swap.layer, 1);
   EXPECT_THAT(plan.parts[1].rows, ElementsAre(1, 2));
-  EXPECT_THAT(plan.parts[1].dispatch.experts, ElementsAre(1, 3));
+  EXPECT_THAT(plan.parts[1].swap.experts, ElementsAre(1, 3));
 }
 
 TEST(FfnDispatchTest, WhatIsWithTheBackboneStaysUnlessToldOtherwise) {
@@ -69,9 +66,9 @@ TEST(FfnDispatchTest, ReplicasShareTheLoadAndAnExpertIsNotTornApart) {
   ASSERT_THAT(plan.parts, SizeIs(2));
   std::set<int32_t> seen;
   for (const FfnPart& part : plan.parts) {
-    EXPECT_EQ(part.dispatch.pairs(), 3);
+    EXPECT_EQ(part.swap.pairs(), 3);
     for (const int32_t expert :
-         std::set<int32_t>(part.dispatch.experts.begin(), part.dispatch.experts.end())) {
+         std::set<int32_t>(part.swap.experts.begin(), part.swap.experts.end())) {
       EXPECT_TRUE(seen.insert(expert).second) << "expert " << expert << " on both";
     }
   }
@@ -101,16 +98,9 @@ TEST(FfnDispatchTest, LargePartsAreCut) {
   const FfnDispatchPlan plan = PlanFfnDispatch(ThreeRows(), kAllPairs, table, {true}, options);
   ASSERT_THAT(plan.parts, SizeIs(2));
   EXPECT_THAT(plan.parts[0].rows, ElementsAre(0, 1));
-  EXPECT_THAT(plan.parts[0].dispatch.offsets, ElementsAre(0, 2, 3));
+  EXPECT_THAT(plan.parts[0].swap.offsets, ElementsAre(0, 2, 3));
   EXPECT_THAT(plan.parts[1].rows, ElementsAre(1, 2));
   EXPECT_THAT(plan.parts[1].pairs, ElementsAre(3, 4, 5));
-}
-
-TEST(FfnDispatchTest, RowsOfAPartAreThoseItNames) {
-  FfnPart part;
-  part.rows = {0, 2};
-  const std::vector<float> rows = {1, 2, 3, 4, 5, 6};
-  EXPECT_THAT(RowsOfPart(part, rows, 2), ElementsAre(1, 2, 5, 6));
 }
 
 TEST(FfnDispatchTest, ContributionsStandInTheOrderOfPairsOrOfParts) {

@@ -6,6 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "runtime/base/retry_hint.h"
 #include "tests/testing/fake_link.h"
 #include "tests/testing/recording_sink.h"
 #include "tests/testing/status_matchers.h"
@@ -20,50 +21,167 @@ using ::ccoe::testing::kTestTime;
 using ::ccoe::testing::StatusIs;
 using ::ccoe::testing::TestBinding;
 using ::ccoe::testing::TestSequence;
+using exchange::SwapError;
+using exchange::SwapReason;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// Replicas as a test gives them.
+class OneReplica final : public ExpertDirectory {
+ public:
+  absl::StatusOr<std::shared_ptr<const ExpertBinding>> Find(const ExpertRef&) override {
+    return absl::UnimplementedError("not asked");
+  }
+  absl::StatusOr<std::shared_ptr<const ExpertBinding>> FindReplica(const ExpertBinding&,
+                                                                   const LinkList& avoid) override {
+    avoided = avoid.size();
+    if (replica == nullptr) return absl::UnavailableError("nobody holds it");
+    return replica;
+  }
+
+  std::shared_ptr<const ExpertBinding> replica;
+  size_t avoided = 0;
+};
 
 class RecoveryTest : public ::testing::Test {
  protected:
+  using Group = std::vector<std::shared_ptr<Sequence>>;
+
+  RecoveryTest() {
+    options_.replica_patience = absl::Seconds(10);
+    options_.room_patience = absl::Seconds(30);
+    recovery_ = std::make_unique<Recovery>(options_, &table_, &directory_);
+  }
+
   std::shared_ptr<Sequence> Running(uint64_t handle) {
     auto sequence = TestSequence(handle, 4, recorder_, binding_);
-    roster_.Enqueue(sequence);
-    roster_.Admit(handle, kTestTime);
+    table_.Enqueue(sequence);
+    table_.Admit(handle, kTestTime);
     return sequence;
   }
-  SwapFlight Flight(const std::vector<std::shared_ptr<Sequence>>& sequences) {
-    SwapFlight flight;
-    flight.id = 12;
-    flight.binding = binding_;
-    for (const auto& sequence : sequences) {
-      sequence->BeginStep(1);
-      flight.entries.push_back({sequence, 0, 4, {}});
+  // All of them were in a swap and got `error`.
+  void Recover(const Group& group, const absl::Status& error, absl::Time now = kTestTime) {
+    std::vector<Recovery::Failure> failures;
+    for (const auto& sequence : group) {
+      table_.BeginStep(*sequence, 1);
+      failures.push_back({sequence, error});
     }
-    return flight;
+    recovery_->Recover(std::move(failures), now);
   }
-  void Recover(SwapFlight flight, const absl::Status& status) {
-    RecoverFromSwapError(flight, status, roster_, kTestTime);
+  void NoPages(const Group& group, absl::Time now = kTestTime) {
+    Recover(group, SwapError(SwapReason::kNoPages, "no pages"), now);
   }
 
   AnswerRecorder recorder_;
-  std::shared_ptr<const ExpertBinding> binding_ =
-      TestBinding("math", {4, 8}, std::make_shared<FakeLink>());
-  Roster roster_{64, 4, nullptr};
+  std::shared_ptr<FakeLink> link_ = std::make_shared<FakeLink>();
+  std::shared_ptr<const ExpertBinding> binding_ = TestBinding("math", {4, 8}, link_);
+  EngineOptions options_;
+  SequenceTable table_{64, 4, nullptr};
+  OneReplica directory_;
+  std::unique_ptr<Recovery> recovery_;
 };
 
-TEST_F(RecoveryTest, ADeadPeerEndsTheQueriesWithEverythingNamed) {
+TEST_F(RecoveryTest, WhatCannotHelpEndsTheQueryWithTheError) {
+  for (const SwapReason reason :
+       {SwapReason::kInternal, SwapReason::kInvalid, SwapReason::kTooLong}) {
+    AnswerRecorder recorder;
+    const auto sequence = TestSequence(1, 4, recorder, binding_);
+    table_.Enqueue(sequence);
+    table_.Admit(1, kTestTime);
+    Recover({sequence}, SwapError(reason, "swap 12: no"));
+    EXPECT_EQ(recorder.Now().reason, FinishReason::kError);
+    EXPECT_THAT(recorder.Now().status.message(), HasSubstr("swap 12: no"));
+  }
+}
+
+TEST_F(RecoveryTest, ALostWorkersQueriesGoOnAtAReplicaFromTheirFirstToken) {
+  const auto other = std::make_shared<FakeLink>();
+  directory_.replica = TestBinding("math", {4, 8}, other);
   const auto a = Running(1);
-  Recover(Flight({a}), absl::UnavailableError("connection reset"));
+  a->swapped = true;
+  const uint64_t name = a->link_id();
+  Recover({a}, SwapError(SwapReason::kLinkBroken, "gone"));
+  EXPECT_EQ(a->state(), SequenceState::kWaiting);
+  EXPECT_EQ(a->computed_tokens(), 0);
+  EXPECT_EQ(a->binding()->link, other);
+  EXPECT_EQ(directory_.avoided, 1u);
+  EXPECT_THAT(link_->released(), ::testing::ElementsAre(name));
+  EXPECT_EQ(a->UsageAt(kTestTime).failovers, 1);
+  EXPECT_EQ(table_.startable(), 1);
+}
+
+TEST_F(RecoveryTest, WithoutAReplicaAQueryWaitsForOneABoundedTime) {
+  const auto a = Running(1), b = Running(2);
+  Recover({a, b}, SwapError(SwapReason::kShuttingDown, "expert math@1 over fake: it stops"));
+  EXPECT_EQ(table_.startable(), 0);
+  table_.Wake(kTestTime + absl::Seconds(1));
+  recovery_->SeekReplicas(kTestTime + absl::Seconds(1));
+  EXPECT_EQ(table_.startable(), 0);
+  EXPECT_EQ(directory_.avoided, 0u);  // what failed before may be sound again
+
+  directory_.replica = TestBinding("math", {4, 8}, std::make_shared<FakeLink>());
+  table_.Wake(kTestTime + absl::Seconds(2));
+  recovery_->SeekReplicas(kTestTime + absl::Seconds(2));
+  EXPECT_EQ(table_.startable(), 2);
+  EXPECT_EQ(recorder_.Now().finishes, 0);
+}
+
+TEST_F(RecoveryTest, PatienceEndsWithEverythingNamed) {
+  const auto a = Running(1);
+  Recover({a}, SwapError(SwapReason::kLinkBroken,
+                         "expert math@1 over fake, swap 12, layers [4, 8): connection reset"));
+  EXPECT_EQ(recorder_.Now().finishes, 0);
+  table_.Wake(kTestTime + absl::Seconds(10));
+  recovery_->SeekReplicas(kTestTime + absl::Seconds(10));
   EXPECT_EQ(recorder_.Now().reason, FinishReason::kError);
   EXPECT_THAT(recorder_.Now().status,
               StatusIs(absl::StatusCode::kUnavailable,
                        AllOf(HasSubstr("math@1"), HasSubstr("fake"), HasSubstr("swap 12"),
-                             HasSubstr("layers [4, 8)"), HasSubstr("connection reset"))));
+                             HasSubstr("layers [4, 8)"), HasSubstr("connection reset"),
+                             HasSubstr("in 10s"), HasSubstr("nobody holds it"))));
+}
+
+TEST_F(RecoveryTest, AQueryThatEndsWhileItSeeksIsForgotten) {
+  const auto a = Running(1);
+  Recover({a}, SwapError(SwapReason::kLinkBroken, "gone"));
+  table_.Finish(a, FinishReason::kCancelled, absl::CancelledError("x"), kTestTime);
+  recovery_->SeekReplicas(kTestTime + absl::Seconds(20));
+  EXPECT_EQ(recorder_.Now().finishes, 1);
+}
+
+TEST_F(RecoveryTest, AFullQueueIsAskedAgainAfterAPauseAndAllKvStays) {
+  for (const SwapReason reason : {SwapReason::kQueueFull, SwapReason::kLinkFull}) {
+    const auto a = Running(reason == SwapReason::kQueueFull ? 1 : 2);
+    a->swapped = true;
+    EXPECT_OK(table_.GrowPages(*a, 4));
+    Recover({a}, SwapError(reason, "full"));
+    EXPECT_EQ(a->state(), SequenceState::kRunnable);
+    EXPECT_EQ(table_.runnable(), 0);
+    EXPECT_FALSE(a->pages().empty());
+    EXPECT_THAT(link_->released(), IsEmpty());
+    table_.Wake(a->not_before);
+    EXPECT_EQ(table_.runnable(), 1);
+    table_.Finish(a, FinishReason::kLength, absl::OkStatus(), kTestTime);
+    link_ = std::make_shared<FakeLink>();
+    binding_ = TestBinding("math", {4, 8}, link_);
+  }
+}
+
+TEST_F(RecoveryTest, AQueueThatStaysFullEndsTheQueryWithARetryHint) {
+  const auto a = Running(1);
+  Recover({a}, SwapError(SwapReason::kQueueFull, "full"));
+  Recover({a}, SwapError(SwapReason::kQueueFull, "full"), kTestTime + absl::Seconds(29));
+  EXPECT_EQ(recorder_.Now().finishes, 0);
+  Recover({a}, SwapError(SwapReason::kQueueFull, "full"), kTestTime + absl::Seconds(30));
+  EXPECT_THAT(recorder_.Now().status,
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("full")));
+  EXPECT_TRUE(recorder_.Now().status.GetPayload(kRetryAfterPayload).has_value());
 }
 
 TEST_F(RecoveryTest, AFullExpertPreemptsTheYoungerHalf) {
   const auto a = Running(1), b = Running(2), c = Running(3);
-  Recover(Flight({c, a, b}), absl::ResourceExhaustedError("no pages"));
+  NoPages({c, a, b});
   EXPECT_EQ(a->state(), SequenceState::kRunnable);
   EXPECT_EQ(b->state(), SequenceState::kWaiting);
   EXPECT_EQ(c->state(), SequenceState::kWaiting);
@@ -73,14 +191,14 @@ TEST_F(RecoveryTest, AFullExpertPreemptsTheYoungerHalf) {
 TEST_F(RecoveryTest, KvThatIsThereIsGivenUpForOneQueryAtATime) {
   const auto a = Running(1), b = Running(2), c = Running(3), d = Running(4), e = Running(5);
   for (const auto& holder : {a, b, c}) {
-    holder->BeginStep(1);
-    holder->EndStep(2);
+    table_.BeginStep(*holder, 1);
+    table_.EndStep(*holder, 2);
   }
-  Recover(Flight({a, b, c, d, e}), absl::ResourceExhaustedError("no pages"));
+  NoPages({a, b, c, d, e});
   EXPECT_EQ(c->state(), SequenceState::kRunnable);
   EXPECT_EQ(d->state(), SequenceState::kWaiting);
   EXPECT_EQ(e->state(), SequenceState::kWaiting);
-  Recover(Flight({a, b, c}), absl::ResourceExhaustedError("no pages"));
+  NoPages({a, b, c});
   EXPECT_EQ(b->state(), SequenceState::kRunnable);
   EXPECT_EQ(c->state(), SequenceState::kWaiting);
 }
@@ -89,48 +207,51 @@ TEST_F(RecoveryTest, PausesGrowUntilTheQueryMakesProgress) {
   const auto a = Running(1), b = Running(2);
   absl::Duration last;
   for (int i = 0; i < 3; ++i) {
-    Recover(Flight({a, b}), absl::ResourceExhaustedError("no pages"));
+    NoPages({a, b});
     EXPECT_GT(b->not_before - kTestTime, last);
     last = b->not_before - kTestTime;
-    roster_.Admit(2, kTestTime);
+    table_.Admit(2, kTestTime);
   }
-  b->Emit({}, kTestTime);
-  Recover(Flight({a, b}), absl::ResourceExhaustedError("no pages"));
+  table_.Emit(*b, {}, kTestTime);
+  NoPages({a, b});
   EXPECT_LT(b->not_before - kTestTime, last);
 }
 
 TEST_F(RecoveryTest, AQueryThatEndsMakesRoomForTheOldestThatWasPutOff) {
   const auto a = Running(1), b = Running(2), c = Running(3);
   a->swapped = true;
-  Recover(Flight({a, b, c}), absl::ResourceExhaustedError("no pages"));
-  roster_.Finish(a, FinishReason::kLength, absl::OkStatus(), kTestTime);
+  NoPages({a, b, c});
+  table_.Finish(a, FinishReason::kLength, absl::OkStatus(), kTestTime);
   EXPECT_EQ(b->not_before, absl::InfinitePast());
   EXPECT_GT(c->not_before, kTestTime);
+  EXPECT_EQ(table_.startable(), 1);
 }
 
 TEST_F(RecoveryTest, AQueryAloneInItsSwapTakesTheRoomOfAYoungerOne) {
   const auto a = Running(1), b = Running(2);
-  Recover(Flight({a}), absl::ResourceExhaustedError("no pages"));
+  NoPages({a});
   EXPECT_EQ(a->state(), SequenceState::kRunnable);
   EXPECT_EQ(b->state(), SequenceState::kWaiting);
 }
 
 TEST_F(RecoveryTest, TheYoungestWaitsForTheOthers) {
   const auto a = Running(1), b = Running(2);
-  Recover(Flight({b}), absl::ResourceExhaustedError("no pages"));
+  NoPages({b}, kTestTime + absl::Minutes(5));
   EXPECT_EQ(a->state(), SequenceState::kRunnable);
   EXPECT_EQ(b->state(), SequenceState::kWaiting);
-  EXPECT_EQ(b->exhausted_retries, 0);  // others will make room
+  table_.Admit(2, kTestTime);
+  NoPages({b}, kTestTime + absl::Minutes(9));
+  EXPECT_EQ(recorder_.Now().finishes, 0);  // others will make room
 }
 
-TEST_F(RecoveryTest, AQueryThatNeverFitsEndsAfterBoundedRetries) {
+TEST_F(RecoveryTest, AQueryThatNeverFitsEndsAfterABoundedTime) {
   const auto a = Running(1);
-  for (int i = 0; i < kMaxExhaustedRetries; ++i) {
-    Recover(Flight({a}), absl::ResourceExhaustedError("no pages"));
+  for (const int seconds : {0, 10, 29}) {
+    NoPages({a}, kTestTime + absl::Seconds(seconds));
     ASSERT_EQ(a->state(), SequenceState::kWaiting);
-    roster_.Admit(1, kTestTime);
+    table_.Admit(1, kTestTime);
   }
-  Recover(Flight({a}), absl::ResourceExhaustedError("no pages"));
+  NoPages({a}, kTestTime + absl::Seconds(30));
   EXPECT_EQ(recorder_.Now().reason, FinishReason::kError);
   EXPECT_THAT(recorder_.Now().status,
               StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("no pages")));
@@ -138,21 +259,22 @@ TEST_F(RecoveryTest, AQueryThatNeverFitsEndsAfterBoundedRetries) {
 
 TEST_F(RecoveryTest, LostKvIsComputedAgainABoundedNumberOfTimes) {
   const auto a = Running(1);
+  const absl::Status lost = SwapError(SwapReason::kKvLost, "no KV");
   for (int i = 0; i < kMaxLostKvRetries; ++i) {
-    Recover(Flight({a}), absl::FailedPreconditionError("no KV"));
+    Recover({a}, lost);
     ASSERT_EQ(a->state(), SequenceState::kWaiting);
     EXPECT_EQ(a->not_before, absl::InfinitePast());
-    roster_.Admit(1, kTestTime);
+    table_.Admit(1, kTestTime);
   }
-  Recover(Flight({a}), absl::FailedPreconditionError("no KV"));
+  Recover({a}, lost);
   EXPECT_THAT(recorder_.Now().status, StatusIs(absl::StatusCode::kFailedPrecondition));
 }
 
 TEST_F(RecoveryTest, QueriesThatEndedMeanwhileArePassedOver) {
   const auto a = Running(1);
-  SwapFlight flight = Flight({a});
-  roster_.Finish(a, FinishReason::kCancelled, absl::CancelledError("x"), kTestTime);
-  Recover(std::move(flight), absl::ResourceExhaustedError("no pages"));
+  table_.BeginStep(*a, 1);
+  table_.Finish(a, FinishReason::kCancelled, absl::CancelledError("x"), kTestTime);
+  recovery_->Recover({{a, SwapError(SwapReason::kNoPages, "no pages")}}, kTestTime);
   EXPECT_EQ(recorder_.Now().finishes, 1);
 }
 

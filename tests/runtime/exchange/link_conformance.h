@@ -11,6 +11,7 @@
 
 #include "gtest/gtest.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/swap_credit.h"
 #include "tests/runtime/exchange/swap_recorder.h"
 #include "tests/testing/fake_swap_handler.h"
 
@@ -19,8 +20,9 @@ namespace ccoe::exchange {
 // What a test wants of its link.
 struct LinkSetup {
   int64_t hidden_size = 4;
-  int max_swaps_in_flight = 64;
-  StepLimits limits;
+  SwapCredit credit = {int64_t{128} << 20, 1024};   // of the worker's
+  SwapCredit backlog = {int64_t{256} << 20, 4096};  // may wait beside
+  EnvelopeLimits limits;
 };
 
 // One expert worker and links to it. Destroying it ends the worker; where
@@ -35,6 +37,7 @@ struct LinkTransport {
   std::string name;
   std::function<std::unique_ptr<LinkWorker>(SwapHandler* handler, const LinkSetup& setup)> start;
   bool worker_can_die = true;         // while links live; not in one process without a wire
+  bool has_wire = true;               // what has no credit waits at the sender
   kernels::Device* device = nullptr;  // whose rows its links take; null: of host memory only
   bool handler_on_device = true;      // they get to the handler there
 };
@@ -46,15 +49,21 @@ class LinkConformanceTest : public ::testing::TestWithParam<LinkTransport> {
   std::unique_ptr<ActivationLink> Connect() { return worker_->Connect(setup_); }
 
   // One sequence of `rows` rows, all of them coming back.
-  StepHeader Header(uint64_t step, int64_t rows = 1, uint64_t sequence = 1) const {
-    return MakeHeader(step, {{sequence, 0, rows, ReturnRows::kAll}}, setup_.hidden_size);
+  SwapHeader Header(uint64_t swap, int64_t rows = 1, uint64_t sequence = 1) const {
+    return MakeHeader(swap, {{sequence, 0, rows, ReturnRows::kAll}}, setup_.hidden_size);
   }
   // Sends a swap with tagged rows.
-  void Send(const StepHeader& header, uint64_t sender = 1) {
+  void Send(const SwapHeader& header, uint64_t sender = 1) {
     recorder_.Send(*link_, header, TaggedRows(header, sender));
   }
+  // The rows that came back with a swap.
+  std::vector<float> Rows(uint64_t swap) {
+    const absl::StatusOr<SwapResult> answer = recorder_.Await(swap);
+    EXPECT_TRUE(answer.ok()) << answer.status();
+    return answer.ok() ? answer->rows : std::vector<float>();
+  }
   // Expects the answer to `header` as FakeSwapHandler computes it, bit for bit.
-  void ExpectAnswer(const StepHeader& header, uint64_t sender = 1);
+  void ExpectAnswer(const SwapHeader& header, uint64_t sender = 1);
 
   LinkSetup setup_;
   std::unique_ptr<testing::FakeSwapHandler> handler_;

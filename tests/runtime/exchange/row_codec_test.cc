@@ -72,6 +72,51 @@ TEST(RowCodecTest, ReadsRowsOfAnyStride) {
   EXPECT_THAT(back, ElementsAre(1, 2, 3, 4));
 }
 
+TEST(RowCodecTest, GathersTheRowsItIsToldInThatOrder) {
+  const std::vector<float> values = {1, 2, 3, 4, 5, 6};
+  for (const kernels::DType wire : {kF32, kBF16}) {
+    std::string bytes;
+    EncodeRows(kernels::F32Matrix(values.data(), 3, 2), wire, bytes, {2, 0, 2});
+    ASSERT_OK_AND_ASSIGN(const std::vector<float> back, DecodeRows(bytes, 3, 2, wire));
+    EXPECT_THAT(back, ElementsAre(5, 6, 1, 2, 5, 6));
+  }
+}
+
+// As the scalar code was before loops became vector code.
+uint16_t Scalar(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  if (std::isnan(value)) return static_cast<uint16_t>((bits >> 16) | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+TEST(RowCodecTest, WholeRowsHaveTheBitsOfTheirElements) {
+  // Every pattern of the upper half with lower halves around the half way, in rows of an odd width.
+  std::vector<float> values;
+  for (uint32_t upper = 0; upper < 0x10000; ++upper) {
+    for (const uint32_t lower : {0x0000u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+      const uint32_t bits = upper << 16 | lower;
+      values.emplace_back();
+      std::memcpy(&values.back(), &bits, sizeof(bits));
+    }
+  }
+  std::string bytes;
+  EncodeRows(kernels::F32Matrix(static_cast<const float*>(values.data()), values.size() / 5, 5),
+             kBF16, bytes);
+  ASSERT_EQ(bytes.size(), values.size() * 2);
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> back,
+                       DecodeRows(bytes, values.size() / 5, 5, kBF16));
+  std::vector<float> rounded = values;
+  RoundToWire(kBF16, absl::MakeSpan(rounded));
+  EXPECT_EQ(std::memcmp(rounded.data(), back.data(), back.size() * sizeof(float)), 0);
+  for (size_t i = 0; i < values.size(); ++i) {
+    uint16_t narrow;
+    std::memcpy(&narrow, bytes.data() + i * sizeof(narrow), sizeof(narrow));
+    ASSERT_EQ(narrow, Scalar(values[i])) << i;
+    ASSERT_EQ(narrow, ToBF16(values[i])) << i;
+  }
+}
+
 TEST(RowCodecTest, NoRowsAreNoBytes) {
   std::string bytes = "old";
   EncodeRows(kernels::F32Matrix(static_cast<const float*>(nullptr), 0, 8), kF32, bytes);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -12,8 +13,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "gmock/gmock.h"
 #include "runtime/exchange/activation_link.h"
 #include "tests/testing/device_rows.h"
 
@@ -22,33 +23,48 @@ namespace ccoe::exchange {
 // Much longer than anything takes: a test that waits so long has failed.
 inline constexpr absl::Duration kTestPatience = absl::Seconds(60);
 
-// A value that says who sent it, in which step, in which row and column; exact in f32, and in bf16
+inline const absl::Status& StatusIn(const absl::Status& status) { return status; }
+template <typename T>
+const absl::Status& StatusIn(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
+// A status, or a result without value, of `reason` and with a message that `message` matches.
+MATCHER_P2(FailsWith, reason, message,
+           std::string("fails with: ") + std::string(SwapReasonName(reason))) {
+  const absl::Status status = StatusIn(arg);
+  *result_listener << status << " (" << std::string(SwapReasonName(ReasonOf(status))) << ")";
+  return ReasonOf(status) == reason && ::testing::Matches(message)(std::string(status.message()));
+}
+template <typename Reason>
+auto FailsWith(Reason reason) {
+  return FailsWith(reason, ::testing::_);
+}
+
+// A value that says who sent it, in which swap, in which row and column; exact in f32, and in bf16
 // where `narrow`.
-inline float TaggedValue(uint64_t sender, uint64_t step, int64_t row, int64_t column, bool narrow) {
-  if (narrow) return static_cast<float>((sender * 31 + step * 7 + row * 3 + column) % 128) + 1.0f;
-  return static_cast<float>(sender * 1000000 + (step % 100) * 10000 + (row % 100) * 100 +
+inline float TaggedValue(uint64_t sender, uint64_t swap, int64_t row, int64_t column, bool narrow) {
+  if (narrow) return static_cast<float>((sender * 31 + swap * 7 + row * 3 + column) % 128) + 1.0f;
+  return static_cast<float>(sender * 1000000 + (swap % 100) * 10000 + (row % 100) * 100 +
                             column % 100) +
          0.5f;
 }
 
-inline StepHeader MakeHeader(uint64_t step, std::vector<SwapSequence> sequences,
+inline SwapHeader MakeHeader(uint64_t id, std::vector<SwapSequence> sequences,
                              int64_t hidden_size) {
-  StepHeader header;
-  header.step_id = step;
-  header.expert = {"math", 1};
-  header.layers = {6, 8};
-  header.hidden_size = hidden_size;
-  header.sequences = std::move(sequences);
+  SwapHeader header;
+  header.id = id;
+  header.format.hidden_size = hidden_size;
+  header.work = LayerSwap{{"math", 1}, {6, 8}, false, std::move(sequences)};
   return header;
 }
+inline LayerSwap& LayerOf(SwapHeader& header) { return std::get<LayerSwap>(header.work); }
+inline FfnSwap& FfnOf(SwapHeader& header) { return std::get<FfnSwap>(header.work); }
 
 // A dispatch to layer 3 whose row r goes through experts_of[r].
-inline StepHeader MakeDispatch(uint64_t step, const std::vector<std::vector<int32_t>>& experts_of,
+inline SwapHeader MakeDispatch(uint64_t id, const std::vector<std::vector<int32_t>>& experts_of,
                                int64_t hidden_size, bool combine = false) {
-  StepHeader header;
-  header.step_id = step;
-  header.hidden_size = hidden_size;
-  FfnDispatch& ffn = header.ffn.emplace();
+  FfnSwap ffn;
   ffn.layer = 3;
   ffn.combine = combine;
   ffn.offsets.push_back(0);
@@ -59,18 +75,36 @@ inline StepHeader MakeDispatch(uint64_t step, const std::vector<std::vector<int3
     }
     ffn.offsets.push_back(static_cast<int32_t>(ffn.experts.size()));
   }
+  SwapHeader header;
+  header.id = id;
+  header.format.hidden_size = hidden_size;
+  header.work = std::move(ffn);
   return header;
 }
 
-inline std::vector<float> TaggedRows(const StepHeader& header, uint64_t sender) {
+inline std::vector<float> TaggedRows(const SwapHeader& header, uint64_t sender) {
   std::vector<float> rows;
-  const bool narrow = header.wire_dtype == kernels::DType::kBF16;
+  const bool narrow = header.format.dtype == kernels::DType::kBF16;
   for (int64_t row = 0; row < header.rows(); ++row) {
-    for (int64_t column = 0; column < header.hidden_size; ++column) {
-      rows.push_back(TaggedValue(sender, header.step_id, row, column, narrow));
+    for (int64_t column = 0; column < header.format.hidden_size; ++column) {
+      rows.push_back(TaggedValue(sender, header.id, row, column, narrow));
     }
   }
   return rows;
+}
+
+// An envelope with one swap more.
+inline Envelope& Add(Envelope& envelope, SwapHeader header, SwapRows rows) {
+  envelope.swaps.push_back({std::move(header), std::move(rows)});
+  return envelope;
+}
+inline Envelope OneSwap(SwapHeader header, SwapRows rows) {
+  Envelope envelope;
+  envelope.step_id = 1000 + header.id;
+  return std::move(Add(envelope, std::move(header), std::move(rows)));
+}
+inline Envelope OneSwap(SwapHeader header, std::vector<float> rows) {
+  return OneSwap(std::move(header), SwapRows{RowBlock(std::move(rows)), {}});
 }
 
 // Thread-safe. Its answers may arrive after it is gone.
@@ -82,46 +116,45 @@ class SwapRecorder {
   };
 
   // Sends `rows`, from the device where the link takes them there, and returns at once.
-  void Send(ActivationLink& link, const StepHeader& header, const std::vector<float>& rows,
-            absl::Time deadline = absl::Now() + kTestPatience) {
-    const kernels::ConstMatrix matrix =
-        kernels::F32Matrix(rows.data(), header.rows(), header.hidden_size);
+  void Send(ActivationLink& link, const SwapHeader& header, const std::vector<float>& rows) {
     RowMemory* const memory = link.device_memory();
-    const bool on_device = memory != nullptr && !rows.empty();
-    link.Swap(header, on_device ? testing::ToDevice(*memory, matrix, header.wire_dtype) : matrix,
-              deadline, Keep(header.step_id));
+    if (memory == nullptr || rows.empty()) return link.Send(OneSwap(header, rows), Keep());
+    const kernels::ConstMatrix matrix =
+        kernels::F32Matrix(rows.data(), header.rows(), header.format.hidden_size);
+    link.Send(OneSwap(header, {testing::ToDevice(*memory, matrix, header.format.dtype), {}}),
+              Keep());
   }
 
-  // Keeps the answer, its rows in host memory.
-  SwapCallback Keep(uint64_t step) {
-    return [shared = shared_, step](absl::StatusOr<SwapResult> result) {
+  // Keeps answers, their rows in host memory.
+  SwapCallback Keep() {
+    return [shared = shared_](uint64_t swap, absl::StatusOr<SwapResult> result) {
       if (result.ok() && result->device_rows.on_device()) {
         result->rows = testing::HostValues(std::exchange(result->device_rows, {}));
       }
       absl::MutexLock lock(&shared->mutex);
       const auto [entry, fresh] =
-          shared->answers.try_emplace(step, Answer{absl::UnknownError(""), 0});
+          shared->answers.try_emplace(swap, Answer{absl::UnknownError(""), 0});
       if (fresh) entry->second.result = std::move(result);
       ++entry->second.calls;
     };
   }
 
-  // The answer to a step; DEADLINE_EXCEEDED "the test waited in vain" where none comes.
-  absl::StatusOr<SwapResult> Await(uint64_t step) {
+  // The answer to a swap; DEADLINE_EXCEEDED "the test waited in vain" where none comes.
+  absl::StatusOr<SwapResult> Await(uint64_t swap) {
     absl::MutexLock lock(&shared_->mutex);
-    auto there = [this, step]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(shared_->mutex) {
-      return shared_->answers.count(step) > 0;
+    auto there = [this, swap]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(shared_->mutex) {
+      return shared_->answers.count(swap) > 0;
     };
     if (!shared_->mutex.AwaitWithTimeout(absl::Condition(&there), kTestPatience)) {
       return absl::DeadlineExceededError("the test waited in vain");
     }
-    return shared_->answers.at(step).result;
+    return shared_->answers.at(swap).result;
   }
 
-  // How often the callback of a step ran.
-  int calls(uint64_t step) const {
+  // How often the callback of a swap ran.
+  int calls(uint64_t swap) const {
     absl::MutexLock lock(&shared_->mutex);
-    const auto found = shared_->answers.find(step);
+    const auto found = shared_->answers.find(swap);
     return found == shared_->answers.end() ? 0 : found->second.calls;
   }
 

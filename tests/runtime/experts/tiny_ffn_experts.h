@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "runtime/base/check.h"
-#include "runtime/exchange/step_header.h"
+#include "runtime/exchange/envelope.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/model/moe.h"
 #include "runtime/model/weights.h"
-#include "tests/runtime/exchange/swap_recorder.h"
+#include "tests/runtime/experts/swaps.h"
 #include "tests/testing/reference_model.h"
 #include "tests/testing/temp_folder.h"
 
@@ -39,18 +39,16 @@ class TinyFfnExperts {
     weights = *std::move(opened);
   }
 
-  // A dispatch to `layer` whose row r goes through experts_of[r].
-  static exchange::StepHeader Dispatch(uint64_t step, int32_t layer,
-                                       const std::vector<std::vector<int32_t>>& experts_of,
-                                       bool combine = false) {
-    exchange::StepHeader header = exchange::MakeDispatch(step, experts_of, kTinyHidden, combine);
-    header.ffn->layer = layer;
-    return header;
+  // For `layer`; row r goes through experts_of[r].
+  static exchange::SwapHeader Header(uint64_t id, int32_t layer,
+                                     const std::vector<std::vector<int32_t>>& experts_of,
+                                     bool combine = false) {
+    return FfnHeader(id, layer, experts_of, kTinyHidden, combine);
   }
 
   // `count` rows through 1 to 3 experts of six, as `seed` has it.
-  static exchange::StepHeader RandomDispatch(uint64_t step, int32_t layer, int64_t count,
-                                             uint32_t seed, bool combine = false) {
+  static exchange::SwapHeader RandomHeader(uint64_t id, int32_t layer, int64_t count, uint32_t seed,
+                                           bool combine = false) {
     std::mt19937 random(seed);
     std::vector<std::vector<int32_t>> experts_of(count);
     for (std::vector<int32_t>& experts : experts_of) {
@@ -60,7 +58,7 @@ class TinyFfnExperts {
         if ((set >> i & 1) != 0) experts.push_back(first + i);
       }
     }
-    return Dispatch(step, layer, experts_of, combine);
+    return Header(id, layer, experts_of, combine);
   }
 
   static std::vector<float> Rows(int64_t count, uint32_t seed) {
@@ -71,10 +69,10 @@ class TinyFfnExperts {
     return values;
   }
 
-  // What a dispatch must give, in double precision.
-  std::vector<double> Reference(const exchange::FfnDispatch& ffn,
+  // What a swap must give, in double precision.
+  std::vector<double> Reference(const exchange::FfnSwap& ffn,
                                 const std::vector<float>& rows) const {
-    std::vector<double> results(ffn.returned() * kTinyHidden);
+    std::vector<double> results(ffn.returned_rows() * kTinyHidden);
     for (int64_t row = 0; row < ffn.rows(); ++row) {
       for (int32_t pair = ffn.offsets[row]; pair < ffn.offsets[row + 1]; ++pair) {
         const std::vector<double> out =

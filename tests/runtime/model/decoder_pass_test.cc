@@ -7,6 +7,7 @@
 #include "runtime/model/decoder.h"
 #include "tests/testing/reference_model.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 #include "tests/testing/temp_folder.h"
 
 namespace ccoe::model {
@@ -65,6 +66,31 @@ TEST_P(DecoderPassTest, LayersInPartsGiveTheSameBitsAsRun) {
     ASSERT_OK(decoder_->RunFfn(layer, pass, *ops_, scratch_, View(parts)));
   }
   EXPECT_EQ(parts, whole);
+}
+
+// Within RunCaptured a TaggedDevice aborts on each of the three.
+TEST_P(DecoderPassTest, APassInTheMemoryOfTheOneBeforeNeitherWaitsNorCopiesNorAllocates) {
+  const std::vector<int32_t> table = {3, 1};
+  testing::TaggedDevice device;
+  const auto ops = testing::MakeTaggedOps(&device, &team_);
+  KvStorageOptions options;
+  options.layers = {0, 2};
+  options.pages = 4;
+  options.page_tokens = 4;
+  ASSERT_OK_AND_ASSIGN(const auto kv, KvStorage::Create(&device, spec_, options));
+  DecoderPass pass;
+  ASSERT_OK(pass.Reserve(&device, spec_, 6));
+  for (const int64_t rows : {6, 2}) {
+    absl::Status status = absl::UnknownError("not run");
+    ops->RunCaptured(1, [&] {
+      auto next = decoder_->BeginPass(One(rows, table), *kv, *ops, std::move(pass));
+      status = next.status();
+      if (next.ok()) pass = *std::move(next);
+    });
+    ASSERT_OK(status);
+    EXPECT_EQ(pass.rows(), rows);
+  }
+  EXPECT_EQ(device.uploaded_bytes(), 0);
 }
 
 TEST_P(DecoderPassTest, AnEmptyPassIsNothing) {

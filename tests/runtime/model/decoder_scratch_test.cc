@@ -42,14 +42,14 @@ TEST(DecoderScratchTest, FewerRowsNeedNoNewMemoryAndMoreRowsDoubleIt) {
   LimitedDevice device;
   {
     DecoderScratch scratch(&device);
-    const ModelSpec spec = testing::TinySpec();
-    ASSERT_OK(scratch.Reserve(spec, 10));
+    const ScratchWidths widths(testing::TinySpec());
+    ASSERT_OK(scratch.Reserve(widths, 10));
     const size_t ten_rows = device.out();
     const int allocations = device.allocations();
-    ASSERT_OK(scratch.Reserve(spec, 1));
-    ASSERT_OK(scratch.Reserve(spec, 10));
+    ASSERT_OK(scratch.Reserve(widths, 1));
+    ASSERT_OK(scratch.Reserve(widths, 10));
     EXPECT_EQ(device.allocations(), allocations);
-    ASSERT_OK(scratch.Reserve(spec, 11));
+    ASSERT_OK(scratch.Reserve(widths, 11));
     EXPECT_EQ(device.out(), 2 * ten_rows);
   }
   EXPECT_EQ(device.out(), 0u);
@@ -59,10 +59,10 @@ TEST(DecoderScratchTest, PassesOnThatTheDeviceIsFull) {
   LimitedDevice device;
   device.set_limit(1000);
   DecoderScratch scratch(&device);
-  EXPECT_THAT(scratch.Reserve(testing::TinySpec(), 100),
+  EXPECT_THAT(scratch.Reserve(ScratchWidths(testing::TinySpec()), 100),
               StatusIs(absl::StatusCode::kResourceExhausted));
   device.set_limit(SIZE_MAX);
-  EXPECT_OK(scratch.Reserve(testing::TinySpec(), 100));
+  EXPECT_OK(scratch.Reserve(ScratchWidths(testing::TinySpec()), 100));
 }
 
 }  // namespace

@@ -40,6 +40,23 @@ TEST(OpShapesTest, APassOfADenseModel) {
   EXPECT_EQ(shapes.captured_steps, 20);
 }
 
+TEST(OpShapesTest, HeadsOfLatentAttentionAreProductsOfTheirOwn) {
+  ASSERT_OK_AND_ASSIGN(const ModelSpec spec, LoadModelSpec(testing::GoldenFolder("deepseek-v3")));
+  const AttentionSpec& attention = spec.layers[0].attention;
+  PassLimits limits;
+  limits.rows = 10;
+  const kernels::OpShapes shapes = ShapesOfPasses(spec, limits);
+  ASSERT_EQ(shapes.head_products.size(), 2 * spec.layers.size());
+  const auto& absorb = shapes.head_products[0];
+  const auto& values = shapes.head_products[1];
+  EXPECT_EQ(absorb.rows, 10);
+  EXPECT_EQ(absorb.heads, attention.heads);
+  EXPECT_EQ(absorb.in, attention.latent.nope_dim);
+  EXPECT_EQ(absorb.out, attention.latent.kv_rank);
+  EXPECT_EQ(values.in, attention.latent.kv_rank);
+  EXPECT_EQ(values.out, attention.latent.value_dim);
+}
+
 TEST(OpShapesTest, ExpertsGetARowForEachExpertItGoesThrough) {
   ASSERT_OK_AND_ASSIGN(const ModelSpec spec, LoadModelSpec(testing::GoldenFolder("deepseek-v3")));
   PassLimits limits;

@@ -57,19 +57,6 @@ TEST(RopeTest, Llama3ScalingKeepsShortWavesStretchesLongOnesAndBlendsBetween) {
   EXPECT_GT(blended, 0);
 }
 
-TEST(RopeTest, ARowDependsOnItsPositionAlone) {
-  const std::vector<float> frequencies = {1.0f, 0.25f};
-  std::vector<float> cos(6), sin(6), one_cos(2), one_sin(2);
-  RopeRows(RopeSpec{}, frequencies, {7, 0, 100000}, cos.data(), sin.data());
-  RopeRows(RopeSpec{}, frequencies, {100000}, one_cos.data(), one_sin.data());
-  EXPECT_EQ(cos[4], one_cos[0]);
-  EXPECT_EQ(sin[5], one_sin[1]);
-  EXPECT_EQ(cos[2], 1.0f);
-  EXPECT_EQ(sin[2], 0.0f);
-  EXPECT_FLOAT_EQ(cos[0], std::cos(7.0f));
-  EXPECT_FLOAT_EQ(sin[1], std::sin(1.75f));
-}
-
 RopeSpec YarnSpec() {
   RopeSpec spec;
   spec.theta = 10000.0;
@@ -108,17 +95,12 @@ TEST(RopeTest, YarnStaysFiniteAtTheEdgesOfItsRange) {
   }
 }
 
-TEST(RopeTest, YarnMultipliesCosinesAndSinesByItsAttentionFactor) {
-  const std::vector<float> frequencies = {1.0f, 0.25f};
+TEST(RopeTest, YarnAloneMultipliesCosinesAndSinesByItsAttentionFactor) {
   RopeSpec spec = YarnSpec();
   spec.attention_factor = 1.25;
-  std::vector<float> cos(2), sin(2), plain_cos(2), plain_sin(2);
-  RopeRows(spec, frequencies, {7}, cos.data(), sin.data());
-  RopeRows(RopeSpec{}, frequencies, {7}, plain_cos.data(), plain_sin.data());
-  for (size_t i = 0; i < 2; ++i) {
-    EXPECT_EQ(cos[i], 1.25f * plain_cos[i]);
-    EXPECT_EQ(sin[i], 1.25f * plain_sin[i]);
-  }
+  EXPECT_EQ(RopeMagnitude(spec), 1.25f);
+  spec.scaling = RopeScaling::kLinear;
+  EXPECT_EQ(RopeMagnitude(spec), 1.0f);
 }
 
 }  // namespace

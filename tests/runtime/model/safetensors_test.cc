@@ -126,6 +126,26 @@ TEST(SafetensorsTest, RefusesOffsetsThatLieOverlapOrLeaveTheFile) {
       "tensors a and b overlap");
 }
 
+TEST(SafetensorsTest, RefusesBytesBehindTheLastTensor) {
+  const std::string header = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+  EXPECT_OK(OpenWith(header, 8));
+  ExpectRefused(header, "8 bytes behind the header, found 16 bytes");
+  ExpectRefused("{}", "0 bytes behind the header, found 16 bytes");
+}
+
+TEST(SafetensorsTest, PagesThatWereGivenBackCanBeReadAgain) {
+  ASSERT_OK_AND_ASSIGN(const auto file,
+                       OpenWith(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                                R"("b":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})",
+                                9));
+  const TensorView& mapped = file->tensors().at("a");
+  const TensorView& copied = file->tensors().at("b");  // off its alignment
+  file->Release(mapped.data, mapped.size_bytes);
+  file->Release(copied.data, copied.size_bytes);
+  EXPECT_EQ(static_cast<const char*>(mapped.data)[0], 0);
+  EXPECT_EQ(static_cast<const char*>(copied.data)[7], 8);
+}
+
 TEST(SafetensorsTest, RefusesShapesWhoseProductOverflows) {
   ExpectRefused(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})",
                 "below 2^64");

@@ -111,6 +111,18 @@ TEST(PlanFileTest, BoundsWhatAFileMayHold) {
   EXPECT_THAT(MistakesOf(many), HasSubstr("workers: expected at most 4096, found 4097"));
 }
 
+TEST(PlanFileTest, RefusesAFileNestedAHundredThousandDeep) {
+  testing::TempFolder folder;
+  const std::string path = folder / "plan.textproto";
+  {
+    std::ofstream file(path);
+    for (int i = 0; i < 100'000; ++i) file << "workers{shards{";
+  }
+  EXPECT_THAT(ReadPlan(path),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("plan.textproto:1:"), HasSubstr("too deep"))));
+}
+
 TEST(PlanFileTest, ReadsFilesAndNamesMissingOnes) {
   testing::TempFolder folder;
   const std::string path = folder / "plan.textproto";

@@ -118,6 +118,13 @@ TEST(RulesFileTest, BoundsRulesConditionsAndLengths) {
               IsBad(HasSubstr("bytes")));
 }
 
+TEST(RulesFileTest, RefusesAFileNestedAHundredThousandDeep) {
+  std::string deep;
+  for (int i = 0; i < 100'000; ++i) deep += "rules{";
+  EXPECT_THAT(ParseRulesFile(deep, "r.textproto"),
+              IsBad(AllOf(HasSubstr("r.textproto:1:"), HasSubstr("too deep"))));
+}
+
 TEST(RulesFileTest, RefusesAPatternThatWouldTakeTooMuchMemory) {
   EXPECT_THAT(
       ParseRulesFile(R"(rules { name: "r" expert: "math" pattern: "((a{100}){100}){100}" })",

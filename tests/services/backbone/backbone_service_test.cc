@@ -66,7 +66,7 @@ TEST_F(BackboneServiceTest, PassesTheQueryDownAndItsTokensUpInOrder) {
   const absl::Time deadline = absl::Now() + absl::Minutes(1);
   context_.set_deadline(absl::ToChronoTime(deadline));
   auto reader = stub_->Generate(&context_, request_);
-  const engine::QueryOptions query = engine_.AwaitQuery(1);
+  const engine::EngineRequest query = engine_.AwaitQuery(1);
   EXPECT_EQ(query.query_id, "q-1");
   EXPECT_THAT(query.prompt, ElementsAre(5, 6));
   EXPECT_EQ(query.expert, (ExpertRef{"math", 2}));
@@ -119,7 +119,7 @@ TEST_F(BackboneServiceTest, TheAnswerSaysWhichControlOfGatesWasApplied) {
   Start();
   request_.mutable_moe()->set_active_experts(2);
   auto reader = stub_->Generate(&context_, request_);
-  const engine::QueryOptions query = engine_.AwaitQuery(1);
+  const engine::EngineRequest query = engine_.AwaitQuery(1);
   ASSERT_NE(query.moe, nullptr);
   EXPECT_EQ(query.moe->all_layers.active_experts, 2);
   engine_.Finish(1, engine::FinishReason::kStop, absl::OkStatus());

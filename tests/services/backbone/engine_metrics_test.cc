@@ -16,12 +16,14 @@ TEST(EngineMetricsTest, EventsOfTheEngineShowInTheWorkersMetrics) {
   swap.bytes_out = 100;
   swap.bytes_in = 50;
   observer.OnSwap(swap);
-  swap.code = absl::StatusCode::kUnavailable;
+  swap.reason = exchange::SwapReason::kLinkBroken;
   swap.bytes_in = 0;
   observer.OnSwap(swap);
   observer.OnFirstToken(absl::Milliseconds(10));
   observer.OnNextToken(absl::Milliseconds(5));
   observer.OnPreemption();
+  observer.OnFailover();
+  observer.OnHungSwap("step 12");
   engine::Usage usage;
   usage.prompt_tokens = 3;
   usage.generated_tokens = 4;
@@ -37,6 +39,8 @@ TEST(EngineMetricsTest, EventsOfTheEngineShowInTheWorkersMetrics) {
   EXPECT_EQ(shown.swap_bytes_out.Value(), 200);
   EXPECT_EQ(shown.swap_bytes_in.Value(), 50);
   EXPECT_EQ(shown.preemptions.Value(), 1);
+  EXPECT_EQ(shown.failovers.Value(), 1);
+  EXPECT_EQ(shown.hung_swaps.Value(), 1);
   EXPECT_EQ(shown.finished_stop.Value(), 1);
   EXPECT_EQ(shown.finished_length.Value(), 1);
   EXPECT_EQ(shown.finished_error.Value(), 1);
@@ -46,7 +50,7 @@ TEST(EngineMetricsTest, EventsOfTheEngineShowInTheWorkersMetrics) {
   EXPECT_EQ(shown.running_queries.Value(), 2);
   EXPECT_EQ(shown.kv_used_tokens.Value(), 30);
   EXPECT_EQ(shown.kv_total_tokens.Value(), 40);
-  EXPECT_NE(metrics.Text().find("\"unavailable\""), std::string::npos);
+  EXPECT_NE(metrics.Text().find("reason=\"link broken\""), std::string::npos);
 }
 
 }  // namespace

@@ -22,31 +22,34 @@ model::FfnShard Shard(int32_t layer, const std::set<int32_t>& experts) {
 TEST(FfnTableTest, IndexesHoldersByLayerAndExpert) {
   const model::FfnShard all = Shard(2, {0, 1, 2});
   const auto table = BuildFfnTable(
-      7, all, Shard(2, {1}), {{"a", nullptr, Shard(2, {0, 1})}, {"b", nullptr, Shard(2, {0})}});
-  EXPECT_EQ(table->epoch, 7);
+      all, Shard(2, {1}), {{"a", nullptr, Shard(2, {0, 1})}, {"b", nullptr, Shard(2, {0})}});
   ASSERT_EQ(table->peers.size(), 2u);
-  ASSERT_EQ(table->holders.size(), 3u);
-  EXPECT_THAT(table->holders[0], IsEmpty());
-  EXPECT_THAT(table->holders[2][0], ElementsAre(0, 1));
-  EXPECT_THAT(table->holders[2][1], ElementsAre(engine::FfnTable::kHere, 0));
-  EXPECT_THAT(table->holders[2][2], IsEmpty()) << "nowhere now";
+  ASSERT_EQ(table->layers(), 3);
+  EXPECT_EQ(table->experts(0), 0);
+  EXPECT_EQ(table->experts(2), 3);
+  EXPECT_THAT(table->HoldersOf(2, 0), ElementsAre(0, 1));
+  EXPECT_THAT(table->HoldersOf(2, 1), ElementsAre(engine::FfnTable::kHere, 0));
+  EXPECT_THAT(table->HoldersOf(2, 2), IsEmpty()) << "nowhere now";
+  EXPECT_THAT(table->HoldersOf(2, 3), IsEmpty()) << "none";
 }
 
 TEST(FfnTableTest, PassesOverWhatTheModelDoesNotHave) {
   const auto table =
-      BuildFfnTable(1, Shard(0, {0, 1}), {},
+      BuildFfnTable(Shard(0, {0, 1}), {},
                     {{"stranger", nullptr, Shard(5, {0})}, {"a", nullptr, Shard(0, {1, 9})}});
   ASSERT_EQ(table->peers.size(), 1u);
   EXPECT_EQ(table->peers[0].worker_id, "a");
-  EXPECT_THAT(table->holders[0], ElementsAre(IsEmpty(), ElementsAre(0)));
+  EXPECT_EQ(table->experts(0), 2);
+  EXPECT_THAT(table->HoldersOf(0, 0), IsEmpty());
+  EXPECT_THAT(table->HoldersOf(0, 1), ElementsAre(0));
 }
 
 TEST(FfnTableTest, ADenseModelHasAnEmptyTable) {
-  EXPECT_THAT(BuildFfnTable(1, {}, {}, {})->holders, IsEmpty());
+  EXPECT_EQ(BuildFfnTable({}, {}, {})->layers(), 0);
 }
 
 TEST(FfnTableTest, NamesTheLastHolderOfWhatIsNowhere) {
-  const auto table = BuildFfnTable(1, Shard(0, {0, 1}), {}, {{"a", nullptr, Shard(0, {0})}},
+  const auto table = BuildFfnTable(Shard(0, {0, 1}), {}, {{"a", nullptr, Shard(0, {0})}},
                                    {{"b", "the link is closed", Shard(0, {0, 1, 7})}});
   ASSERT_EQ(table->gone.size(), 1u);
   EXPECT_EQ(table->gone.at({0, 1}), "expert worker b: the link is closed");

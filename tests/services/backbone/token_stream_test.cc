@@ -21,7 +21,7 @@ class StreamService final : public v1::Backbone::CallbackService {
   explicit StreamService(QueryEngine* engine) : engine_(engine) {}
   grpc::ServerWriteReactor<v1::BackboneGenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::BackboneGenerateRequest* request) override {
-    engine::QueryOptions query;
+    engine::EngineRequest query;
     query.query_id = request->request_id();
     return TokenStream::Start(engine_, context, query, /*max_unsent=*/4);
   }
@@ -55,7 +55,7 @@ TEST(TokenStreamTest, AQueryThatIsCancelledBeforeItsHandleIsKnownIsCancelledAllT
   // Submit answers only after the caller has gone.
   class SlowEngine final : public QueryEngine {
    public:
-    absl::StatusOr<uint64_t> Submit(engine::QueryOptions query,
+    absl::StatusOr<uint64_t> Submit(engine::EngineRequest query,
                                     std::unique_ptr<engine::TokenSink> sink) override {
       context->TryCancel();
       absl::SleepFor(absl::Milliseconds(20));

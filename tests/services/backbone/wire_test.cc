@@ -72,11 +72,15 @@ TEST(WireTest, UsageAndReasonsTravel) {
   usage.generated_tokens = 4;
   usage.queue_time = absl::Milliseconds(250);
   usage.preemptions = 1;
+  usage.failovers = 2;
+  usage.numerics_changed = true;
   const v1::Usage proto = UsageToProto(usage);
   EXPECT_EQ(proto.prompt_tokens(), 3);
   EXPECT_EQ(proto.generated_tokens(), 4);
   EXPECT_EQ(proto.queue_seconds(), 0.25);
   EXPECT_EQ(proto.preemptions(), 1);
+  EXPECT_EQ(proto.failovers(), 2);
+  EXPECT_TRUE(proto.numerics_changed());
   EXPECT_EQ(FinishReasonToProto(engine::FinishReason::kStop), v1::FINISH_REASON_STOP);
   EXPECT_EQ(FinishReasonToProto(engine::FinishReason::kLength), v1::FINISH_REASON_LENGTH);
   EXPECT_EQ(FinishReasonToProto(engine::FinishReason::kError), v1::FINISH_REASON_UNSPECIFIED);
@@ -84,7 +88,7 @@ TEST(WireTest, UsageAndReasonsTravel) {
 
 TEST(WireTest, AQueryIsReadWithItsControlOfGatesOrWithout) {
   v1::BackboneGenerateRequest request;
-  ASSERT_OK_AND_ASSIGN(engine::QueryOptions query, QueryFromProto(request));
+  ASSERT_OK_AND_ASSIGN(engine::EngineRequest query, QueryFromProto(request));
   EXPECT_EQ(query.moe, nullptr);
   request.mutable_moe()->set_active_experts(3);
   ASSERT_OK_AND_ASSIGN(query, QueryFromProto(request));
@@ -99,7 +103,7 @@ TEST(WireTest, AQueryIsReadWithItsExpertOrWithout) {
   v1::BackboneGenerateRequest request;
   request.set_request_id("q");
   request.add_prompt(1);
-  ASSERT_OK_AND_ASSIGN(engine::QueryOptions query, QueryFromProto(request));
+  ASSERT_OK_AND_ASSIGN(engine::EngineRequest query, QueryFromProto(request));
   EXPECT_TRUE(query.expert.empty());
   request.mutable_expert()->set_name("math");
   ASSERT_OK_AND_ASSIGN(query, QueryFromProto(request));

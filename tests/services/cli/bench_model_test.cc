@@ -1,7 +1,13 @@
 #include "services/cli/bench_model.h"
 
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <filesystem>
 
+#include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/command_line.h"
 #include "tests/testing/status_matchers.h"
@@ -25,6 +31,33 @@ TEST(BenchFolderTest, LivesAsLongAsItsObject) {
     EXPECT_THAT(BenchFolder::Create(flags), testing::StatusIs(absl::StatusCode::kAlreadyExists));
   }
   EXPECT_FALSE(std::filesystem::exists(flags.folder));
+}
+
+// A process that makes the folder and dies of `number`.
+void DieWithAFolder(const BenchModelFlags& flags, int number) {
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const auto folder = BenchFolder::Create(flags);
+    if (!folder.ok() || mkdir((*folder)->Path("model").c_str(), 0700) != 0) _exit(1);
+    raise(number);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status)) << status;
+  ASSERT_EQ(WTERMSIG(status), number);
+}
+
+TEST(BenchFolderTest, GoesWithItsProcessHoweverThatEnds) {
+  for (const int number : {SIGINT, SIGTERM, SIGKILL}) {
+    BenchModelFlags flags;
+    flags.folder = testing::TempPath("killed");
+    ASSERT_NO_FATAL_FAILURE(DieWithAFolder(flags, number));
+    const absl::Time until = absl::Now() + absl::Minutes(1);
+    while (std::filesystem::exists(flags.folder) && absl::Now() < until)
+      absl::SleepFor(absl::Milliseconds(10));
+    EXPECT_FALSE(std::filesystem::exists(flags.folder)) << number;
+  }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "nlohmann/json.hpp"
 #include "runtime/model/safetensors.h"
 #include "services/cli/experts.h"
+#include "services/cli/generate.h"
 #include "tests/testing/command_line.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
@@ -177,6 +178,81 @@ TEST(ScoreTest, ExplainsBadInput) {
   EXPECT_THAT(run(base, good, {"--expert", "nowhere"}).err, HasSubstr("nowhere"));
   EXPECT_THAT(run("tests/golden/models/llama-gqa", good, {"--expert", BundleOf("math")}).err,
               HasSubstr("math"));
+}
+
+// Copies a golden model to FOLDER with `value` in the weights of its last norm.
+std::string WithNormWeight(const std::string& model, const std::string& name, float value) {
+  const std::string folder = testing::TempPath(name);
+  std::filesystem::create_directories(folder);
+  for (const char* file : {"config.json", "tokenizer.json"}) {
+    std::filesystem::copy_file(testing::GoldenFolder(model) + "/" + file, folder + "/" + file);
+  }
+  const auto source =
+      model::SafetensorsFile::Open(testing::GoldenFolder(model) + "/model.safetensors");
+  EXPECT_OK(source);
+  auto tensors = (*source)->tensors();
+  model::TensorView& norm = tensors.at("model.norm.weight");
+  std::vector<float> values(static_cast<size_t>(norm.shape[0]), 1.0f);
+  values.back() = value;
+  norm = {values.data(), kernels::DType::kF32, norm.shape, values.size() * sizeof(float)};
+  EXPECT_OK(model::WriteSafetensors(folder + "/model.safetensors", tensors));
+  return folder;
+}
+
+TEST(ScoreTest, RefusesWeightsThatGiveNoNumbersAsGenerateDoes) {
+  const std::string requests =
+      testing::WriteTemp("r.jsonl", "{\"id\":\"a\",\"token_ids\":[1,2,3]}");
+  for (const float value : {std::nanf(""), HUGE_VALF}) {
+    const std::string folder =
+        WithNormWeight("llama-gqa", std::isnan(value) ? "nan" : "infinity", value);
+    const std::string output = testing::TempPath("none.safetensors");
+    const auto scored = testing::RunCcoe(
+        {"score", "--model", folder, "--requests", requests, "--output", output}, {RegisterScore});
+    EXPECT_EQ(scored.exit_code, kExitFailed);
+    EXPECT_THAT(scored.err, HasSubstr("request \"a\": logits at position 0: expected finite"));
+    EXPECT_FALSE(std::filesystem::exists(output));
+    const auto generated = testing::RunCcoe(
+        {"generate", "--offline", "--model", folder, "--requests", requests}, {RegisterGenerate});
+    EXPECT_EQ(generated.exit_code, kExitFailed);
+    EXPECT_THAT(generated.err, HasSubstr("expected finite numbers"));
+  }
+}
+
+TEST(ScoreTest, RefusesAConfigThatLeavesOutWhatTheCheckpointHolds) {
+  const std::string folder = testing::TempPath("left-out");
+  std::filesystem::create_directories(folder);
+  const std::string source = testing::GoldenFolder("deepseek-v3");
+  std::filesystem::copy_file(source + "/model.safetensors", folder + "/model.safetensors");
+  std::ifstream file(source + "/config.json");
+  nlohmann::json config = nlohmann::json::parse(file);
+  config.erase("n_shared_experts");
+  std::ofstream(folder + "/config.json") << config.dump();
+  const auto scored =
+      testing::RunCcoe({"score", "--model", folder, "--requests",
+                        testing::WriteTemp("r.jsonl", "{\"id\":\"a\",\"token_ids\":[1,2,3]}"),
+                        "--output", testing::TempPath("none.safetensors")},
+                       {RegisterScore});
+  EXPECT_EQ(scored.exit_code, kExitFailed);
+  EXPECT_THAT(scored.err, HasSubstr("mlp.shared_experts.down_proj.weight: expected"));
+}
+
+TEST(ScoreTest, WritesThroughDevicesAndLeavesLinksInPlace) {
+  const std::string requests =
+      testing::WriteTemp("r.jsonl", "{\"id\":\"a\",\"token_ids\":[1,2,3]}");
+  const auto score = [&requests](const std::string& output) {
+    return testing::RunCcoe({"score", "--model", testing::GoldenFolder("llama-gqa"), "--requests",
+                             requests, "--output", output},
+                            {RegisterScore});
+  };
+  const auto full = score("/dev/full");
+  EXPECT_EQ(full.exit_code, kExitFailed);
+  EXPECT_THAT(full.err, HasSubstr("ccoe score: /dev/full: cannot be written: No space left"));
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));
+  const std::string link = testing::TempPath("link"), target = testing::TempPath("target");
+  std::filesystem::create_symlink(target, link);
+  EXPECT_EQ(score(link).exit_code, kExitOk);
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_OK(model::SafetensorsFile::Open(target));
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 #include "services/common/compute.h"
 #include "services/common/stubs.h"
 #include "services/expert/held_bundles.h"
-#include "services/expert/local_peers.h"
+#include "services/common/local_peers.h"
 #include "services/router/router.h"
 #include "tests/testing/golden_bundles.h"
 #include "tests/testing/golden_model.h"

@@ -9,8 +9,8 @@
 namespace ccoe::services {
 namespace {
 
-engine::QueryOptions Query(int32_t first, int64_t max_tokens) {
-  engine::QueryOptions query;
+engine::EngineRequest Query(int32_t first, int64_t max_tokens) {
+  engine::EngineRequest query;
   query.prompt = {first, 2, 3};
   query.sampling.temperature = 0;
   query.sampling.ignore_eos = true;
@@ -24,7 +24,7 @@ TEST(RunQueriesTest, KeepsTheOrderAndReportsErrorsInTheirPlace) {
   options.engine.max_waiting = 2;  // far fewer than the queries: the collector has to wait
   options.engine.max_running = 2;
   ASSERT_OK_AND_ASSIGN(const auto offline, OfflineEngine::Create(options));
-  std::vector<engine::QueryOptions> queries;
+  std::vector<engine::EngineRequest> queries;
   for (int i = 0; i < 20; ++i) queries.push_back(Query(i, 1 + i % 5));
   queries[7].prompt = {1 << 30};
   size_t reported = 0;
@@ -49,7 +49,7 @@ TEST(RunQueriesTest, JoinsTheHiddenStatesOfChunksLayerByLayer) {
   for (const int64_t chunk : {64, 2}) {
     options.engine.max_prefill_chunk = chunk;
     ASSERT_OK_AND_ASSIGN(const auto offline, OfflineEngine::Create(options));
-    engine::QueryOptions query = Query(1, 0);
+    engine::EngineRequest query = Query(1, 0);
     query.prompt = {1, 2, 3, 4, 5, 6, 7};
     query.prompt_logits = query.prompt_hidden = true;
     const auto answers = RunQueries(offline->engine(), {query});

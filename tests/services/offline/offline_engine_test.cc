@@ -27,8 +27,8 @@ std::string Bundle(const std::string& expert, model::LayerRange layers) {
   return options.output_folder;
 }
 
-engine::QueryOptions Query(const testing::GoldenPrompt& prompt, const std::string& expert) {
-  engine::QueryOptions query;
+engine::EngineRequest Query(const testing::GoldenPrompt& prompt, const std::string& expert) {
+  engine::EngineRequest query;
   query.query_id = expert + prompt.id;
   query.prompt = prompt.ids;
   if (!expert.empty()) query.expert = {expert, 1};
@@ -55,7 +55,7 @@ TEST(OfflineEngineTest, AnswersEveryExpertAsItsFullCheckpointAmongTheQueriesOfAl
       options.expert_workers = workers;
       options.exchange = exchange;
       ASSERT_OK_AND_ASSIGN(const auto offline, OfflineEngine::Create(options));
-      std::vector<engine::QueryOptions> queries;
+      std::vector<engine::EngineRequest> queries;
       std::vector<std::vector<int32_t>> expected;
       for (const auto& prompt : testing::ReadGoldenPrompts("ccoe/backbone")) {
         queries.push_back(Query(prompt, ""));

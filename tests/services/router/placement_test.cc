@@ -2,6 +2,7 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "services/common/ffn_shards.h"
 #include "tests/services/router/worker_reports.h"
@@ -21,6 +22,28 @@ std::map<std::string, Worker> WorkersOf(const std::vector<v1::WorkerReport>& rep
   return workers;
 }
 
+std::vector<std::string> Addresses(const v1::ExpertPlace& place) {
+  std::vector<std::string> addresses;
+  for (const v1::WorkerPlace& worker : place.workers()) addresses.push_back(worker.address());
+  return addresses;
+}
+
+TEST(PlacementTest, SaysWhoTheWorkersAreAndTheLeastRoomOfAny) {
+  Placement placement;
+  v1::WorkerReport large = ExpertReport("e0", "math"), small = ExpertReport("e1", "math");
+  large.set_numerics("cpu/avx3/k1/f32");
+  large.mutable_experts(0)->set_kv_tokens(4096);
+  large.mutable_experts(0)->set_weights_digest("abcd");
+  small.mutable_experts(0)->set_kv_tokens(1024);
+  EXPECT_TRUE(placement.Update(WorkersOf({large, small}), "model-a"));
+  const v1::Directive directive =
+      placement.ToDirective(absl::Seconds(6), "b0", v1::WORKER_ROLE_BACKBONE);
+  EXPECT_EQ(directive.experts(0).kv_tokens(), 1024);
+  EXPECT_EQ(directive.experts(0).weights_digest(), "abcd");
+  EXPECT_EQ(directive.experts(0).workers(0).worker_id(), "e0");
+  EXPECT_EQ(directive.experts(0).workers(0).numerics(), "cpu/avx3/k1/f32");
+}
+
 TEST(PlacementTest, ListsWhoHoldsWhat) {
   Placement placement;
   v1::WorkerReport two = ExpertReport("e1", "law");
@@ -34,7 +57,7 @@ TEST(PlacementTest, ListsWhoHoldsWhat) {
   ASSERT_EQ(directive.experts_size(), 2);
   EXPECT_EQ(directive.experts(0).info().expert().name(), "law");
   EXPECT_EQ(directive.experts(1).info().expert().name(), "math");
-  EXPECT_THAT(directive.experts(1).addresses(), ElementsAre("inproc:e0", "inproc:e1"));
+  EXPECT_THAT(Addresses(directive.experts(1)), ElementsAre("inproc:e0", "inproc:e1"));
   EXPECT_EQ(directive.experts(1).info().replicas(), 2);
   EXPECT_EQ(directive.experts(1).base_fingerprint(), "base-6");
 }
@@ -69,10 +92,9 @@ TEST(PlacementTest, LeavesOutACopyWithAnotherBaseOrOtherLayers) {
   other_layers.mutable_experts(0)->mutable_info()->set_first_layer(5);
   EXPECT_TRUE(placement.Update(WorkersOf({ExpertReport("e0", "math"), other_base, other_layers}),
                                "model-a"));
-  EXPECT_THAT(placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE)
-                  .experts(0)
-                  .addresses(),
-              ElementsAre("inproc:e0"));
+  EXPECT_THAT(
+      Addresses(placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE).experts(0)),
+      ElementsAre("inproc:e0"));
 }
 
 TEST(PlacementTest, ResolvesToTheNewestVersionOrTheNamedOne) {

@@ -58,7 +58,7 @@ TEST_F(WorkerRegistryTest, RefusesAnotherProtocolVersionAndNamesBoth) {
   report.set_protocol_version(7);
   EXPECT_THAT(registry_.Register(report),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       AllOf(HasSubstr("b0"), HasSubstr("speaks 1"), HasSubstr("worker 7"))));
+                       AllOf(HasSubstr("b0"), HasSubstr("speaks 2"), HasSubstr("worker 7"))));
 }
 
 TEST_F(WorkerRegistryTest, RefusesAnotherModelAndNamesBoth) {
@@ -68,6 +68,36 @@ TEST_F(WorkerRegistryTest, RefusesAnotherModelAndNamesBoth) {
   EXPECT_THAT(registry_.Register(other),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr("model-a"), HasSubstr("model-b"))));
+}
+
+TEST_F(WorkerRegistryTest, RefusesOtherWeightsOfTheBaseAndNamesBoth) {
+  v1::WorkerReport first = BackboneReport("b0"), second = BackboneReport("b1");
+  first.mutable_weights()->set_source("aaaa1111");
+  second.mutable_weights()->set_source("bbbb2222");
+  ASSERT_OK(registry_.Register(first));
+  EXPECT_THAT(registry_.Register(second),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("b0"), HasSubstr("aaaa1111"), HasSubstr("bbbb2222"))));
+  second.mutable_weights()->set_source("");  // an expert worker without the base's weights
+  EXPECT_OK(registry_.Register(second));
+}
+
+TEST_F(WorkerRegistryTest, RefusesASecondExpertOfTheSameNameAndVersionWithOtherWeights) {
+  v1::WorkerReport first = ExpertReport("e0", "math"), second = ExpertReport("e1", "math");
+  first.mutable_experts(0)->set_weights_digest("aaaa1111");
+  second.mutable_experts(0)->set_weights_digest("bbbb2222");
+  ASSERT_OK(registry_.Register(first));
+  EXPECT_THAT(registry_.Register(second),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("math@1"), HasSubstr("e0"), HasSubstr("aaaa1111"),
+                             HasSubstr("bbbb2222"))));
+  second.mutable_experts(0)->set_weights_digest("aaaa1111");
+  ASSERT_OK_AND_ASSIGN(const WorkerSession session, registry_.Register(second));
+  second.mutable_experts(0)->set_weights_digest("cccc3333");
+  EXPECT_THAT(registry_.Report(session, second),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("cccc3333")));
+  second.mutable_experts(0)->set_weights_digest("dddd");
+  EXPECT_OK(registry_.Register(first));  // the same worker, restarted
 }
 
 TEST_F(WorkerRegistryTest, TakesAnotherModelWhenTheLastBackboneHasGone) {

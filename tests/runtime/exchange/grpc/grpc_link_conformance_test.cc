@@ -1,7 +1,7 @@
 // The conformance suite over gRPC: a TCP connection on loopback, the in-process channel of the
 // embedded mode, and connections whose rows go beside the stream, of host memory and of a device.
+#include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
-#include "services/expert/exchange_service.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
 #include "tests/runtime/exchange/link_conformance.h"
 #include "tests/testing/pipe_carriers.h"
@@ -22,9 +22,9 @@ class GrpcWorker final : public LinkWorker {
 
   std::unique_ptr<ActivationLink> Connect(const LinkSetup& setup) override {
     GrpcLinkOptions options;
-    options.hidden_size = setup.hidden_size;
-    options.max_swaps_in_flight = setup.max_swaps_in_flight;
-    options.limits = setup.limits;
+    options.identity.hidden_size = setup.hidden_size;
+    options.use.limits = setup.limits;
+    options.backlog = setup.backlog;
     options.carriers = carriers_.get();
     options.require_carrier = true;
     auto link =
@@ -35,12 +35,11 @@ class GrpcWorker final : public LinkWorker {
   }
 
  private:
-  static services::ExchangeServiceOptions Options(const LinkSetup& setup,
-                                                  RowCarrierFactory* carriers) {
-    services::ExchangeServiceOptions options;
-    options.carriers = carriers;
-    options.max_swaps_in_flight = setup.max_swaps_in_flight;
-    options.limits = setup.limits;
+  static ExchangeServiceOptions Options(const LinkSetup& setup, RowCarrierFactory* carriers) {
+    ExchangeServiceOptions options;
+    options.link.identity.worker_id = "expert-1";
+    options.link.carriers = carriers;
+    options.link.grant = {setup.credit, setup.limits};
     return options;
   }
 
@@ -49,7 +48,7 @@ class GrpcWorker final : public LinkWorker {
 
   const bool in_process_;
   const std::shared_ptr<testing::PipeCarriers> carriers_;
-  services::ExchangeService service_;
+  ExchangeService service_;
   ExchangeServer server_;
 };
 

@@ -37,13 +37,16 @@ class ScriptedWorker final : public v1::Exchange::Service {
   // Most scripts answer no heartbeat.
   absl::StatusOr<std::unique_ptr<ActivationLink>> Connect(
       absl::Duration open_timeout = absl::Seconds(30),
-      absl::Duration silence_timeout = absl::InfiniteDuration()) {
+      PeerPatience patience = {absl::InfiniteDuration(), absl::InfiniteDuration()}) {
     GrpcLinkOptions options;
     options.name = "grpc://worker-3";
-    options.worker_id = "backbone-1";
-    options.hidden_size = 2;
+    options.identity.worker_id = "backbone-1";
+    options.identity.source_digest = "12ab";
+    options.identity.numerics = "avx512/1";
+    options.identity.hidden_size = 2;
+    options.backlog = {1 << 20, 1};
     options.open_timeout = open_timeout;
-    options.silence_timeout = silence_timeout;
+    options.patience = patience;
     return OpenGrpcLink(server_.TcpChannel(), options);
   }
 
@@ -56,16 +59,29 @@ v1::LinkReply Accepted() {
   v1::LinkReply reply;
   v1::OpenAccepted& accepted = *reply.mutable_accepted();
   accepted.set_protocol_version(kExchangeProtocolVersion);
-  accepted.set_max_swaps_in_flight(2);
+  accepted.set_worker_id("worker-3");
+  accepted.set_numerics("avx2/1");
+  accepted.set_epoch(17);
+  accepted.set_max_swaps(2);
+  accepted.set_credit_bytes(4096);
   accepted.set_max_rows(100);
   accepted.set_max_sequences(10);
   return reply;
 }
 
-v1::LinkReply Answer(uint64_t step, size_t row_bytes) {
+v1::LinkReply Answer(uint64_t swap, size_t row_bytes) {
   v1::LinkReply reply;
-  reply.mutable_swap()->set_step_id(step);
-  reply.mutable_swap()->set_rows(std::string(row_bytes, '\0'));
+  reply.mutable_answer()->set_swap_id(swap);
+  reply.mutable_answer()->set_rows(std::string(row_bytes, '\0'));
+  return reply;
+}
+
+v1::LinkReply Alive(uint64_t number, uint64_t passes, const char* computing = "math@1") {
+  v1::LinkReply reply;
+  reply.mutable_heartbeat()->set_number(number);
+  reply.mutable_heartbeat()->set_passes(passes);
+  reply.mutable_heartbeat()->set_computing(computing);
+  reply.mutable_heartbeat()->set_last_swap_id(1);
   return reply;
 }
 
@@ -83,63 +99,77 @@ ScriptedWorker::Script AfterFirstSwap(std::vector<v1::LinkReply> replies) {
   };
 }
 
-StepHeader Header(uint64_t step) { return MakeHeader(step, {{1, 0, 2, ReturnRows::kAll}}, 2); }
+SwapHeader Header(uint64_t swap) { return MakeHeader(swap, {{1, 0, 2, ReturnRows::kAll}}, 2); }
 
-// Sends steps 1 and 2 to a worker that answers step 1 with `replies`; returns how the link ended.
+// Sends swaps 1 and 2 to a worker that answers swap 1 with `replies`; returns how the link ended.
 absl::Status EndAfter(std::vector<v1::LinkReply> replies, SwapRecorder& recorder) {
   ScriptedWorker worker(AfterFirstSwap(std::move(replies)));
   auto link = worker.Connect();
   if (!link.ok()) return link.status();
-  for (uint64_t step = 1; step <= 2; ++step)
-    recorder.Send(**link, Header(step), std::vector<float>(4));
-  EXPECT_THAT(recorder.Await(2), StatusIs(absl::StatusCode::kUnavailable));
+  for (uint64_t swap = 1; swap <= 2; ++swap)
+    recorder.Send(**link, Header(swap), std::vector<float>(4));
+  EXPECT_THAT(recorder.Await(2), FailsWith(SwapReason::kLinkBroken));
   return (*link)->Health();
 }
 
 TEST(GrpcLinkTest, AnAnswerGivenTwiceClosesTheLinkAndSaysSo) {
   SwapRecorder recorder;
   EXPECT_THAT(EndAfter({Answer(1, 16), Answer(1, 16)}, recorder),
-              StatusIs(absl::StatusCode::kUnavailable,
-                       HasSubstr("grpc://worker-3: an answer to step 1, which is not in flight")));
+              FailsWith(SwapReason::kLinkBroken,
+                        HasSubstr("grpc://worker-3: an answer to swap 1, which is not in flight")));
   EXPECT_OK(recorder.Await(1).status());
   EXPECT_EQ(recorder.calls(1), 1);
 }
 
-TEST(GrpcLinkTest, AnAnswerToAStepNeverSentClosesTheLink) {
+TEST(GrpcLinkTest, AnAnswerToASwapNeverSentClosesTheLink) {
   SwapRecorder recorder;
   EXPECT_THAT(EndAfter({Answer(99, 16)}, recorder),
-              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("step 99")));
-  EXPECT_THAT(recorder.Await(1), StatusIs(absl::StatusCode::kUnavailable));
+              FailsWith(SwapReason::kLinkBroken, HasSubstr("swap 99")));
+  EXPECT_THAT(recorder.Await(1), FailsWith(SwapReason::kLinkBroken));
 }
 
 TEST(GrpcLinkTest, RowsOfTheWrongSizeEndTheirSwapAndTheLink) {
   SwapRecorder recorder;
   EXPECT_THAT(EndAfter({Answer(1, 12)}, recorder),
-              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("expected 16 bytes")));
-  EXPECT_THAT(recorder.Await(1), StatusIs(absl::StatusCode::kInternal, HasSubstr("found 12")));
+              FailsWith(SwapReason::kLinkBroken,
+                        HasSubstr("the answer to swap 1: rows: expected 16 bytes")));
+  // Another replica may do better.
+  EXPECT_THAT(recorder.Await(1), FailsWith(SwapReason::kLinkBroken, HasSubstr("found 12")));
 }
 
 TEST(GrpcLinkTest, ASecondAcceptanceOrAnEmptyReplyClosesTheLink) {
   SwapRecorder recorder;
   EXPECT_THAT(
       EndAfter({Accepted()}, recorder),
-      StatusIs(absl::StatusCode::kUnavailable, HasSubstr("other than a swap's or a heartbeat's")));
+      FailsWith(SwapReason::kLinkBroken, HasSubstr("other than a swap's or a heartbeat's")));
   SwapRecorder other;
-  EXPECT_THAT(EndAfter({v1::LinkReply()}, other), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(EndAfter({v1::LinkReply()}, other), FailsWith(SwapReason::kLinkBroken));
 }
 
-TEST(GrpcLinkTest, AWorkerThatReadsNothingMissesDeadlinesAndHoldsUpNobody) {
+TEST(GrpcLinkTest, VerdictsThatMakeNoSenseCloseTheLink) {
+  v1::LinkReply reply = Answer(1, 0);
+  v1::Verdict& verdict = *reply.mutable_answer()->add_verdicts();
+  verdict.set_reason(v1::SWAP_REASON_NO_PAGES);
+  verdict.set_index(1);  // the swap has one sequence
+  SwapRecorder recorder;
+  EXPECT_THAT(EndAfter({reply}, recorder),
+              FailsWith(SwapReason::kLinkBroken, HasSubstr("of a sequence from 0 to 0")));
+}
+
+TEST(GrpcLinkTest, AWorkerThatReadsNothingIsSilentAndHoldsUpNobody) {
   ScriptedWorker worker([](grpc::ServerContext* context, Stream* stream) {
     stream->Write(Accepted());
     absl::Notification never;
     while (!context->IsCancelled()) never.WaitForNotificationWithTimeout(absl::Milliseconds(5));
     return grpc::Status::OK;
   });
-  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect());
+  ASSERT_OK_AND_ASSIGN(const auto link,
+                       worker.Connect(absl::Seconds(30), {absl::Milliseconds(50)}));
   SwapRecorder recorder;
-  recorder.Send(*link, Header(1), std::vector<float>(4), absl::Now() + absl::Milliseconds(30));
-  EXPECT_THAT(recorder.Await(1), StatusIs(absl::StatusCode::kDeadlineExceeded));
-  EXPECT_THAT(link->Health(), StatusIs(absl::StatusCode::kUnavailable));
+  recorder.Send(*link, Header(1), std::vector<float>(4));
+  EXPECT_THAT(recorder.Await(1), FailsWith(SwapReason::kLinkBroken, HasSubstr("silent")));
+  EXPECT_FALSE(link->healthy());
+  EXPECT_THAT(link->Health(), FailsWith(SwapReason::kLinkBroken));
 }
 
 TEST(GrpcLinkTest, ThePeersLowerLimitsHold) {
@@ -153,74 +183,104 @@ TEST(GrpcLinkTest, ThePeersLowerLimitsHold) {
   });
   ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect());
   SwapRecorder recorder;
-  for (uint64_t step = 1; step <= 3; ++step)
-    recorder.Send(*link, Header(step), std::vector<float>(4));
-  EXPECT_THAT(recorder.Await(3),
-              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("at most 2")));
-  const StepHeader large = MakeHeader(4, {{1, 0, 101, ReturnRows::kAll}}, 2);
+  // Two at the worker, one waits.
+  for (uint64_t swap = 1; swap <= 4; ++swap)
+    recorder.Send(*link, Header(swap), std::vector<float>(4));
+  EXPECT_THAT(recorder.Await(4), FailsWith(SwapReason::kLinkFull, HasSubstr("at most 3")));
+  const SwapHeader large = MakeHeader(5, {{1, 0, 101, ReturnRows::kAll}}, 2);
   recorder.Send(*link, large, std::vector<float>(202));
-  EXPECT_THAT(recorder.Await(4),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("1 to 100")));
+  EXPECT_THAT(recorder.Await(5), FailsWith(SwapReason::kInvalid, HasSubstr("1 to 100")));
 }
 
 TEST(GrpcLinkTest, APeerThatAnswersNoHeartbeatHangsAndIsLeft) {
   SwapRecorder recorder;
   ScriptedWorker worker(AfterFirstSwap({}));
-  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect(absl::Seconds(30), absl::Milliseconds(100)));
-  recorder.Send(*link, Header(1), std::vector<float>(4), absl::InfiniteFuture());
+  ASSERT_OK_AND_ASSIGN(const auto link,
+                       worker.Connect(absl::Seconds(30), {absl::Milliseconds(100)}));
+  recorder.Send(*link, Header(1), std::vector<float>(4));
   EXPECT_THAT(recorder.Await(1),
-              StatusIs(absl::StatusCode::kUnavailable,
-                       HasSubstr("grpc://worker-3: the peer is silent: no sign of life for")));
-  EXPECT_THAT(link->Health(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("silent")));
+              FailsWith(SwapReason::kLinkBroken,
+                        HasSubstr("grpc://worker-3: the peer is silent: no sign of life for")));
+  EXPECT_THAT(link->Health(), FailsWith(SwapReason::kLinkBroken, HasSubstr("silent")));
 }
 
-TEST(GrpcLinkTest, APeerThatComputesLongerThanTheSilenceAllowedIsWaitedFor) {
-  // Answers the swap after so many heartbeats that more than the allowed time has passed.
-  ScriptedWorker worker([](grpc::ServerContext*, Stream* stream) {
+// Accepts a link, takes a swap, answers `heartbeats` heartbeats with passes as `passes` says, then
+// the swap.
+ScriptedWorker::Script Computing(int heartbeats, std::function<uint64_t(int)> passes) {
+  return [heartbeats, passes](grpc::ServerContext*, Stream* stream) {
     v1::LinkMessage message;
     stream->Read(&message);
     stream->Write(Accepted());
-    stream->Read(&message);
-    for (int i = 0; i < 6 && stream->Read(&message); ++i) {
-      EXPECT_EQ(message.heartbeat().number(), i + 1);
-      v1::LinkReply reply;
-      *reply.mutable_heartbeat() = message.heartbeat();
-      stream->Write(reply);
+    int beats = 0;
+    while (beats < heartbeats && stream->Read(&message)) {
+      if (!message.has_heartbeat()) continue;
+      EXPECT_EQ(message.heartbeat().number(), ++beats);
+      stream->Write(Alive(message.heartbeat().number(), passes(beats)));
     }
     stream->Write(Answer(1, 16));
     while (stream->Read(&message)) {
     }
     return grpc::Status::OK;
-  });
-  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect(absl::Seconds(30), absl::Seconds(1)));
+  };
+}
+
+TEST(GrpcLinkTest, AWorkerThatComputesThreeTimesTheSilenceAllowedIsWaitedFor) {
+  ScriptedWorker worker(Computing(13, [](int) { return 7; }));
+  ASSERT_OK_AND_ASSIGN(const auto link,
+                       worker.Connect(absl::Seconds(30), {absl::Milliseconds(400)}));
   SwapRecorder recorder;
   recorder.Send(*link, Header(1), std::vector<float>(4));
   EXPECT_OK(recorder.Await(1).status());
   EXPECT_OK(link->Health());
 }
 
-TEST(GrpcLinkTest, AnAnswerToAHeartbeatNeverSentClosesTheLink) {
-  v1::LinkReply heartbeat;
-  heartbeat.mutable_heartbeat()->set_number(3);
+TEST(GrpcLinkTest, AWorkerThatAnswersAndEndsNoPassHasStalledAndIsLeft) {
+  ScriptedWorker worker(Computing(1 << 20, [](int) { return 7; }));
+  ASSERT_OK_AND_ASSIGN(
+      const auto link,
+      worker.Connect(absl::Seconds(30), {absl::Seconds(2), absl::Milliseconds(600)}));
   SwapRecorder recorder;
-  EXPECT_THAT(EndAfter({heartbeat}, recorder),
-              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("heartbeat 3")));
+  recorder.Send(*link, Header(1), std::vector<float>(4));
+  EXPECT_THAT(recorder.Await(1),
+              FailsWith(SwapReason::kLinkBroken,
+                        HasSubstr("the peer has stalled: it answers, but ended no pass for")));
+  EXPECT_THAT(link->Health(),
+              FailsWith(SwapReason::kLinkBroken, HasSubstr("computes math@1 since")));
 }
 
-TEST(GrpcLinkTest, SaysWhatASwapMayCarry) {
+TEST(GrpcLinkTest, AWorkerThatEndsPassesForOthersHasNotStalled) {
+  ScriptedWorker worker(Computing(12, [](int beats) { return beats; }));
+  ASSERT_OK_AND_ASSIGN(
+      const auto link,
+      worker.Connect(absl::Seconds(30), {absl::Milliseconds(400), absl::Milliseconds(600)}));
+  SwapRecorder recorder;
+  recorder.Send(*link, Header(1), std::vector<float>(4));
+  EXPECT_OK(recorder.Await(1).status());
+}
+
+TEST(GrpcLinkTest, AnAnswerToAHeartbeatNeverSentClosesTheLink) {
+  SwapRecorder recorder;
+  EXPECT_THAT(EndAfter({Alive(3, 1)}, recorder),
+              FailsWith(SwapReason::kLinkBroken, HasSubstr("heartbeat 3")));
+}
+
+TEST(GrpcLinkTest, SaysWhatAnEnvelopeMayCarryAndWhoIsThere) {
   ScriptedWorker worker(AfterFirstSwap({}));
   ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect());
   EXPECT_EQ(link->bounds().max_rows, 100);
-  EXPECT_EQ(link->bounds().max_bytes, kMaxSwapBytes);
+  EXPECT_EQ(link->bounds().max_bytes, 2048);  // half the credit each way
+  EXPECT_EQ(link->peer().worker_id, "worker-3");
+  EXPECT_EQ(link->peer().numerics, "avx2/1");
+  EXPECT_EQ(link->peer().epoch, 17);
 }
 
 TEST(GrpcLinkTest, OpenFailsWithThePeersReason) {
   ScriptedWorker worker([](grpc::ServerContext*, Stream*) {
-    return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "this worker speaks 2, the peer 1");
+    return grpc::Status(grpc::StatusCode::FAILED_PRECONDITION, "this worker speaks 3, the peer 2");
   });
   EXPECT_THAT(worker.Connect(),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("grpc://worker-3: this worker speaks 2, the peer 1")));
+                       HasSubstr("grpc://worker-3: this worker speaks 3, the peer 2")));
 }
 
 TEST(GrpcLinkTest, OpenRefusesAnotherProtocolVersionAndAbsurdAnswers) {
@@ -233,10 +293,10 @@ TEST(GrpcLinkTest, OpenRefusesAnotherProtocolVersionAndAbsurdAnswers) {
     }
     return grpc::Status::OK;
   });
-  reply.mutable_accepted()->set_protocol_version(1);
+  reply.mutable_accepted()->set_protocol_version(2);
   EXPECT_THAT(worker.Connect(),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("protocol version: expected 2, the peer speaks 1")));
+                       HasSubstr("protocol version: expected 3, the peer speaks 2")));
   reply = Accepted();
   reply.mutable_accepted()->set_max_rows(-1);
   EXPECT_THAT(worker.Connect(), StatusIs(absl::StatusCode::kInternal, HasSubstr("limits")));
@@ -262,7 +322,7 @@ TEST(GrpcLinkTest, OpenSaysWhenNobodyIsThere) {
     target = ExchangeServer(&unused).target();
   }
   GrpcLinkOptions options;
-  options.hidden_size = 2;
+  options.identity.hidden_size = 2;
   EXPECT_THAT(OpenGrpcLink(ExchangeServer::Dial(target), options),
               StatusIs(absl::StatusCode::kUnavailable));
 }
@@ -271,10 +331,10 @@ TEST(GrpcLinkTest, OpenRefusesOptionsThatMakeNoSense) {
   EXPECT_THAT(OpenGrpcLink(ExchangeServer::Dial("127.0.0.1:1"), GrpcLinkOptions()),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("hidden_size")));
   GrpcLinkOptions options;
-  options.hidden_size = 2;
-  options.silence_timeout = absl::ZeroDuration();
+  options.identity.hidden_size = 2;
+  options.patience.silence = absl::ZeroDuration();
   EXPECT_THAT(OpenGrpcLink(ExchangeServer::Dial("127.0.0.1:1"), options),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("silence_timeout")));
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("silence")));
 }
 
 TEST(GrpcLinkTest, TellsThePeerWhoItIs) {
@@ -292,6 +352,8 @@ TEST(GrpcLinkTest, TellsThePeerWhoItIs) {
   EXPECT_EQ(first.open().protocol_version(), kExchangeProtocolVersion);
   EXPECT_EQ(first.open().worker_id(), "backbone-1");
   EXPECT_EQ(first.open().hidden_size(), 2);
+  EXPECT_EQ(first.open().source_digest(), "12ab");
+  EXPECT_EQ(first.open().numerics(), "avx512/1");
   EXPECT_EQ(first.open().wire_dtype(), v1::WIRE_DTYPE_F32);
   EXPECT_TRUE(first.open().has_rows_in_messages());
 }

@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-#include "services/expert/exchange_service.h"
+#include "runtime/exchange/grpc/exchange_service.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
 #include "tests/testing/fake_swap_handler.h"
 
@@ -12,7 +12,7 @@ int main(int argc, char** argv) {
   if (argc < 2) return 2;
   ccoe::testing::FakeSwapHandler handler(std::atoi(argv[1]));
   if (argc > 2) handler.Hold();
-  ccoe::services::ExchangeService service(&handler, {});
+  ccoe::exchange::ExchangeService service(&handler, {});
   ccoe::exchange::ExchangeServer server(&service);
   std::printf("%d\n", server.port());
   std::fflush(stdout);

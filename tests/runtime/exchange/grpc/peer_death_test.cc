@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/exchange/grpc/grpc_link.h"
@@ -21,7 +22,6 @@ namespace ccoe::exchange {
 namespace {
 
 using ::ccoe::testing::FakeSwapHandler;
-using ::ccoe::testing::StatusIs;
 
 // A negating_worker process. Ends with this object, or with this process.
 class WorkerProcess {
@@ -66,8 +66,8 @@ class WorkerProcess {
 
   absl::StatusOr<std::unique_ptr<ActivationLink>> Connect() const {
     GrpcLinkOptions options;
-    options.hidden_size = 4;
-    options.silence_timeout = absl::Milliseconds(400);
+    options.identity.hidden_size = 4;
+    options.patience.silence = absl::Milliseconds(400);
     return OpenGrpcLink(ExchangeServer::Dial(absl::StrCat("127.0.0.1:", port_)), options);
   }
 
@@ -77,24 +77,24 @@ class WorkerProcess {
   int port_ = 0;
 };
 
-StepHeader Header(uint64_t step) { return MakeHeader(step, {{step, 0, 2, ReturnRows::kAll}}, 4); }
+SwapHeader Header(uint64_t swap) { return MakeHeader(swap, {{swap, 0, 2, ReturnRows::kAll}}, 4); }
 
 TEST(PeerDeathTest, AKilledWorkerEndsItsSwapsAndALinkToAFreshOneWorks) {
   WorkerProcess worker(/*hold=*/true);
   ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect());
   SwapRecorder recorder;
-  for (uint64_t step = 1; step <= 3; ++step) {
-    recorder.Send(*link, Header(step), TaggedRows(Header(step), 1));
+  for (uint64_t swap = 1; swap <= 3; ++swap) {
+    recorder.Send(*link, Header(swap), TaggedRows(Header(swap), 1));
   }
   EXPECT_OK(link->Health());
   worker.Kill();
-  for (uint64_t step = 1; step <= 3; ++step) {
-    EXPECT_THAT(recorder.Await(step), StatusIs(absl::StatusCode::kUnavailable));
-    EXPECT_EQ(recorder.calls(step), 1);
+  for (uint64_t swap = 1; swap <= 3; ++swap) {
+    EXPECT_THAT(recorder.Await(swap), FailsWith(SwapReason::kLinkBroken));
+    EXPECT_EQ(recorder.calls(swap), 1);
   }
-  EXPECT_THAT(link->Health(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(link->Health(), FailsWith(SwapReason::kLinkBroken));
   recorder.Send(*link, Header(4), TaggedRows(Header(4), 1));
-  EXPECT_THAT(recorder.Await(4), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(recorder.Await(4), FailsWith(SwapReason::kLinkBroken));
 
   WorkerProcess fresh(/*hold=*/false);
   ASSERT_OK_AND_ASSIGN(const auto again, fresh.Connect());
@@ -110,7 +110,7 @@ TEST(PeerDeathTest, AnIdleLinkNoticesTheDeathToo) {
   worker.Kill();
   const absl::Time deadline = absl::Now() + kTestPatience;
   while (link->Health().ok() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(2));
-  EXPECT_THAT(link->Health(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(link->Health(), FailsWith(SwapReason::kLinkBroken));
 }
 
 TEST(PeerDeathTest, AStoppedWorkerIsNoticedThoughItsConnectionLives) {
@@ -120,14 +120,14 @@ TEST(PeerDeathTest, AStoppedWorkerIsNoticedThoughItsConnectionLives) {
   recorder.Send(*link, Header(1), TaggedRows(Header(1), 1));
   ASSERT_OK(recorder.Await(1).status());
   worker.Stop();
-  for (uint64_t step = 2; step <= 3; ++step) {
-    recorder.Send(*link, Header(step), TaggedRows(Header(step), 1), absl::InfiniteFuture());
+  for (uint64_t swap = 2; swap <= 3; ++swap) {
+    recorder.Send(*link, Header(swap), TaggedRows(Header(swap), 1));
   }
-  for (uint64_t step = 2; step <= 3; ++step) {
-    EXPECT_THAT(recorder.Await(step), StatusIs(absl::StatusCode::kUnavailable,
-                                               ::testing::HasSubstr("the peer is silent")));
+  for (uint64_t swap = 2; swap <= 3; ++swap) {
+    EXPECT_THAT(recorder.Await(swap),
+                FailsWith(SwapReason::kLinkBroken, ::testing::HasSubstr("the peer is silent")));
   }
-  EXPECT_THAT(link->Health(), StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_THAT(link->Health(), FailsWith(SwapReason::kLinkBroken));
   link.reset();  // a stopped peer holds up nobody
   worker.Continue();
   ASSERT_OK_AND_ASSIGN(const auto again, worker.Connect());
@@ -139,9 +139,15 @@ TEST(PeerDeathTest, AWorkerThatComputesLongIsNoStoppedOne) {
   WorkerProcess worker(/*hold=*/true);
   ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect());
   SwapRecorder recorder;
-  // Several times the silence allowed: the deadline comes first.
-  recorder.Send(*link, Header(1), TaggedRows(Header(1), 1), absl::Now() + absl::Seconds(2));
-  EXPECT_THAT(recorder.Await(1), StatusIs(absl::StatusCode::kDeadlineExceeded));
+  recorder.Send(*link, Header(1), TaggedRows(Header(1), 1));
+  // Three times the silence allowed.
+  const absl::Time late = absl::Now() + absl::Milliseconds(1200);
+  while (link->healthy() && absl::Now() < late) absl::SleepFor(absl::Milliseconds(20));
+  EXPECT_OK(link->Health());
+  EXPECT_THAT(link->WhereIs(1), ::testing::HasSubstr("waits at the worker, which computes math@1"));
+  link->Close();
+  EXPECT_THAT(recorder.Await(1),
+              FailsWith(SwapReason::kLinkBroken, ::testing::HasSubstr("closed")));
 }
 
 }  // namespace

@@ -16,175 +16,248 @@ using ::ccoe::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
-StepHeader Header() {
-  StepHeader header;
-  header.step_id = 5;
-  header.expert = {"math", 3};
-  header.layers = {6, 8};
-  header.hidden_size = 2;
-  header.wire_dtype = kernels::DType::kBF16;
-  header.sequences = {
-      {7, 10, 2, ReturnRows::kLast}, {8, 0, 1, ReturnRows::kNone}, {9, 1, 3, ReturnRows::kAll}};
+SwapHeader Header() {
+  SwapHeader header = MakeHeader(
+      5, {{7, 10, 2, ReturnRows::kLast}, {8, 0, 1, ReturnRows::kNone}, {9, 1, 3, ReturnRows::kAll}},
+      2);
+  LayerOf(header).expert = {"math", 3};
+  header.format.dtype = kernels::DType::kBF16;
   return header;
 }
 
+// The message of a swap, after a trip over the wire.
+v1::SwapRequest Travelled(const SwapHeader& header) {
+  v1::Envelope message;
+  const size_t values = static_cast<size_t>(header.rows() * header.format.hidden_size);
+  ToWire(OneSwap(header, std::vector<float>(values)), message);
+  v1::Envelope parsed;
+  EXPECT_TRUE(parsed.ParseFromString(message.SerializeAsString()));
+  return parsed.swaps(0);
+}
+
+absl::StatusOr<SwapResult> Decoded(v1::SwapAnswer& message, const SwapHeader& header) {
+  RowsBeside none;
+  return FromWire(message, header, none);
+}
+
 TEST(WireMessagesTest, AHeaderSurvivesTheRoundTrip) {
-  v1::StepHeader message;
-  StepHeader header = Header();
-  header.capture_layers = true;
-  ToWire(header, message);
-  ASSERT_OK_AND_ASSIGN(const StepHeader back, FromWire(message));
-  EXPECT_EQ(back.step_id, 5);
-  EXPECT_EQ(back.expert.ToString(), "math@3");
-  EXPECT_TRUE(back.layers == header.layers);
-  EXPECT_EQ(back.hidden_size, 2);
-  EXPECT_EQ(back.wire_dtype, kernels::DType::kBF16);
-  EXPECT_TRUE(back.capture_layers);
-  ASSERT_EQ(back.sequences.size(), 3);
+  SwapHeader header = Header();
+  LayerOf(header).capture_layers = true;
+  ASSERT_OK_AND_ASSIGN(const SwapHeader back, FromWire(Travelled(header), header.format));
+  EXPECT_EQ(back.id, 5);
+  ASSERT_NE(back.layer(), nullptr);
+  EXPECT_EQ(back.layer()->expert.ToString(), "math@3");
+  EXPECT_TRUE(back.layer()->layers == header.layer()->layers);
+  EXPECT_TRUE(back.layer()->capture_layers);
+  ASSERT_EQ(back.layer()->sequences.size(), 3);
   for (int i = 0; i < 3; ++i) {
-    EXPECT_EQ(back.sequences[i].sequence_id, header.sequences[i].sequence_id);
-    EXPECT_EQ(back.sequences[i].first_position, header.sequences[i].first_position);
-    EXPECT_EQ(back.sequences[i].row_count, header.sequences[i].row_count);
-    EXPECT_EQ(back.sequences[i].return_rows, header.sequences[i].return_rows);
+    const SwapSequence &there = header.layer()->sequences[i], &here = back.layer()->sequences[i];
+    EXPECT_EQ(here.sequence_id, there.sequence_id);
+    EXPECT_EQ(here.first_position, there.first_position);
+    EXPECT_EQ(here.row_count, there.row_count);
+    EXPECT_EQ(here.return_rows, there.return_rows);
   }
 }
 
+TEST(WireMessagesTest, AnEnvelopeSaysItsStepAndFormatAndGathersItsRows) {
+  Envelope envelope;
+  envelope.step_id = 77;
+  const RowBlock block(std::vector<float>{1, 2, 3, 4, 5, 6});
+  Add(envelope, MakeHeader(1, {{1, 0, 2, ReturnRows::kAll}}, 2), {block, {2, 0}});
+  Add(envelope, MakeHeader(2, {{1, 2, 3, ReturnRows::kAll}}, 2), {block, {}});
+  v1::Envelope message;
+  ToWire(envelope, message);
+  EXPECT_EQ(message.step_id(), 77);
+  ASSERT_OK_AND_ASSIGN(const RowFormat format, FormatOf(message));
+  EXPECT_EQ(format.hidden_size, 2);
+  EXPECT_EQ(format.dtype, kernels::DType::kF32);
+  const float first[] = {5, 6, 1, 2};
+  EXPECT_EQ(message.swaps(0).rows(), std::string(reinterpret_cast<const char*>(first), 16));
+  EXPECT_EQ(message.swaps(1).rows().size(), 24);
+  // Or beside the message, as many texts as swaps.
+  v1::Envelope without;
+  std::vector<std::string> beside;
+  ToWire(envelope, without, &beside);
+  ASSERT_EQ(beside.size(), 2);
+  EXPECT_EQ(beside[0], message.swaps(0).rows());
+  EXPECT_THAT(without.swaps(0).rows(), IsEmpty());
+}
+
 TEST(WireMessagesTest, RefusesEnumValuesItDoesNotKnow) {
-  v1::StepHeader message;
-  ToWire(Header(), message);
-  message.set_wire_dtype(static_cast<v1::WireDtype>(9));
-  EXPECT_THAT(FromWire(message),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("wire_dtype: expected f32 (1) or bf16 (2), found 9")));
-  ToWire(Header(), message);
-  message.set_wire_dtype(v1::WIRE_DTYPE_F32);
-  message.mutable_sequences(1)->set_return_rows(v1::RETURN_ROWS_UNSPECIFIED);
-  EXPECT_THAT(FromWire(message),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("return_rows")));
+  v1::Envelope envelope;
+  envelope.set_wire_dtype(static_cast<v1::WireDtype>(9));
+  EXPECT_THAT(FormatOf(envelope), StatusIs(absl::StatusCode::kInvalidArgument,
+                                           HasSubstr("expected f32 (1) or bf16 (2), found 9")));
+  v1::SwapRequest message = Travelled(Header());
+  message.mutable_layer()->mutable_sequences(1)->set_return_rows(v1::RETURN_ROWS_UNSPECIFIED);
+  EXPECT_THAT(FromWire(message, {}), FailsWith(SwapReason::kInvalid, HasSubstr("return_rows")));
+  message.clear_work();
+  EXPECT_THAT(FromWire(message, {}), FailsWith(SwapReason::kInvalid, HasSubstr("work")));
 }
 
 TEST(WireMessagesTest, AResultSurvivesTheRoundTrip) {
   SwapResult result;
   result.rows = {1, 2, 3, 4, 5, 6, 7, 8};
   result.expert_time = absl::Microseconds(12);
-  v1::SwapReply message;
+  v1::SwapAnswer message;
   ToWire(Header(), std::move(result), message);
-  EXPECT_EQ(message.step_id(), 5);
+  EXPECT_EQ(message.swap_id(), 5);
   EXPECT_EQ(message.rows().size(), 16);
-  ASSERT_OK_AND_ASSIGN(const SwapResult back, FromWire(message, Header()));
+  ASSERT_OK_AND_ASSIGN(const SwapResult back, Decoded(message, Header()));
   EXPECT_THAT(back.rows, ElementsAre(1, 2, 3, 4, 5, 6, 7, 8));
   EXPECT_THAT(back.captured, IsEmpty());
+  EXPECT_THAT(back.verdicts, IsEmpty());
   EXPECT_EQ(back.expert_time, absl::Microseconds(12));
 }
 
-TEST(WireMessagesTest, AnErrorTravelsAsCodeAndMessage) {
-  v1::SwapReply message;
-  ToWire(Header(), absl::NotFoundError("no math@3"), message);
-  EXPECT_THAT(FromWire(message, Header()),
-              StatusIs(absl::StatusCode::kNotFound, HasSubstr("no math@3")));
-  message.set_code(77);
-  EXPECT_THAT(FromWire(message, Header()), StatusIs(absl::StatusCode::kUnknown));
-  message.set_code(-1);
-  EXPECT_THAT(FromWire(message, Header()), StatusIs(absl::StatusCode::kUnknown));
+TEST(WireMessagesTest, VerdictsTravelForThoseNotComputedAlone) {
+  SwapResult result;
+  result.rows = {1, 2};  // the first sequence's last row
+  result.verdicts.resize(3);
+  result.verdicts[2] = SwapError(SwapReason::kTooLong, "longer than the cache");
+  v1::SwapAnswer message;
+  ToWire(Header(), result, message);
+  EXPECT_EQ(message.reason(), v1::SWAP_REASON_NONE);
+  ASSERT_EQ(message.verdicts_size(), 1);
+  ASSERT_OK_AND_ASSIGN(const SwapResult back, Decoded(message, Header()));
+  EXPECT_THAT(back.rows, ElementsAre(1, 2));
+  ASSERT_EQ(back.verdicts.size(), 3);
+  EXPECT_TRUE(back.computed(0));
+  EXPECT_THAT(back.verdicts[2], FailsWith(SwapReason::kTooLong, HasSubstr("than the cache")));
+}
+
+TEST(WireMessagesTest, VerdictsThatMakeNoSenseAreErrors) {
+  v1::SwapAnswer good;
+  good.set_swap_id(5);
+  const auto add = [](v1::SwapAnswer& message, int32_t index, v1::SwapReason reason) {
+    v1::Verdict& verdict = *message.add_verdicts();
+    verdict.set_index(index);
+    verdict.set_reason(reason);
+  };
+  for (const int32_t index : {-1, 3, 1 << 30}) {
+    v1::SwapAnswer message = good;
+    add(message, index, v1::SWAP_REASON_NO_PAGES);
+    EXPECT_THAT(Decoded(message, Header()), Not(testing::IsOk()));
+  }
+  v1::SwapAnswer twice = good;
+  add(twice, 1, v1::SWAP_REASON_NO_PAGES);
+  add(twice, 1, v1::SWAP_REASON_NO_PAGES);
+  EXPECT_THAT(Decoded(twice, Header()),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("of a sequence from 2 to 2")));
+  v1::SwapAnswer none = good;
+  add(none, 1, v1::SWAP_REASON_NONE);
+  EXPECT_THAT(Decoded(none, Header()), Not(testing::IsOk()));
+  v1::SwapAnswer ffn = good;
+  add(ffn, 0, v1::SWAP_REASON_NO_PAGES);
+  EXPECT_THAT(Decoded(ffn, MakeDispatch(5, {{0}}, 2)), Not(testing::IsOk()));
+}
+
+TEST(WireMessagesTest, AnErrorTravelsAsReasonAndMessage) {
+  v1::SwapAnswer message;
+  ToWire(Header(), SwapError(SwapReason::kUnknownExpert, "no math@3"), message);
+  EXPECT_THAT(Decoded(message, Header()),
+              FailsWith(SwapReason::kUnknownExpert, HasSubstr("no math@3")));
+  message.set_reason(static_cast<v1::SwapReason>(77));
+  EXPECT_THAT(Decoded(message, Header()), FailsWith(SwapReason::kInternal));
+  message.set_reason(static_cast<v1::SwapReason>(-1));
+  EXPECT_THAT(Decoded(message, Header()), FailsWith(SwapReason::kInternal));
 }
 
 TEST(WireMessagesTest, LongMessagesAreCut) {
-  v1::SwapReply message;
+  v1::SwapAnswer message;
   ToWire(Header(), absl::InternalError(std::string(100000, 'x')), message);
   EXPECT_LT(message.message().size(), 5000);
-  EXPECT_LT(StatusFromWire(13, std::string(100000, 'x')).message().size(), 5000);
-  EXPECT_OK(StatusFromWire(0, "ignored"));
+  message.set_message(std::string(100000, 'x'));
+  EXPECT_LT(Decoded(message, Header()).status().message().size(), 5000);
 }
 
-TEST(WireMessagesTest, ResultsOfTheWrongSizeAreErrorsOnBothSides) {
+TEST(WireMessagesTest, ResultsOfTheWrongShapeAreErrorsOnBothSides) {
   SwapResult result;
   result.rows = {1, 2, 3};
-  v1::SwapReply message;
+  v1::SwapAnswer message;
   ToWire(Header(), result, message);
-  EXPECT_THAT(FromWire(message, Header()), StatusIs(absl::StatusCode::kInternal));
+  EXPECT_THAT(Decoded(message, Header()), FailsWith(SwapReason::kInternal));
   message.Clear();
-  message.set_step_id(5);
+  message.set_swap_id(5);
   message.set_rows("odd");
-  EXPECT_THAT(FromWire(message, Header()),
-              StatusIs(absl::StatusCode::kInternal,
-                       HasSubstr("the answer to step 5: rows: expected 16 bytes")));
+  EXPECT_THAT(Decoded(message, Header()),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("the answer to swap 5: rows: "
+                                                                     "expected 16 bytes")));
   message.set_rows(std::string(16, '\0'));
   message.set_captured("1234");
-  EXPECT_THAT(FromWire(message, Header()), StatusIs(absl::StatusCode::kInternal));
+  EXPECT_THAT(Decoded(message, Header()), Not(testing::IsOk()));
 }
 
 TEST(WireMessagesTest, BoundsWhatAMessageMustCarryEachWay) {
-  StepHeader header = Header();
+  SwapHeader header = Header();
   EXPECT_OK(CheckFitsMessage(header));
-  header.hidden_size = 8192;
-  header.sequences = {{1, 0, 4096, ReturnRows::kLast}};
+  header.format.hidden_size = 8192;
+  LayerOf(header).sequences = {{1, 0, 4096, ReturnRows::kLast}};
   EXPECT_THAT(CheckFitsMessage(header),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("sends 67108864 bytes")));
-  header.sequences = {{1, 0, 1024, ReturnRows::kLast}};
+              FailsWith(SwapReason::kInvalid, HasSubstr("sends 67108864 bytes")));
+  LayerOf(header).sequences = {{1, 0, 1024, ReturnRows::kLast}};
   EXPECT_OK(CheckFitsMessage(header));
-  header.capture_layers = true;
-  EXPECT_THAT(CheckFitsMessage(header),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("fewer rows")));
+  LayerOf(header).capture_layers = true;
+  EXPECT_THAT(CheckFitsMessage(header), FailsWith(SwapReason::kInvalid, HasSubstr("fewer rows")));
+  const std::vector<std::vector<int32_t>> experts(1024, {0, 1, 2, 3, 4, 5, 6, 7});
+  EXPECT_THAT(CheckFitsMessage(MakeDispatch(1, experts, 2048)),
+              FailsWith(SwapReason::kInvalid, HasSubstr("asks for 67108864")));
+  EXPECT_OK(CheckFitsMessage(MakeDispatch(1, experts, 2048, /*combine=*/true)));
 }
 
 TEST(WireMessagesTest, ADispatchSurvivesTheRoundTrip) {
-  const StepHeader header = MakeDispatch(7, {{0, 300}, {5}, {1, 2, 3}}, 2, /*combine=*/true);
-  v1::StepHeader message;
-  ToWire(header, message);
-  v1::StepHeader parsed;
-  ASSERT_TRUE(parsed.ParseFromString(message.SerializeAsString()));
-  ASSERT_OK_AND_ASSIGN(const StepHeader back, FromWire(parsed));
-  EXPECT_EQ(back.step_id, 7);
-  EXPECT_EQ(back.hidden_size, 2);
-  ASSERT_TRUE(back.ffn.has_value());
-  EXPECT_EQ(back.ffn->layer, 3);
-  EXPECT_TRUE(back.ffn->combine);
-  EXPECT_EQ(back.ffn->offsets, header.ffn->offsets);
-  EXPECT_EQ(back.ffn->experts, header.ffn->experts);
-  EXPECT_EQ(back.ffn->weights, header.ffn->weights);
+  const SwapHeader header = MakeDispatch(7, {{0, 300}, {5}, {1, 2, 3}}, 2, /*combine=*/true);
+  ASSERT_OK_AND_ASSIGN(const SwapHeader back, FromWire(Travelled(header), header.format));
+  EXPECT_EQ(back.id, 7);
+  ASSERT_NE(back.ffn(), nullptr);
+  EXPECT_EQ(back.ffn()->layer, 3);
+  EXPECT_TRUE(back.ffn()->combine);
+  EXPECT_EQ(back.ffn()->offsets, header.ffn()->offsets);
+  EXPECT_EQ(back.ffn()->experts, header.ffn()->experts);
+  EXPECT_EQ(back.ffn()->weights, header.ffn()->weights);
   EXPECT_OK(Validate(back, 2));
 }
 
 TEST(WireMessagesTest, CountsThatDoNotFitTheExpertsAreRefusedBeforeTheyOverflow) {
-  v1::StepHeader message;
-  ToWire(MakeDispatch(7, {{0, 3}, {5}}, 2), message);
+  const SwapHeader header = MakeDispatch(7, {{0, 3}, {5}}, 2);
+  v1::SwapRequest message = Travelled(header);
   for (const int32_t count : {0, -4, 2, 0x7fffffff}) {
     message.mutable_ffn()->set_counts(1, count);
-    EXPECT_THAT(FromWire(message), StatusIs(absl::StatusCode::kInvalidArgument,
-                                            HasSubstr("dispatch row 1: expected 1 to 1 experts")));
+    EXPECT_THAT(FromWire(message, header.format),
+                FailsWith(SwapReason::kInvalid, HasSubstr("dispatch row 1: expected 1 to 1 ")));
   }
   message.mutable_ffn()->clear_counts();
-  ASSERT_OK_AND_ASSIGN(const StepHeader empty, FromWire(message));
-  EXPECT_THAT(Validate(empty, 2), StatusIs(absl::StatusCode::kInvalidArgument));
+  ASSERT_OK_AND_ASSIGN(const SwapHeader empty, FromWire(message, header.format));
+  EXPECT_THAT(Validate(empty, 2), FailsWith(SwapReason::kInvalid));
 }
 
-TEST(WireMessagesTest, RowsForEachExpertOfADispatchMustFitToo) {
-  const std::vector<std::vector<int32_t>> experts(1024, {0, 1, 2, 3, 4, 5, 6, 7});
-  EXPECT_THAT(CheckFitsMessage(MakeDispatch(1, experts, 2048)),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("asks for 67108864")));
-  EXPECT_OK(CheckFitsMessage(MakeDispatch(1, experts, 2048, /*combine=*/true)));
+TEST(WireMessagesTest, ProgressTravels) {
+  const v1::HeartbeatReply reply = ToWire(3, {17, "layer 7", absl::Milliseconds(250)}, 99);
+  EXPECT_EQ(reply.number(), 3);
+  EXPECT_EQ(reply.last_swap_id(), 99);
+  const HostProgress back = ProgressOf(reply);
+  EXPECT_EQ(back.passes, 17);
+  EXPECT_EQ(back.computing, "layer 7");
+  EXPECT_EQ(back.since, absl::Milliseconds(250));
 }
 
 TEST(WireMessagesTest, RowsOfADeviceAreLeftToWhoeverCarriesThem) {
   testing::TaggedDevice device;
   ASSERT_OK_AND_ASSIGN(const auto memory, RowMemory::Create(&device, 4096));
   ASSERT_OK_AND_ASSIGN(const auto fresh, memory->Take(2, 4, kernels::DType::kF32));
-  const StepHeader header = MakeHeader(1, {{1, 0, 2, ReturnRows::kAll}}, 4);
+  const SwapHeader header = MakeHeader(1, {{1, 0, 2, ReturnRows::kAll}}, 4);
   SwapResult result;
   result.device_rows = fresh.block;
-  v1::SwapReply reply;
-  ToWire(header, result, reply);
-  EXPECT_EQ(reply.code(), 0);
-  EXPECT_TRUE(reply.rows().empty());
-  ASSERT_OK_AND_ASSIGN(const SwapResult back, FromWire(reply, header, fresh.block));
-  EXPECT_TRUE(back.device_rows.on_device());
-  EXPECT_TRUE(back.rows.empty());
-  EXPECT_EQ(back.row_values(), 8);
-  // Without them the reply is short of its rows.
-  EXPECT_THAT(FromWire(reply, header).status(), StatusIs(absl::StatusCode::kInternal));
-  ToWire(MakeHeader(2, {{1, 0, 3, ReturnRows::kAll}}, 4), result, reply);
-  EXPECT_EQ(reply.code(), static_cast<int>(absl::StatusCode::kInternal));
+  v1::SwapAnswer answer;
+  ToWire(header, result, answer);
+  EXPECT_EQ(answer.reason(), v1::SWAP_REASON_NONE);
+  EXPECT_TRUE(answer.rows().empty());
+  // Without them the answer is short of its rows.
+  EXPECT_THAT(Decoded(answer, header), Not(testing::IsOk()));
+  ToWire(MakeHeader(2, {{1, 0, 3, ReturnRows::kAll}}, 4), result, answer);
+  EXPECT_EQ(answer.reason(), v1::SWAP_REASON_INTERNAL);
 }
 
 }  // namespace

@@ -1,0 +1,270 @@
+#include "runtime/exchange/grpc/server_link.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/exchange/grpc/wire_messages.h"
+#include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/swap_reason.h"
+
+namespace ccoe::exchange {
+namespace {
+
+// Beside the answers of swaps: heartbeats' and the OpenAccepted.
+constexpr size_t kSpareReplies = 64;
+constexpr absl::Duration kLastWriteTime = absl::Seconds(1);
+
+LinkWriter::Options WriterOptions(const ServerLinkOptions& options, grpc::ServerContext* context) {
+  LinkWriter::Options writer;
+  writer.max_items = static_cast<size_t>(options.grant.credit.swaps) + kSpareReplies;
+  // Nothing is sent before the OpenAccepted, so this waits for the peer's OpenLink.
+  writer.first_item = options.open_timeout;
+  // Ending the call wakes the reader.
+  writer.on_broken = [context] { context->TryCancel(); };
+  return writer;
+}
+
+}  // namespace
+
+ServerLink::ServerLink(SwapHandler* handler, const ServerLinkOptions& options,
+                       grpc::ServerContext* context, Stream* stream)
+    : handler_(handler),
+      options_(options),
+      context_(context),
+      stream_(stream),
+      peer_(handler->AddPeer()),
+      writer_(WriterOptions(options, context)) {}
+
+ServerLink::~ServerLink() {
+  writer_.Close();  // what still waits to be sent has no reader
+  beside_.Abort();
+  handler_->RemovePeer(peer_);
+  // A peer that reads nothing more could hold up a write for good.
+  if (!writer_.AwaitDone(kLastWriteTime)) context_->TryCancel();
+}
+
+absl::Status ServerLink::Run() {
+  v1::LinkMessage message;
+  if (!stream_->Read(&message)) {
+    return absl::DeadlineExceededError("the link ended before its OpenLink came");
+  }
+  CCOE_RETURN_IF_ERROR(Accept(message));
+  while (stream_->Read(&message)) CCOE_RETURN_IF_ERROR(Take(message));
+  return absl::OkStatus();
+}
+
+LinkIdentity ServerLink::Identity() const {
+  LinkIdentity identity = options_.identity;
+  identity.hidden_size = handler_->hidden_size();
+  identity.numerics = handler_->numerics();
+  return identity;
+}
+
+absl::Status ServerLink::Accept(const v1::LinkMessage& first) {
+  if (!first.has_open())
+    return absl::InvalidArgumentError("the first message of a link: expected OpenLink");
+  const LinkIdentity identity = Identity();
+  CCOE_RETURN_IF_ERROR(CheckOpen(first.open(), identity));
+  v1::Carrier carrier;
+  if (first.open().has_rows_beside_stream()) {
+    carrier = OfferCarrier(options_.carriers, first.open().rows_beside_stream());
+  }
+  Push([this, accepted = MakeAccepted(identity, options_.epoch, options_.grant, carrier)] {
+    v1::LinkReply reply;
+    *reply.mutable_accepted() = accepted;
+    return stream_->Write(reply);
+  });
+  if (carrier.id().empty()) return absl::OkStatus();
+  // The peer does the same when it has read the OpenAccepted.
+  CCOE_RETURN_IF_ERROR(beside_.Connect(*options_.carriers, carrier.id(), /*opener=*/false,
+                                       options_.carrier_timeout));
+  const RowMemory* const memory = beside_.memory();
+  if (memory != nullptr && memory->device() != handler_->device()) beside_.KeepOffDevice();
+  return absl::OkStatus();
+}
+
+absl::Status ServerLink::Take(v1::LinkMessage& message) {
+  switch (message.message_case()) {
+    case v1::LinkMessage::kEnvelope:
+      return TakeEnvelope(*message.mutable_envelope());
+    case v1::LinkMessage::kRelease:
+      handler_->HandleRelease(peer_, message.release().sequence_id());
+      return absl::OkStatus();
+    case v1::LinkMessage::kHeartbeat:
+      return TakeHeartbeat(message.heartbeat());
+    case v1::LinkMessage::kCancel:
+      return TakeCancel(message.cancel());
+    case v1::LinkMessage::kOpen:
+      return absl::InvalidArgumentError("a second OpenLink on one link");
+    default:
+      return absl::InvalidArgumentError(
+          "a message that is neither envelope, release, cancel nor heartbeat");
+  }
+}
+
+absl::Status ServerLink::TakeHeartbeat(const v1::Heartbeat& heartbeat) {
+  if (heartbeat.number() <= last_heartbeat_) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "heartbeat: expected a number above ", last_heartbeat_, ", found ", heartbeat.number()));
+  }
+  last_heartbeat_ = heartbeat.number();
+  const bool queued = writer_.PushUrgent([this, number = last_heartbeat_] {
+    v1::LinkReply reply;
+    *reply.mutable_heartbeat() = ToWire(number, handler_->Progress(), last_id_.load());
+    return stream_->Write(reply);
+  });
+  if (queued || writer_.closed()) return absl::OkStatus();
+  return absl::ResourceExhaustedError("the peer does not read its answers: too many wait");
+}
+
+absl::Status ServerLink::TakeCancel(const v1::Cancel& cancel) {
+  if (cancel.swap_ids_size() > options_.grant.credit.swaps) {
+    return absl::InvalidArgumentError(absl::StrCat("cancel: expected at most ",
+                                                   options_.grant.credit.swaps, " swaps, found ",
+                                                   cancel.swap_ids_size()));
+  }
+  handler_->HandleCancel(peer_, {cancel.swap_ids().begin(), cancel.swap_ids().end()});
+  return absl::OkStatus();
+}
+
+absl::Status ServerLink::CheckIds(const v1::Envelope& message) {
+  const int64_t most = options_.grant.credit.swaps;
+  if (message.swaps_size() < 1 || message.swaps_size() > most) {
+    return absl::InvalidArgumentError(absl::StrCat("swaps of step ", message.step_id(),
+                                                   ": expected 1 to ", most, ", found ",
+                                                   message.swaps_size()));
+  }
+  uint64_t last = last_id_.load();
+  for (const v1::SwapRequest& swap : message.swaps()) {
+    if (swap.id() <= last) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("swap id: expected more than ", last, ", found ", swap.id()));
+    }
+    last = swap.id();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ServerLink::TakeEnvelope(v1::Envelope& message) {
+  CCOE_RETURN_IF_ERROR(CheckIds(message));
+  CCOE_ASSIGN_OR_RETURN(const RowFormat format, FormatOf(message));
+  Envelope envelope;
+  envelope.step_id = message.step_id();
+  envelope.swaps.reserve(static_cast<size_t>(message.swaps_size()));
+  for (v1::SwapRequest& request : *message.mutable_swaps()) {
+    CCOE_RETURN_IF_ERROR(TakeSwap(request, format, envelope));
+  }
+  CCOE_RETURN_IF_ERROR(CheckSums(envelope));
+  const uint64_t last = message.swaps(message.swaps_size() - 1).id();
+  if (!envelope.swaps.empty()) {
+    auto headers = std::make_shared<std::vector<SwapHeader>>();
+    for (const Swap& swap : envelope.swaps) headers->push_back(swap.header);
+    handler_->HandleEnvelope(
+        peer_, std::move(envelope),
+        [this, headers = Headers(std::move(headers))](uint64_t id,
+                                                      absl::StatusOr<SwapResult> result) {
+          const auto header = std::lower_bound(
+              headers->begin(), headers->end(), id,
+              [](const SwapHeader& each, uint64_t wanted) { return each.id < wanted; });
+          Reply(*header, CostOf(*header), std::move(result));
+        });
+  }
+  last_id_ = last;
+  return absl::OkStatus();
+}
+
+absl::Status ServerLink::TakeSwap(v1::SwapRequest& request, const RowFormat& format,
+                                  Envelope& envelope) {
+  absl::StatusOr<SwapHeader> header = FromWire(request, format);
+  absl::Status good = header.status();
+  if (good.ok()) good = Validate(*header, handler_->hidden_size(), options_.grant.limits);
+  if (good.ok()) good = CheckFitsMessage(*header);
+  const std::string name = absl::StrCat("swap ", request.id());
+  if (!good.ok()) {
+    good = Annotate(good, name);
+    // The rows beside the stream are on their way, and nobody knows how many there are.
+    if (beside_.active()) return good;
+    const SwapCredit cost = {static_cast<int64_t>(request.rows().size()), 1};
+    CCOE_RETURN_IF_ERROR(Charge(envelope.step_id, cost));
+    SwapHeader refused;
+    refused.id = request.id();
+    Reply(refused, cost, good);
+    return absl::OkStatus();
+  }
+  CCOE_RETURN_IF_ERROR(Charge(envelope.step_id, CostOf(*header)));
+  absl::StatusOr<RowBlock> rows = TakeRows(request, *header);
+  if (!rows.ok()) return Annotate(rows.status(), name);
+  envelope.swaps.push_back({*std::move(header), {*std::move(rows), {}}});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RowBlock> ServerLink::TakeRows(v1::SwapRequest& request, const SwapHeader& header) {
+  std::string& bytes = *request.mutable_rows();
+  if (beside_.active()) {
+    CCOE_ASSIGN_OR_RETURN(RowBlock block, beside_.Receive(header.format, header.rows(), bytes));
+    if (block.on_device()) return block;
+  }
+  CCOE_ASSIGN_OR_RETURN(
+      std::vector<float> rows,
+      DecodeRows(bytes, header.rows(), header.format.hidden_size, header.format.dtype));
+  return RowBlock(std::move(rows));
+}
+
+absl::Status ServerLink::CheckSums(const Envelope& envelope) const {
+  const EnvelopeLimits& limits = options_.grant.limits;
+  int64_t rows = 0, sequences = 0;
+  for (const Swap& swap : envelope.swaps) {
+    rows += swap.header.rows();
+    if (const LayerSwap* layer = swap.header.layer()) {
+      sequences += static_cast<int64_t>(layer->sequences.size());
+    }
+  }
+  if (rows <= limits.max_rows && sequences <= limits.max_sequences) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "envelope of step ", envelope.step_id, ": expected at most ", limits.max_rows, " rows and ",
+      limits.max_sequences, " sequences, found ", rows, " and ", sequences));
+}
+
+absl::Status ServerLink::Charge(uint64_t step_id, const SwapCredit& cost) {
+  const SwapCredit& granted = options_.grant.credit;
+  const SwapCredit after = {charged_bytes_.fetch_add(cost.bytes) + cost.bytes,
+                            charged_swaps_.fetch_add(cost.swaps) + cost.swaps};
+  if (granted.Covers(after)) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "more than the credits of this link: with step ", step_id, " ", after.swaps, " swaps of ",
+      after.bytes, " bytes are outstanding, at most ", granted.swaps, " and ", granted.bytes));
+}
+
+void ServerLink::Discharge(const SwapCredit& cost) {
+  charged_bytes_.fetch_sub(cost.bytes);
+  charged_swaps_.fetch_sub(cost.swaps);
+}
+
+void ServerLink::Reply(const SwapHeader& header, const SwapCredit& cost,
+                       absl::StatusOr<SwapResult> result) {
+  Push([this, header, cost, result = std::move(result)] {
+    // Before it is written: the peer may use its credit as soon as it reads the answer.
+    Discharge(cost);
+    return WriteAnswer(header, result);
+  });
+}
+
+void ServerLink::Push(LinkWriter::Write write) {
+  // There is room for the answers of all that the credits let in; else the handler answers twice.
+  if (!writer_.Push({}, std::move(write))) CCOE_CHECK(writer_.closed());
+}
+
+bool ServerLink::WriteAnswer(const SwapHeader& header, const absl::StatusOr<SwapResult>& result) {
+  v1::LinkReply reply;
+  v1::SwapAnswer& answer = *reply.mutable_answer();
+  ToWire(header, result, answer);
+  if (!beside_.active() || answer.reason() != v1::SWAP_REASON_NONE) return stream_->Write(reply);
+  const std::string rows = std::move(*answer.mutable_rows());
+  answer.clear_rows();
+  return stream_->Write(reply) && beside_.Send(result->device_rows, rows).ok();
+}
+
+}  // namespace ccoe::exchange

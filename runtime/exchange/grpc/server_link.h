@@ -1,0 +1,89 @@
+// The expert worker's end of one open link.
+#ifndef CCOE_RUNTIME_EXCHANGE_GRPC_SERVER_LINK_H_
+#define CCOE_RUNTIME_EXCHANGE_GRPC_SERVER_LINK_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "ccoe/v1/exchange.grpc.pb.h"
+#include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/grpc/handshake.h"
+#include "runtime/exchange/grpc/link_writer.h"
+#include "runtime/exchange/grpc/rows_beside.h"
+#include "runtime/exchange/row_carrier.h"
+#include "runtime/exchange/swap_credit.h"
+
+namespace ccoe::exchange {
+
+struct ServerLinkOptions {
+  LinkIdentity identity;  // who we are; hidden_size and numerics are the handler's
+  uint64_t epoch = 0;     // differs after each start of the worker
+  LinkGrant grant;        // to each peer
+  absl::Duration open_timeout = absl::Seconds(10);  // from the stream's start to its OpenLink
+  // Rows beside the stream for peers that ask for it. Null: all rows in messages. Outlives the
+  // link.
+  RowCarrierFactory* carriers = nullptr;
+  absl::Duration carrier_timeout = absl::Seconds(30);  // to connect one with the peer
+};
+
+// Lives as long as one call of ExchangeService::Open, on its thread; answers come from the
+// handler's threads and leave by the writer's.
+class ServerLink {
+ public:
+  using Stream = grpc::ServerReaderWriter<v1::LinkReply, v1::LinkMessage>;
+
+  // `options` is kept by reference.
+  ServerLink(SwapHandler* handler, const ServerLinkOptions& options, grpc::ServerContext* context,
+             Stream* stream);
+  ~ServerLink();  // removes the peer from the handler, then stops the writer
+
+  // Runs the link until the peer goes, the context is cancelled or the protocol is broken (the
+  // status says how).
+  absl::Status Run();
+
+ private:
+  // The headers of an envelope's swaps, by rising id, for as long as one is computed.
+  using Headers = std::shared_ptr<const std::vector<SwapHeader>>;
+
+  LinkIdentity Identity() const;
+  absl::Status Accept(const v1::LinkMessage& first);
+  absl::Status Take(v1::LinkMessage& message);
+  absl::Status TakeHeartbeat(const v1::Heartbeat& heartbeat);
+  absl::Status TakeCancel(const v1::Cancel& cancel);
+  absl::Status TakeEnvelope(v1::Envelope& message);
+  // Ids that rise, all of them within the grant.
+  absl::Status CheckIds(const v1::Envelope& message);
+  // Puts the swap into `envelope`, or answers it where it alone is wrong. An error ends the link.
+  absl::Status TakeSwap(v1::SwapRequest& request, const RowFormat& format, Envelope& envelope);
+  absl::StatusOr<RowBlock> TakeRows(v1::SwapRequest& request, const SwapHeader& header);
+  absl::Status CheckSums(const Envelope& envelope) const;
+  // Counts what the peer has outstanding; RESOURCE_EXHAUSTED where it is more than granted.
+  absl::Status Charge(uint64_t step_id, const SwapCredit& cost);
+  void Discharge(const SwapCredit& cost);
+  void Reply(const SwapHeader& header, const SwapCredit& cost, absl::StatusOr<SwapResult> result);
+  bool WriteAnswer(const SwapHeader& header, const absl::StatusOr<SwapResult>& result);
+  void Push(LinkWriter::Write write);
+
+  SwapHandler* const handler_;
+  const ServerLinkOptions& options_;
+  grpc::ServerContext* const context_;
+  Stream* const stream_;
+  const uint64_t peer_;
+  RowsBeside beside_;  // set before any swap
+  std::atomic<int64_t> charged_bytes_ = 0, charged_swaps_ = 0;
+  std::atomic<uint64_t> last_id_ = 0;  // taken in, by the reader
+  uint64_t last_heartbeat_ = 0;
+  LinkWriter writer_;
+};
+
+}  // namespace ccoe::exchange
+
+#endif  // CCOE_RUNTIME_EXCHANGE_GRPC_SERVER_LINK_H_

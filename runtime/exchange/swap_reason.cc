@@ -1,0 +1,63 @@
+#include "runtime/exchange/swap_reason.h"
+
+#include <string>
+
+#include "absl/strings/cord.h"
+
+namespace ccoe::exchange {
+namespace {
+
+constexpr char kReasonPayload[] = "ccoe/swap-reason";
+
+absl::StatusCode CodeOf(SwapReason reason) {
+  switch (reason) {
+    case SwapReason::kNone:
+      return absl::StatusCode::kOk;
+    case SwapReason::kInvalid:
+      return absl::StatusCode::kInvalidArgument;
+    case SwapReason::kUnknownExpert:
+      return absl::StatusCode::kNotFound;
+    case SwapReason::kLinkFull:
+    case SwapReason::kQueueFull:
+    case SwapReason::kNoPages:
+    case SwapReason::kTooLong:
+      return absl::StatusCode::kResourceExhausted;
+    case SwapReason::kKvLost:
+      return absl::StatusCode::kFailedPrecondition;
+    case SwapReason::kCancelled:
+      return absl::StatusCode::kCancelled;
+    case SwapReason::kDeviceFailed:
+    case SwapReason::kShuttingDown:
+    case SwapReason::kLinkBroken:
+      return absl::StatusCode::kUnavailable;
+    case SwapReason::kInternal:
+      break;
+  }
+  return absl::StatusCode::kInternal;
+}
+
+}  // namespace
+
+absl::string_view SwapReasonName(SwapReason reason) {
+  static constexpr absl::string_view kNames[] = {
+      "computed",      "internal error", "invalid",     "unknown expert", "link full",
+      "queue full",    "no KV pages",    "KV lost",     "too long",       "cancelled",
+      "device failed", "shutting down",  "link broken",
+  };
+  return kNames[static_cast<size_t>(reason)];
+}
+
+absl::Status SwapError(SwapReason reason, absl::string_view message) {
+  absl::Status status(CodeOf(reason), message);
+  status.SetPayload(kReasonPayload, absl::Cord(std::string(1, static_cast<char>(reason))));
+  return status;
+}
+
+SwapReason ReasonOf(const absl::Status& status) {
+  if (status.ok()) return SwapReason::kNone;
+  const auto payload = status.GetPayload(kReasonPayload);
+  if (!payload.has_value() || payload->empty()) return SwapReason::kInternal;
+  return static_cast<SwapReason>(std::string(*payload)[0]);
+}
+
+}  // namespace ccoe::exchange

@@ -1,0 +1,158 @@
+#include "runtime/experts/pass_memory.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/memory/memory.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/row_copy.h"
+#include "runtime/exchange/row_memory.h"
+#include "runtime/model/scratch.h"
+
+namespace ccoe::experts {
+
+void AppendRun(std::vector<RowRun>& runs, const RowRun& run) {
+  if (run.count == 0) return;
+  if (!runs.empty()) {
+    RowRun& last = runs.back();
+    if (last.swap == run.swap && last.swap_row + last.count == run.swap_row &&
+        last.pass_row + last.count == run.pass_row) {
+      last.count += run.count;
+      return;
+    }
+  }
+  runs.push_back(run);
+}
+
+std::vector<RowRun> CutRuns(absl::Span<const RowRun> runs, int64_t begin, int64_t end) {
+  std::vector<RowRun> cut;
+  for (const RowRun& run : runs) {
+    const int64_t first = std::max(run.pass_row, begin);
+    const int64_t last = std::min(run.pass_row + run.count, end);
+    if (first >= last) continue;
+    cut.push_back({run.swap, run.swap_row + (first - run.pass_row), first - begin, last - first});
+  }
+  return cut;
+}
+
+PassMemory::PassMemory(int64_t hidden_size, Limits limits, std::unique_ptr<kernels::Ops> ops)
+    : hidden_size_(hidden_size), limits_(limits), ops_(std::move(ops)), decoder_(&ops_->device()) {}
+
+absl::StatusOr<std::unique_ptr<PassMemory>> PassMemory::Create(const model::ModelSpec& spec,
+                                                               Limits limits,
+                                                               std::unique_ptr<kernels::Ops> ops) {
+  if (!spec.has_moe()) limits.pairs = 0;
+  if (limits.pairs > 0) {
+    for (const model::LayerSpec& layer : spec.layers) {
+      if (layer.ffn.is_moe()) limits.pairs = std::max(limits.pairs, layer.ffn.moe.experts);
+    }
+  }
+  auto memory = absl::WrapUnique(new PassMemory(spec.hidden_size, limits, std::move(ops)));
+  CCOE_RETURN_IF_ERROR(Annotate(memory->Reserve(spec), "memory of the experts' passes"));
+  return memory;
+}
+
+absl::Status PassMemory::ReserveFfn(const model::ModelSpec& spec) {
+  int64_t width = 0;
+  for (const model::LayerSpec& layer : spec.layers) {
+    if (layer.ffn.is_moe()) width = std::max(width, layer.ffn.moe.intermediate);
+  }
+  // A row has a pair at least, so there are no more rows than pairs.
+  const int64_t values = limits_.pairs * hidden_size_;
+  model::MoeScratch& moe = decoder_.moe();
+  CCOE_RETURN_IF_ERROR(model::GrowScratch(&device(), values, moe.contributions));
+  CCOE_RETURN_IF_ERROR(model::GrowScratch(&device(), values, moe.sum));
+  return moe.ReserveExperts(values, limits_.pairs * width);
+}
+
+absl::Status PassMemory::Reserve(const model::ModelSpec& spec) {
+  const int64_t rows = std::max(limits_.rows, limits_.pairs);
+  CCOE_RETURN_IF_ERROR(model::GrowScratch(&device(), rows * hidden_size_, rows_));
+  int64_t pairs = 0;  // of a pass of a layer expert with FFN experts of its own
+  for (const model::LayerSpec& layer : spec.layers) {
+    if (layer.ffn.is_moe()) pairs = std::max(pairs, limits_.rows * layer.ffn.moe.gate.top_k);
+  }
+  // The larger first: scratch that grows at least doubles.
+  const bool ffn_first = limits_.pairs > pairs;
+  if (ffn_first) CCOE_RETURN_IF_ERROR(ReserveFfn(spec));
+  if (limits_.rows > 0) CCOE_RETURN_IF_ERROR(decoder_.ReservePasses(spec, limits_.rows));
+  return ffn_first || limits_.pairs == 0 ? absl::OkStatus() : ReserveFfn(spec);
+}
+
+kernels::Matrix PassMemory::Rows(int64_t count) const {
+  return kernels::F32Matrix(rows_.f32(), count, hidden_size_);
+}
+
+absl::Status PassMemory::TakeInHostRows(const exchange::Swap& swap, const RowRun& run, float* to) {
+  const float* from = swap.rows.block.host().data();
+  const std::vector<int32_t>& index = swap.rows.index;
+  const auto values = static_cast<size_t>(run.count * hidden_size_);
+  if (index.empty()) from += run.swap_row * hidden_size_;
+  if (!index.empty() || swap.header.format.dtype != kernels::DType::kF32) {
+    staged_.resize(values);
+    for (int64_t r = 0; r < run.count; ++r) {
+      const int64_t row = index.empty() ? r : index[static_cast<size_t>(run.swap_row + r)];
+      std::copy_n(from + row * hidden_size_, hidden_size_, staged_.data() + r * hidden_size_);
+    }
+    exchange::RoundToWire(swap.header.format.dtype, absl::MakeSpan(staged_));
+    from = staged_.data();
+  }
+  return device().CopyFromHost(from, to, values * sizeof(float));
+}
+
+absl::Status PassMemory::TakeIn(absl::Span<const WaitingSwap> swaps,
+                                absl::Span<const RowRun> runs) {
+  for (const RowRun& run : runs) {
+    const exchange::Swap& swap = swaps[run.swap].swap;
+    float* const to = rows_.f32() + run.pass_row * hidden_size_;
+    if (!swap.rows.block.on_device()) {
+      CCOE_RETURN_IF_ERROR(TakeInHostRows(swap, run, to));
+      continue;
+    }
+    exchange::CopyRows(*ops_, swap.rows.block.Rows(hidden_size_).Slice(run.swap_row, run.count),
+                       kernels::F32Matrix(to, run.count, hidden_size_));
+  }
+  return absl::OkStatus();
+}
+
+PassResults::PassResults(absl::Span<const WaitingSwap> swaps, int64_t hidden_size)
+    : hidden_size_(hidden_size), results_(swaps.size()), device_rows_(swaps.size()) {
+  for (size_t i = 0; i < swaps.size(); ++i) {
+    const exchange::SwapHeader& header = swaps[i].header();
+    const exchange::RowBlock& sent = swaps[i].swap.rows.block;
+    exchange::SwapResult& result = results_[i];
+    result.verdicts = swaps[i].verdicts;
+    result.captured.resize(static_cast<size_t>(header.captured_rows() * hidden_size));
+    const int64_t returned = exchange::ReturnedRows(header, result);
+    if (sent.on_device() && returned > 0) {
+      auto fresh = sent.memory()->Take(returned, hidden_size, header.format.dtype);
+      if (fresh.ok()) {
+        device_rows_[i] = fresh->rows;
+        result.device_rows = std::move(fresh->block);
+        continue;
+      }
+    }
+    result.rows.resize(static_cast<size_t>(returned * hidden_size));
+  }
+}
+
+absl::Status PassResults::Give(kernels::ConstMatrix rows, absl::Span<const RowRun> runs,
+                               kernels::Ops& ops) {
+  for (const RowRun& run : runs) {
+    const kernels::Matrix& to = device_rows_[run.swap];
+    if (to.empty()) continue;
+    exchange::CopyRows(ops, rows.Slice(run.pass_row, run.count), to.Slice(run.swap_row, run.count));
+  }
+  CCOE_RETURN_IF_ERROR(ops.Synchronize());
+  for (const RowRun& run : runs) {
+    if (!device_rows_[run.swap].empty()) continue;
+    CCOE_RETURN_IF_ERROR(
+        ops.device().CopyToHost(rows.Slice(run.pass_row, run.count).data,
+                                results_[run.swap].rows.data() + run.swap_row * hidden_size_,
+                                static_cast<size_t>(run.count * hidden_size_) * sizeof(float)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ccoe::experts

@@ -1,0 +1,88 @@
+// Answers written down, a JSON line each, so that another run can be held against them bit for bit:
+// a run with faults against an undisturbed one.
+//
+//   {"index": 7, "id": "7", "expert": "math@1", "prompt": [1, 2], "token_ids": [3, 4]}
+#ifndef CCOE_SERVICES_CLI_ANSWER_RECORD_H_
+#define CCOE_SERVICES_CLI_ANSWER_RECORD_H_
+
+#include <cstdint>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "services/cli/requests.h"
+
+namespace ccoe::cli {
+
+struct RecordedAnswer {
+  int64_t index = 0;  // of the request in its run
+  Request request;
+  std::string expert;  // that answered
+  std::vector<int32_t> token_ids;
+};
+
+// Writes lines as answers come. Not thread-safe.
+class AnswerRecorder {
+ public:
+  // Replaces the file. An error names the path and the system's reason.
+  static absl::StatusOr<std::unique_ptr<AnswerRecorder>> Create(const std::string& path);
+
+  void Add(const RecordedAnswer& answer);
+  // The first error of writing. Call last.
+  absl::Status Finish();
+
+ private:
+  explicit AnswerRecorder(const std::string& path) : path_(path) {}
+  // Keeps the reason where the last step on the file was the first that failed.
+  void Check();
+
+  const std::string path_;
+  std::ofstream file_;
+  absl::Status error_;
+};
+
+// Holds a run against a recorded one. Not thread-safe.
+class AnswerComparison {
+ public:
+  // INVALID_ARGUMENT names the file, the line and what was expected there.
+  static absl::StatusOr<AnswerComparison> Read(const std::string& path);
+  static absl::StatusOr<AnswerComparison> Parse(absl::string_view content, absl::string_view where);
+
+  // An answer of this run: prompt, expert and token ids are compared with the recorded ones.
+  void Add(const RecordedAnswer& answer);
+  // A request that this run failed to answer: a difference where the recorded run answered it.
+  void AddFailure(int64_t index, const Request& request, const absl::Status& status);
+
+  // "250 equal, 3 not in FILE".
+  std::string Summary() const;
+  // FAILED_PRECONDITION lists what differs (the first of it, and how many more), or says that
+  // nothing could be compared.
+  absl::Status Verdict() const;
+
+ private:
+  struct Answer {
+    std::string prompt_digest;
+    std::string expert;
+    std::vector<int32_t> token_ids;
+  };
+
+  explicit AnswerComparison(absl::string_view where) : where_(where) {}
+  absl::Status AddLine(absl::string_view line, absl::string_view place);
+  void Differ(const Request& request, absl::string_view how);
+
+  std::string where_;
+  absl::flat_hash_map<int64_t, Answer> recorded_;  // by index
+  int64_t equal_ = 0;
+  int64_t not_recorded_ = 0;
+  int64_t different_ = 0;
+  std::vector<std::string> differences_;  // the first few
+};
+
+}  // namespace ccoe::cli
+
+#endif  // CCOE_SERVICES_CLI_ANSWER_RECORD_H_

@@ -1,0 +1,104 @@
+#include "services/cli/load_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "services/common/status_to_grpc.h"
+
+namespace ccoe::cli {
+namespace {
+
+constexpr absl::Duration kTick = absl::Milliseconds(100);
+
+}  // namespace
+
+LoadRunResult LoadRun::Run() {
+  began_ = MonotonicNow();
+  Arrivals arrivals(options_.arrivals);
+  for (int64_t index = 0; options_.requests == 0 || index < options_.requests; ++index) {
+    const absl::Duration due = arrivals.Next();
+    if (!WaitToSend(due)) break;
+    Send(index, due);
+  }
+  Drain();
+  result_.elapsed = Elapsed();
+  return result_;
+}
+
+void LoadRun::Stop() {
+  absl::MutexLock lock(&mutex_);
+  stopped_ = true;
+}
+
+bool LoadRun::WaitToSend(absl::Duration due) {
+  absl::Duration wait = absl::ZeroDuration();  // a look at what ended costs little
+  while (true) {
+    if (!Collect(wait)) return false;
+    const absl::Duration now = Elapsed();
+    if (now >= options_.duration) return false;
+    const bool has_place = HasPlace(now);
+    if (has_place && now >= due) return true;
+    // The next event: this request's time, a place of a refused one, or the end.
+    absl::Duration next = options_.duration;
+    if (has_place) {
+      next = std::min(next, due);
+    } else if (!resting_.empty()) {
+      next = std::min(next, resting_.top());
+    }
+    wait = std::min(kTick, next - now);
+  }
+}
+
+bool LoadRun::HasPlace(absl::Duration now) {
+  while (!resting_.empty() && resting_.top() <= now) resting_.pop();
+  const int64_t limit = options_.max_concurrency > 0 ? options_.max_concurrency : kMostAtOnce;
+  return in_flight_ + static_cast<int64_t>(resting_.size()) < limit;
+}
+
+void LoadRun::Send(int64_t index, absl::Duration due) {
+  v1::GenerateRequest request = workload_->Make(index);
+  const absl::Duration sent = Elapsed();
+  if (std::isfinite(options_.arrivals.rate))
+    result_.latest_send = std::max(result_.latest_send, sent - due);
+  ++result_.sent;
+  result_.peak_concurrency = std::max(result_.peak_concurrency, ++in_flight_);
+  client_->Send(std::move(request), [this, index, sent](ServedRequest served) {
+    served.index = index;
+    served.sent = sent;
+    absl::MutexLock lock(&mutex_);
+    ended_.push_back(std::move(served));
+  });
+}
+
+void LoadRun::Drain() {
+  while (in_flight_ > 0 && Collect(kTick)) {
+  }
+  if (in_flight_ > 0) client_->CancelAll();
+  while (in_flight_ > 0) Collect(kTick);
+}
+
+bool LoadRun::Collect(absl::Duration longest) {
+  const auto wake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopped_ != knows_of_stop_ || !ended_.empty();
+  };
+  std::vector<ServedRequest> ended;
+  {
+    absl::MutexLock lock(&mutex_);
+    mutex_.AwaitWithTimeout(absl::Condition(&wake), longest);
+    ended.swap(ended_);
+    knows_of_stop_ = stopped_;
+  }
+  for (const ServedRequest& request : ended) OnServed(request);
+  workload_->OnTick(Elapsed(), in_flight_);
+  return !knows_of_stop_;
+}
+
+void LoadRun::OnServed(const ServedRequest& request) {
+  --in_flight_;
+  if (options_.max_concurrency > 0 && absl::IsResourceExhausted(request.status))
+    resting_.push(Elapsed() + services::RetryAfter(request.status).value_or(kDefaultRest));
+  workload_->OnServed(request);
+}
+
+}  // namespace ccoe::cli

@@ -1,0 +1,161 @@
+#include "services/cli/load_run.h"
+
+#include <functional>
+#include <limits>
+#include <memory>
+#include <set>
+#include <thread>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "services/common/status_to_grpc.h"
+#include "tests/testing/fake_inference.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::cli {
+namespace {
+
+constexpr double kAllAtOnce = std::numeric_limits<double>::infinity();
+
+class Counting final : public Workload {
+ public:
+  v1::GenerateRequest Make(int64_t index) override {
+    v1::GenerateRequest request;
+    request.mutable_token_ids()->add_ids(static_cast<int32_t>(index));
+    request.mutable_sampling()->set_max_tokens(2);
+    return request;
+  }
+  void OnServed(const ServedRequest& request) override {
+    served.push_back(request);
+    if (on_served) on_served();
+  }
+  void OnTick(absl::Duration, int64_t) override {}
+
+  std::vector<ServedRequest> served;
+  std::function<void()> on_served;
+};
+
+class LoadRunTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    server_ = testing::Serve(&fake_);
+    ClientFlags flags;
+    flags.server = server_->addresses()[0];
+    flags.timeout_seconds = 60;
+    ASSERT_OK_AND_ASSIGN(client_, LoadClient::Create(flags));
+  }
+
+  LoadRunResult Run(const LoadRunOptions& options) {
+    return LoadRun(options, client_.get(), &workload_).Run();
+  }
+
+  testing::FakeInference fake_;
+  std::unique_ptr<services::ServerRunner> server_;
+  std::unique_ptr<LoadClient> client_;
+  Counting workload_;
+};
+
+TEST_F(LoadRunTest, ClosedLoopSendsEachRequestOnceAndNeverMoreThanAtOnce) {
+  LoadRunOptions options;
+  options.requests = 50;
+  options.arrivals.rate = kAllAtOnce;
+  options.max_concurrency = 3;
+  const LoadRunResult result = Run(options);
+  EXPECT_EQ(result.sent, 50);
+  EXPECT_LE(fake_.peak(), 3);
+  EXPECT_EQ(result.peak_concurrency, 3);
+  std::set<int64_t> indexes;
+  for (const ServedRequest& served : workload_.served) {
+    EXPECT_OK(served.status);
+    EXPECT_EQ(served.token_ids.front(), served.index);
+    EXPECT_LE(served.sent, result.elapsed);
+    indexes.insert(served.index);
+  }
+  EXPECT_EQ(indexes.size(), 50u);
+}
+
+TEST_F(LoadRunTest, OpenLoopSendsWhateverTheServerDoes) {
+  // No request is answered before the last has come.
+  absl::Notification all;
+  fake_.before_answer = [&](int number, grpc::ServerContext*) {
+    if (number == 19) all.Notify();
+    all.WaitForNotification();
+    return grpc::Status::OK;
+  };
+  LoadRunOptions options;
+  options.requests = 20;
+  options.arrivals.rate = 500;
+  const LoadRunResult result = Run(options);
+  EXPECT_EQ(workload_.served.size(), 20u);
+  EXPECT_EQ(result.peak_concurrency, 20);
+}
+
+TEST_F(LoadRunTest, DurationEndsTheSendingAndLetsAnswersEnd) {
+  LoadRunOptions options;
+  options.duration = absl::Milliseconds(200);
+  options.arrivals.rate = 200;
+  const LoadRunResult result = Run(options);
+  EXPECT_GT(result.sent, 0);
+  EXPECT_EQ(workload_.served.size(), static_cast<size_t>(result.sent));
+  for (const ServedRequest& served : workload_.served) EXPECT_OK(served.status);
+}
+
+TEST_F(LoadRunTest, ARefusedClientComesBackWhenItIsTold) {
+  fake_.before_answer = [](int number, grpc::ServerContext* context) {
+    if (number > 0) return grpc::Status::OK;
+    return services::ToGrpc(
+        services::WithRetryAfter(absl::ResourceExhaustedError("full"), absl::Milliseconds(300)),
+        context);
+  };
+  LoadRunOptions options;
+  options.requests = 2;
+  options.arrivals.rate = kAllAtOnce;
+  options.max_concurrency = 1;
+  Run(options);
+  ASSERT_EQ(workload_.served.size(), 2u);
+  EXPECT_GE(workload_.served[1].sent, absl::Milliseconds(300));
+}
+
+TEST_F(LoadRunTest, StopCancelsWhatRunsAndKeepsWhatWasDone) {
+  fake_.before_answer = [](int number, grpc::ServerContext* context) {
+    if (number == 0) return grpc::Status::OK;
+    while (!context->IsCancelled()) absl::SleepFor(absl::Milliseconds(5));
+    return grpc::Status::CANCELLED;
+  };
+  LoadRunOptions options;
+  options.requests = 100;
+  options.arrivals.rate = kAllAtOnce;
+  options.max_concurrency = 1;
+  LoadRun run(options, client_.get(), &workload_);
+  workload_.on_served = [&run] { run.Stop(); };
+  const LoadRunResult result = run.Run();
+  EXPECT_LE(result.sent, 2);
+  ASSERT_EQ(workload_.served.size(), static_cast<size_t>(result.sent));
+  EXPECT_OK(workload_.served[0].status);
+}
+
+TEST_F(LoadRunTest, StopEndsARunThatHangs) {
+  absl::Notification arrived;
+  fake_.before_answer = [&](int number, grpc::ServerContext* context) {
+    if (number == 3) arrived.Notify();
+    while (!context->IsCancelled()) absl::SleepFor(absl::Milliseconds(5));
+    return grpc::Status::CANCELLED;
+  };
+  LoadRunOptions options;
+  options.requests = 4;
+  options.arrivals.rate = kAllAtOnce;
+  LoadRun run(options, client_.get(), &workload_);
+  std::thread stopper([&] {
+    arrived.WaitForNotification();
+    run.Stop();
+  });
+  run.Run();
+  stopper.join();
+  ASSERT_EQ(workload_.served.size(), 4u);
+  for (const ServedRequest& served : workload_.served) EXPECT_TRUE(served.cancelled);
+}
+
+}  // namespace
+}  // namespace ccoe::cli
