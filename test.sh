@@ -53,7 +53,7 @@ if [ $# -eq 0 ]; then
   if grep -qs '^CUDA_FOUND = True' "$(bazel info output_base)/external/local_cuda/defs.bzl"; then
     check "CUDA code compiles and links" check_cuda
   else
-    echo "SKIPPED CUDA code: no toolkit with nvcc, cuBLASLt and NCCL in ${CUDA_HOME:-/usr/local/cuda}"
+    echo "SKIPPED CUDA code: no toolkit with nvcc and the headers of cuBLASLt and NCCL in ${CUDA_HOME:-/usr/local/cuda}"
   fi
 fi
 

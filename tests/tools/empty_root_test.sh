@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What gpu_check.sh packs starts in an empty Debian 12: no Bazel, gRPC or abseil in it. Usage, as root: tests/tools/empty_root_test.sh [ROOT]
-# ROOT is where the system is made, and used again when it is there already. After: bazel build --config=cuda //tools/gpu_probe:stripped
+# ROOT (default: ~/.cache/ccoe-empty-debian) is where the system is made, once: it is used again. After: bazel build --config=cuda //tools/gpu_probe:stripped
 # //services/cli:ccoe. Exit code 77 where it cannot run: no debootstrap, no root, no mirror.
 set -uo pipefail
 shopt -s extglob
@@ -18,14 +18,16 @@ command -v debootstrap >/dev/null || cannot "no debootstrap here"
 [ "$(id -u)" -eq 0 ] || cannot "not root"
 
 work=$(mktemp -d)
-root=${1:-$work/root}
+root=${1:-$HOME/.cache/ccoe-empty-debian}
 clean_up() {
   mountpoint -q "$root/proc" && umount "$root/proc"
-  rm -rf "$work"
+  rm -rf "$work" "$root/opt/smoke" "$root/opt/cluster"
 }
 trap clean_up EXIT
 
 if [ ! -x "$root/usr/bin/python3" ]; then
+  [ -d "$root/debootstrap" ] && rm -rf "$root"  # one that was left half made
+  [ ! -e "$root" ] || cannot "$root is something else"
   debootstrap --variant=minbase --include=python3 bookworm "$root" >"$work/debootstrap.log" 2>&1 ||
     cannot "debootstrap: $(tail -1 "$work/debootstrap.log")"
 fi

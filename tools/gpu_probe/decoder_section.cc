@@ -67,7 +67,8 @@ absl::Status MeasureShape(Probe& probe, const Shape& shape) {
   ProbeModelOptions options;
   options.shape = shape.options;
   options.sequences = sizes.batches.back();
-  options.tokens = std::max(sizes.context + sizes.steps, sizes.prefill);
+  options.tokens = sizes.context + sizes.steps;
+  options.first_tokens = sizes.prefill;
   options.rows = std::max(sizes.prefill, options.sequences);
   const absl::Time begin = absl::Now();
   CCOE_ASSIGN_OR_RETURN(const auto model, ProbeModel::Create(&probe, options));

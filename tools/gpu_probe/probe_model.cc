@@ -1,5 +1,6 @@
 #include "tools/gpu_probe/probe_model.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -40,7 +41,7 @@ absl::Status ProbeModel::MakeOps(Probe* probe) {
   limits.rows = options_.rows;
   limits.sequences = options_.sequences;
   limits.head_rows = options_.sequences;
-  limits.tokens = options_.tokens;
+  limits.tokens = std::max(options_.tokens, options_.first_tokens);
   limits.page_tokens = kPage;
   kernels::CudaOptions options;
   options.math = DType::kBF16;
@@ -87,15 +88,18 @@ absl::Status ProbeModel::MakeWeights(kernels::Device* device) {
 
 absl::Status ProbeModel::MakeBuffers(kernels::Device* device) {
   const int64_t pages = (options_.tokens + kPage - 1) / kPage;
+  const int64_t of_first = std::max(pages, (options_.first_tokens + kPage - 1) / kPage);
   model::KvStorageOptions kv;
   kv.layers = {0, spec_.layer_count()};
-  kv.pages = pages * options_.sequences;
+  kv.pages = std::max(pages * options_.sequences, of_first);
   kv.page_tokens = kPage;
   kv.dtype = DType::kBF16;
   CCOE_ASSIGN_OR_RETURN(kv_, model::KvStorage::Create(device, spec_, kv));
   for (int64_t s = 0; s < options_.sequences; ++s) {
     std::vector<int32_t>& table = tables_.emplace_back();
-    for (int64_t p = 0; p < pages; ++p) table.push_back(static_cast<int32_t>(s * pages + p));
+    for (int64_t p = 0; p < (s == 0 ? of_first : pages); ++p) {
+      table.push_back(static_cast<int32_t>(s * pages + p));
+    }
   }
   scratch_ = std::make_unique<model::DecoderScratch>(device);
   CCOE_RETURN_IF_ERROR(scratch_->ReservePasses(spec_, options_.rows));
@@ -118,8 +122,9 @@ absl::Status ProbeModel::Embed(int64_t rows) {
 
 absl::Status ProbeModel::Step(int64_t sequences, int64_t tokens) {
   const int64_t rows = sequences * tokens;
-  if (sequences > options_.sequences || rows > options_.rows ||
-      position_ + tokens > options_.tokens) {
+  const int64_t most =
+      sequences == 1 ? std::max(options_.tokens, options_.first_tokens) : options_.tokens;
+  if (sequences > options_.sequences || rows > options_.rows || position_ + tokens > most) {
     return absl::InvalidArgumentError("probe model: a step beyond what it was made for");
   }
   model::RowBatch batch;

@@ -20,8 +20,10 @@ struct ProbeModelOptions {
   model::RandomModelOptions shape;
   int64_t sequences = 1;  // at most
   int64_t tokens = 0;     // that a sequence may have
-  int64_t rows = 1;       // of a step at most
-  bool captured = true;   // decode steps may be launched as graphs
+  // The first may have so many, on pages that are others' as well: for steps of it alone.
+  int64_t first_tokens = 0;
+  int64_t rows = 1;      // of a step at most
+  bool captured = true;  // decode steps may be launched as graphs
 };
 
 // bf16 weights, products and cache. Not thread-safe.
