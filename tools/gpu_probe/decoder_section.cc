@@ -62,6 +62,42 @@ absl::StatusOr<double> FastestStep(ProbeModel& model, int64_t sequences, int64_t
   return best;
 }
 
+absl::Status MeasureDecode(Probe& probe, const Shape& shape, const Sizes& sizes, int64_t batch,
+                           ProbeModel& model) {
+  model.Rewind(sizes.context);
+  const int64_t graphs = model.graphs_launched();
+  CCOE_ASSIGN_OR_RETURN(const double seconds, FastestStep(model, batch, 1, sizes.steps));
+  probe.Say({{"model", shape.name},
+             {"what", "decode"},
+             {"batch", batch},
+             {"context", sizes.context},
+             {"us", 1e6 * seconds},
+             {"tokens_per_s", static_cast<double>(batch) / seconds},
+             {"weights_gb_per_s", 1e-9 * static_cast<double>(model.weight_bytes()) / seconds},
+             {"graphs", model.graphs_launched() - graphs}});
+  return absl::OkStatus();
+}
+
+absl::Status MeasurePrefill(Probe& probe, const Shape& shape, const Sizes& sizes,
+                            ProbeModel& model) {
+  double best = 1e30;
+  for (int i = 0; i < (probe.small() ? 1 : 3); ++i) {
+    model.Rewind(0);
+    CCOE_ASSIGN_OR_RETURN(const double seconds, FastestStep(model, 1, sizes.prefill, 1));
+    best = std::min(best, seconds);
+  }
+  const double tokens = static_cast<double>(sizes.prefill);
+  // Linears alone, the head for one row: what attention does comes on top.
+  const double flops = 2 * tokens * static_cast<double>(model.weight_bytes() / 2);
+  probe.Say({{"model", shape.name},
+             {"what", "prefill"},
+             {"tokens", sizes.prefill},
+             {"us", 1e6 * best},
+             {"tokens_per_s", tokens / best},
+             {"tflop_per_s", 1e-12 * flops / best}});
+  return absl::OkStatus();
+}
+
 absl::Status MeasureShape(Probe& probe, const Shape& shape) {
   const Sizes sizes = SizesOf(probe);
   ProbeModelOptions options;
@@ -78,34 +114,9 @@ absl::Status MeasureShape(Probe& probe, const Shape& shape) {
              {"weight_bytes", model->weight_bytes()},
              {"in_seconds", absl::ToDoubleSeconds(absl::Now() - begin)}});
   for (int64_t batch : sizes.batches) {
-    model->Rewind(sizes.context);
-    const int64_t graphs = model->graphs_launched();
-    CCOE_ASSIGN_OR_RETURN(const double seconds, FastestStep(*model, batch, 1, sizes.steps));
-    probe.Say({{"model", shape.name},
-               {"what", "decode"},
-               {"batch", batch},
-               {"context", sizes.context},
-               {"us", 1e6 * seconds},
-               {"tokens_per_s", static_cast<double>(batch) / seconds},
-               {"weights_gb_per_s", 1e-9 * static_cast<double>(model->weight_bytes()) / seconds},
-               {"graphs", model->graphs_launched() - graphs}});
+    CCOE_RETURN_IF_ERROR(MeasureDecode(probe, shape, sizes, batch, *model));
   }
-  double best = 1e30;
-  for (int i = 0; i < (probe.small() ? 1 : 3); ++i) {
-    model->Rewind(0);
-    CCOE_ASSIGN_OR_RETURN(const double seconds, FastestStep(*model, 1, sizes.prefill, 1));
-    best = std::min(best, seconds);
-  }
-  const double tokens = static_cast<double>(sizes.prefill);
-  // Linears alone, the head for one row: what attention does comes on top.
-  const double flops = 2 * tokens * static_cast<double>(model->weight_bytes() / 2);
-  probe.Say({{"model", shape.name},
-             {"what", "prefill"},
-             {"tokens", sizes.prefill},
-             {"us", 1e6 * best},
-             {"tokens_per_s", tokens / best},
-             {"tflop_per_s", 1e-12 * flops / best}});
-  return absl::OkStatus();
+  return MeasurePrefill(probe, shape, sizes, *model);
 }
 
 // The same steps replayed and plain: logits bit for bit, and so the caches they left.

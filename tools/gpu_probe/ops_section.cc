@@ -39,6 +39,10 @@ std::vector<AttentionCase> AttentionCases(bool small) {
           {"decode, any head", 16, 1, 2048, 16, 1, 576, DType::kBF16}};
 }
 
+struct MoeSize {
+  int64_t hidden, inner, experts;
+};
+
 class OpsBench {
  public:
   static absl::StatusOr<std::unique_ptr<OpsBench>> Create(Probe* probe) {
@@ -52,11 +56,15 @@ class OpsBench {
   }
 
   absl::Status Attention(const AttentionCase& c);
+  void SayAttention(const AttentionCase& c, double seconds);
   absl::Status Rows();
   absl::Status Experts(int64_t rows);
   absl::Status Sample();
 
  private:
+  absl::StatusOr<std::vector<kernels::ExpertMatrices>> MakeExperts(const MoeSize& size);
+  // Two of the columns for each row.
+  absl::Status MakeChoice(const Matrix& logits, kernels::TopKGateArgs& args);
   absl::StatusOr<double> SecondsOf(absl::FunctionRef<void()> work) {
     return SecondsOfCall(*probe_, work, [this] { return ops_->Synchronize(); });
   }
@@ -97,11 +105,18 @@ absl::Status OpsBench::Attention(const AttentionCase& c) {
   args.scale = 0.1f;
   args.out = out;
   CCOE_ASSIGN_OR_RETURN(const double seconds, SecondsOf([&] { ops_->PagedAttention(args); }));
-  const double cache_bytes = 2.0 * static_cast<double>(c.sequences * tokens * c.kv_heads) *
-                             static_cast<double>(c.head_dim) *
+  SayAttention(c, seconds);
+  return absl::OkStatus();
+}
+
+void OpsBench::SayAttention(const AttentionCase& c, double seconds) {
+  const double tokens = static_cast<double>(c.context + c.rows);
+  const double sequences = static_cast<double>(c.sequences);
+  const double cache_bytes = 2 * sequences * tokens * static_cast<double>(c.kv_heads * c.head_dim) *
                              static_cast<double>(kernels::DTypeBytes(c.cache));
   const double seen = static_cast<double>(c.rows) *
                       (static_cast<double>(c.context) + static_cast<double>(c.rows + 1) / 2);
+  const double flops = 4 * sequences * static_cast<double>(c.heads * c.head_dim) * seen;
   probe_->Say({{"op", "attention"},
                {"what", c.what},
                {"sequences", c.sequences},
@@ -113,8 +128,7 @@ absl::Status OpsBench::Attention(const AttentionCase& c) {
                {"cache", kernels::DTypeName(c.cache)},
                {"us", 1e6 * seconds},
                {"gb_per_s", 1e-9 * cache_bytes / seconds},
-               {"tflop_per_s", 4e-12 * static_cast<double>(c.sequences * width) * seen / seconds}});
-  return absl::OkStatus();
+               {"tflop_per_s", 1e-12 * flops / seconds}});
 }
 
 absl::Status OpsBench::Rows() {
@@ -124,15 +138,10 @@ absl::Status OpsBench::Rows() {
   CCOE_ASSIGN_OR_RETURN(const Matrix y, bench_->Random(rows, cols, DType::kF32, 2));
   CCOE_ASSIGN_OR_RETURN(const Matrix norm, bench_->Random(1, cols, DType::kBF16, 3));
   CCOE_ASSIGN_OR_RETURN(const Matrix gate, bench_->Random(rows, experts, DType::kF32, 4));
-  CCOE_ASSIGN_OR_RETURN(void* const chosen, bench_->Allocate(rows * 2 * 4));
-  CCOE_ASSIGN_OR_RETURN(void* const weights, bench_->Allocate(rows * 2 * 4));
   std::vector<int32_t> order(static_cast<size_t>(rows));
   for (int64_t i = 0; i < rows; ++i) order[i] = static_cast<int32_t>(rows - 1 - i);
   kernels::TopKGateArgs args;
-  args.logits = gate;
-  args.form.top_k = 2;
-  args.experts = static_cast<int32_t*>(chosen);
-  args.weights = static_cast<float*>(weights);
+  CCOE_RETURN_IF_ERROR(MakeChoice(gate, args));
   CCOE_RETURN_IF_ERROR(SayBytes("rms_norm", 2 * bytes, [&] { ops_->RmsNorm(x, norm, 1e-5f, y); }));
   CCOE_RETURN_IF_ERROR(
       SayBytes("add_rms_norm", 3 * bytes, [&] { ops_->AddRmsNorm(x, norm, 1e-5f, y); }));
@@ -143,47 +152,58 @@ absl::Status OpsBench::Rows() {
   return SayBytes("top_k_gate", rows * experts * 4, [&] { ops_->TopKGate(args); });
 }
 
+absl::StatusOr<std::vector<kernels::ExpertMatrices>> OpsBench::MakeExperts(const MoeSize& size) {
+  std::vector<kernels::ExpertMatrices> all;
+  for (int64_t e = 0; e < size.experts; ++e) {
+    const auto seed = static_cast<uint32_t>(10 * e);
+    kernels::ExpertMatrices& one = all.emplace_back();
+    CCOE_ASSIGN_OR_RETURN(one.gate, bench_->Random(size.inner, size.hidden, DType::kBF16, seed));
+    CCOE_ASSIGN_OR_RETURN(one.up, bench_->Random(size.inner, size.hidden, DType::kBF16, seed + 1));
+    CCOE_ASSIGN_OR_RETURN(one.down,
+                          bench_->Random(size.hidden, size.inner, DType::kBF16, seed + 2));
+  }
+  return all;
+}
+
 // A MoE layer in the shape of Mixtral's, the choice made on the device.
 absl::Status OpsBench::Experts(int64_t rows) {
-  const bool small = probe_->small();
-  const int64_t hidden = small ? 64 : 4096, inner = small ? 64 : 14336, experts = small ? 4 : 8;
-  std::vector<kernels::ExpertMatrices> all;
-  for (int64_t e = 0; e < experts; ++e) {
-    kernels::ExpertMatrices& one = all.emplace_back();
-    CCOE_ASSIGN_OR_RETURN(one.gate, bench_->Random(inner, hidden, DType::kBF16, 10 + e));
-    CCOE_ASSIGN_OR_RETURN(one.up, bench_->Random(inner, hidden, DType::kBF16, 20 + e));
-    CCOE_ASSIGN_OR_RETURN(one.down, bench_->Random(hidden, inner, DType::kBF16, 30 + e));
-  }
-  CCOE_ASSIGN_OR_RETURN(const Matrix x, bench_->Random(rows, hidden, DType::kF32, 1));
-  CCOE_ASSIGN_OR_RETURN(const Matrix gate, bench_->Random(rows, experts, DType::kF32, 2));
-  CCOE_ASSIGN_OR_RETURN(const Matrix out, bench_->Random(rows, hidden, DType::kF32, 3));
+  const MoeSize size = probe_->small() ? MoeSize{64, 64, 4} : MoeSize{4096, 14336, 8};
+  CCOE_ASSIGN_OR_RETURN(const auto all, MakeExperts(size));
+  CCOE_ASSIGN_OR_RETURN(const Matrix x, bench_->Random(rows, size.hidden, DType::kF32, 1));
+  CCOE_ASSIGN_OR_RETURN(const Matrix gate, bench_->Random(rows, size.experts, DType::kF32, 2));
+  CCOE_ASSIGN_OR_RETURN(const Matrix out, bench_->Random(rows, size.hidden, DType::kF32, 3));
   CCOE_ASSIGN_OR_RETURN(const Matrix contributions,
-                        bench_->Random(2 * rows, hidden, DType::kF32, 4));
-  CCOE_ASSIGN_OR_RETURN(void* const chosen, bench_->Allocate(rows * 2 * 4));
-  CCOE_ASSIGN_OR_RETURN(void* const weights, bench_->Allocate(rows * 2 * 4));
+                        bench_->Random(2 * rows, size.hidden, DType::kF32, 4));
   kernels::TopKGateArgs choose;
-  choose.logits = gate;
-  choose.form.top_k = 2;
-  choose.experts = static_cast<int32_t*>(chosen);
-  choose.weights = static_cast<float*>(weights);
+  CCOE_RETURN_IF_ERROR(MakeChoice(gate, choose));
   ops_->TopKGate(choose);
   kernels::MoeFfnArgs args;
   args.x = x;
   args.experts = all;
   args.chosen = choose.experts;
   args.weights = choose.weights;
-  args.top_k = 2;
+  args.top_k = choose.form.top_k;
   args.contributions = contributions;
   args.out = out;
   CCOE_ASSIGN_OR_RETURN(const double seconds, SecondsOf([&] { ops_->MoeFfn(args); }));
-  const double touched =
-      static_cast<double>(std::min(experts, 2 * rows)) * 3.0 * static_cast<double>(hidden * inner);
+  const double expert = 3.0 * static_cast<double>(size.hidden * size.inner);  // parameters
+  const double touched = static_cast<double>(std::min(size.experts, 2 * rows));
   probe_->Say({{"op", "moe_ffn"},
                {"rows", rows},
-               {"experts", experts},
+               {"experts", size.experts},
                {"us", 1e6 * seconds},
-               {"gb_per_s", 1e-9 * 2 * touched / seconds},  // were all of them chosen
-               {"tflop_per_s", 1e-12 * 12 * static_cast<double>(rows * hidden * inner) / seconds}});
+               {"gb_per_s", 1e-9 * 2 * touched * expert / seconds},  // were all of them chosen
+               {"tflop_per_s", 1e-12 * 4 * static_cast<double>(rows) * expert / seconds}});
+  return absl::OkStatus();
+}
+
+absl::Status OpsBench::MakeChoice(const Matrix& logits, kernels::TopKGateArgs& args) {
+  CCOE_ASSIGN_OR_RETURN(void* const chosen, bench_->Allocate(logits.rows * 2 * 4));
+  CCOE_ASSIGN_OR_RETURN(void* const weights, bench_->Allocate(logits.rows * 2 * 4));
+  args.logits = logits;
+  args.form.top_k = 2;
+  args.experts = static_cast<int32_t*>(chosen);
+  args.weights = static_cast<float*>(weights);
   return absl::OkStatus();
 }
 
