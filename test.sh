@@ -32,13 +32,17 @@ if [ "$bazel_status" -ne 0 ] && [ "$bazel_status" -ne 4 ] && [ "$failed" -eq 0 ]
 # Compiles and links what --config=cuda adds and runs its tests that need no GPU. Last comes the ordinary binary again.
 check_cuda() {
   local targets=(//services/cli:ccoe) folder
-  for folder in kernels/cuda runtime/exchange/nccl tests/kernels/cuda tests/runtime/exchange/nccl; do
+  for folder in kernels/cuda runtime/exchange/nccl tools/gpu_probe tests/kernels/cuda tests/runtime/exchange/nccl tests/tools/gpu_probe; do
     [ -f "$folder/BUILD" ] && targets+=("//$folder/...")
   done
   bazel build --config=cuda "${targets[@]}" || return 1
   bazel test --config=cuda --test_tag_filters=-gpu "${targets[@]:1}"
   local status=$?
+  # What travels to a GPU machine, started where nothing of ours is; 77: this machine cannot make such a place.
+  local empty=0
+  tests/tools/empty_root_test.sh || empty=$?
   bazel build //services/cli:ccoe || return 1
+  [ "$empty" -eq 0 ] || [ "$empty" -eq 77 ] || return 1
   [ "$status" -eq 0 ] || [ "$status" -eq 4 ] # 4: none of them can run without a GPU
 }
 
@@ -49,7 +53,7 @@ if [ $# -eq 0 ]; then
   if grep -qs '^CUDA_FOUND = True' "$(bazel info output_base)/external/local_cuda/defs.bzl"; then
     check "CUDA code compiles and links" check_cuda
   else
-    echo "SKIPPED CUDA code: no toolkit with nvcc, cuBLASLt and NCCL in ${CUDA_HOME:-/usr/local/cuda}"
+    echo "SKIPPED CUDA code: no toolkit with nvcc and the headers of cuBLASLt and NCCL in ${CUDA_HOME:-/usr/local/cuda}"
   fi
 fi
 

@@ -34,11 +34,12 @@ def ccoe_cc_test(name, copts = [], deps = [], size = "small", srcs = None, **kwa
         **kwargs
     )
 
-def ccoe_cuda_library(name, srcs, hdrs = [], deps = [], copts = [], archs = ["80", "90"], visibility = None, **kwargs):
+def ccoe_cuda_library(name, srcs, hdrs = [], deps = [], copts = [], archs = ["80", "90"], local_memory = [], visibility = None, **kwargs):
     """A library of .cu files (nvcc; device code for archs and PTX) and .cc files (the C++ compiler) of one folder.
 
     It exists with --config=cuda alone: whoever depends on it says so in a select() on //bazel:cuda. Headers that others include
-    have no CUDA includes. .cuh files go into hdrs; copts are nvcc's.
+    have no CUDA includes. .cuh files go into hdrs; copts are nvcc's. A kernel that uses local memory does not compile, except in
+    the files named in local_memory.
     """
     cuda_sources = [s for s in srcs if s.endswith(".cu")]
     all_deps = deps + ["@local_cuda//:cudart"]
@@ -52,6 +53,7 @@ def ccoe_cuda_library(name, srcs, hdrs = [], deps = [], copts = [], archs = ["80
             deps = all_deps,
             archs = archs,
             copts = copts,
+            local_memory = local_memory,
             target_compatible_with = NEEDS_CUDA,
             visibility = ["//visibility:private"],
         )

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes the tar of //deploy:bundle. Usage: deploy/bundle.sh OUTPUT.tar BINARY... -- FILE...
-# Binaries go to bin/, the shared libraries they need (and OpenBLAS, which benchmarks load by name) to lib/, files to their
-# place in the tree. What belongs to the machine stays out: glibc and the NVIDIA driver.
+# Makes the tar of //deploy:bundle. Usage: deploy/bundle.sh OUTPUT.tar CUDA_LIBRARIES BINARY... -- FILE...
+# Binaries go to bin/, the shared libraries they need to lib/ (with those they open by name: OpenBLAS, and from the folder CUDA_LIBRARIES
+# cuBLASLt and NCCL; none: a build without CUDA), files to their place in the tree. What belongs to the machine stays out: glibc and the NVIDIA driver.
 set -euo pipefail
 output=$1
-shift
+cuda=$2
+shift 2
 binaries=()
 while [ $# -gt 0 ] && [ "$1" != "--" ]; do binaries+=("$1"); shift; done
 shift
@@ -44,6 +45,14 @@ for openblas in /usr/lib/x86_64-linux-gnu/libopenblas.so.0 /usr/lib64/libopenbla
   cp -L "$openblas" "$root/lib/libopenblas.so.0"
   take_libraries_of "$openblas"
 done
+if [ "$cuda" != none ]; then
+  for library in "$cuda"/libcublasLt.so.[0-9]* "$cuda"/libnccl.so.2; do
+    name=$(basename "$library")
+    [ -e "$library" ] && [[ $name =~ \.so\.[0-9]+$ ]] || continue  # by its soname, not every file of that version
+    cp -L "$library" "$root/lib/$name"
+    take_libraries_of "$library"
+  done
+fi
 for file in "${files[@]}"; do
   mkdir -p "$root/$(dirname "$file")"
   cp -L "$file" "$root/$file"

@@ -1,5 +1,10 @@
 #!/usr/bin/env bash
-# Checks a machine with one GPU, from an unpacked //deploy:bundle (or the tree, after a build): one command, at most nine minutes.
+# Checks a machine with one GPU.
+#
+#   tools/gpu_check.sh PROFILE             smoke, speed or cluster, in two or three minutes: gpu_check/profiles.sh
+#   tools/gpu_check.sh PROFILE --pack DIR  what that needs on a machine which has nothing of ours, at most 30 MB; there: DIR/tools/gpu_check.sh PROFILE
+#
+# And in parts, from an unpacked //deploy:bundle (or the tree, after a build), in at most nine minutes:
 #
 #   tools/gpu_check.sh              all parts; tools/gpu_check.sh b d: these
 #   DEVICE=cpu tools/gpu_check.sh   the parts that mean something on a CPU (b, d, e)
@@ -9,12 +14,13 @@
 #
 # Also from the environment: DEVICE (cuda, cuda:N, cpu), CCOE (the binary), GOLDEN (the golden models), WORK (scratch; default: made in
 # /dev/shm where 40 GB are free, else in the temporary folder), SECONDS_IN_ALL (540), MODELS (golden models of part b), BENCH_FLAGS
-# (the shape of part e), SANITIZER_FILTER (tests of part g; default: all but those of determinism, which are many and the same kernels).
+# (the shape of part e), EXCHANGES (grpc: part d leaves NCCL out), SANITIZER_FILTER (tests of part g; default: all but those of determinism, which are many and the same kernels).
 set -uo pipefail
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$tools")
 export DEVICE=${DEVICE:-cuda}
 readonly NOT_RUN=77
+readonly MOST_PACKED=30000000  # bytes
 
 first_of() {  # the first path that exists
   local path
@@ -97,6 +103,8 @@ declare -A titles=(
 # Seconds at most; what all take together is bounded by SECONDS_IN_ALL.
 declare -A limits=([a]=100 [b]=110 [c]=120 [d]=120 [e]=110 [f]=120 [g]=60)
 
+source "$tools/gpu_check/profiles.sh"
+
 # Where the bundle carries no CUDA libraries of its own: the toolkit's, or those of Python packages.
 find_cuda_libraries() {
   [ "$DEVICE" = cpu ] && return
@@ -132,11 +140,19 @@ describe() {
 }
 
 main() {
+  case ${1:-} in
+    smoke | speed | cluster)
+      [ $# -eq 1 ] && { run_profile "$1"; exit; }
+      [ $# -eq 3 ] && [ "$2" = --pack ] && { pack_profile "$1" "$3"; exit; }
+      echo "gpu_check: expected PROFILE or PROFILE --pack DIR, found $*" >&2
+      exit 2
+      ;;
+  esac
   local parts=("$@")
   [ ${#parts[@]} -gt 0 ] || parts=(a b c d e f g)
   local part
   for part in "${parts[@]}"; do
-    [ -n "${titles[$part]:-}" ] || { echo "gpu_check: parts are a to g, found \"$part\"" >&2; exit 2; }
+    [ -n "${titles[$part]:-}" ] || { echo "gpu_check: profiles are smoke, speed and cluster, parts a to g; found \"$part\"" >&2; exit 2; }
   done
   [ -x "$CCOE" ] || { echo "gpu_check: no ccoe at $CCOE (CCOE=... says where)" >&2; exit 2; }
   make_work_folder

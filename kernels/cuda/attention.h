@@ -54,9 +54,22 @@ void CudaAttentionGeneral(Launcher* launcher, const AttentionParams& params, int
 
 // Tensor cores: a cache of f16 or bf16 and head_dim 64, 128 or 256; q and the weights of keys are
 // rounded to the cache's dtype. Grid [items, kv_heads]; a warp has 16 queries, an item 16 (one
-// warp: decode) or 64 (four: prefill). Shared memory: stages of 32 keys and values, and the sums.
+// warp) or 64 (four). Shared memory: AttentionMmaShared.
 bool AttentionMmaTakes(DType dtype, int64_t head_dim);
 void CudaAttentionMma(Launcher* launcher, const AttentionParams& params, int64_t items, int warps);
+// Its part for heads of 256; `shape` has the grid.
+void CudaAttentionMma256(Launcher* launcher, const LaunchShape& shape, int warps,
+                         const AttentionParams& params);
+
+constexpr int AttentionMmaKeys(int64_t head_dim) { return head_dim <= 128 ? 64 : 32; }
+// Floats: four rows of a quad's pairs of sums fill all banks.
+constexpr int kAttentionMmaPadding = 8;
+// Two stages of 16-bit keys and values; sums over chunks, unless each chunk goes to a partial.
+constexpr size_t AttentionMmaShared(int64_t head_dim, int warps, bool partials) {
+  const int64_t stages = 2 * 2 * AttentionMmaKeys(head_dim) * head_dim * 2;
+  const int64_t sums = warps * 16 * (head_dim + kAttentionMmaPadding) * 4;
+  return static_cast<size_t>(partials ? stages : stages + sums);
+}
 
 // For each item: the sum of its chunks [chunk_begin, chunk_end), which lie at partial, partial + 1,
 // ... Grid [items, kv_heads, query_tile], 128 threads.

@@ -27,7 +27,7 @@ struct Shared {
       *total;                        // [queries, d], [keys, d + 1], [queries, chunk], [queries, d]
   float *m, *l, *total_m, *total_l;  // [queries]
 
-  __device__ Shared(float* memory, int64_t d) {
+  __device__ __forceinline__ Shared(float* memory, int d) {
     constexpr int kQueries = Sizes<kSmall>::kQueries;
     q = memory;
     tokens = q + kQueries * d;
@@ -40,27 +40,30 @@ struct Shared {
   }
 };
 
-// Keys or values of tokens [begin, begin + count) as f32.
-__device__ void LoadTokens(const AttentionParams& p, const AttentionItem& item, const void* cache,
-                           int64_t begin, int64_t count, float* to) {
-  const int64_t d = p.head_dim;
-  for (int64_t i = threadIdx.x; i < count * d; i += kThreads) {
-    const int64_t token = i / d, c = i % d;
+// Keys or values of tokens [begin, begin + count) as f32: a warp a token.
+__device__ __forceinline__ void LoadTokens(const AttentionParams& p, const AttentionItem& item,
+                                           const void* cache, int64_t begin, int count, float* to) {
+  const int d = static_cast<int>(p.head_dim);
+  for (int token = threadIdx.x / kWarp; token < count; token += kThreads / kWarp) {
     const int64_t place = TokenPlace(p, item, blockIdx.y, begin + token);
-    to[token * (d + 1) + c] = LoadElement(cache, p.dtype, place + c);
+    for (int c = threadIdx.x % kWarp; c < d; c += kWarp) {
+      to[token * (d + 1) + c] = LoadElement(cache, p.dtype, place + c);
+    }
   }
 }
 
 template <bool kSmall>
-__device__ void ScoreChunk(const AttentionParams& p, const AttentionItem& item, int64_t chunk,
-                           const TokenRange& seen, const Shared<kSmall>& s) {
+__device__ __forceinline__ void ScoreChunk(const AttentionParams& p, const AttentionItem& item,
+                                           int64_t chunk, const TokenRange& seen,
+                                           const Shared<kSmall>& s) {
   constexpr int kQueries = Sizes<kSmall>::kQueries, kKeys = Sizes<kSmall>::kKeys;
-  const int64_t d = p.head_dim, origin = chunk * kAttentionChunk;
+  const int d = static_cast<int>(p.head_dim);
+  const int64_t origin = chunk * kAttentionChunk;
   for (int i = threadIdx.x; i < kQueries * kAttentionChunk; i += kThreads) {
     s.scores[i] = -CUDART_INF_F;
   }
   for (int64_t begin = seen.begin; begin < seen.end; begin += kKeys) {
-    const int64_t count = min(int64_t{kKeys}, seen.end - begin);
+    const int count = static_cast<int>(min(int64_t{kKeys}, seen.end - begin));
     __syncthreads();  // the tokens before have been used; the scores are cleared
     LoadTokens(p, item, p.k, begin, count, s.tokens);
     __syncthreads();
@@ -72,7 +75,7 @@ __device__ void ScoreChunk(const AttentionParams& p, const AttentionItem& item, 
       const float* a = s.q + query * d;
       const float* b = s.tokens + key * (d + 1);
       float sum = 0.0f;
-      for (int64_t c = 0; c < d; ++c) sum = fmaf(a[c], b[c], sum);
+      for (int c = 0; c < d; ++c) sum = fmaf(a[c], b[c], sum);
       s.scores[query * kAttentionChunk + token - origin] = ScaledScore(p, sum);
     }
   }
@@ -81,7 +84,7 @@ __device__ void ScoreChunk(const AttentionParams& p, const AttentionItem& item, 
 
 // Scores become exp(score - m); a warp a query.
 template <bool kSmall>
-__device__ void SoftmaxChunk(const Shared<kSmall>& s) {
+__device__ __forceinline__ void SoftmaxChunk(const Shared<kSmall>& s) {
   const int lane = threadIdx.x % kWarp;
   for (int query = threadIdx.x / kWarp; query < Sizes<kSmall>::kQueries;
        query += kThreads / kWarp) {
@@ -104,26 +107,28 @@ __device__ void SoftmaxChunk(const Shared<kSmall>& s) {
 }
 
 template <bool kSmall>
-__device__ void AddValues(const AttentionParams& p, const AttentionItem& item, int64_t chunk,
-                          const TokenRange& seen, const Shared<kSmall>& s,
-                          float (&o)[Sizes<kSmall>::kValues]) {
+__device__ __forceinline__ void AddValues(const AttentionParams& p, const AttentionItem& item,
+                                          int64_t chunk, const TokenRange& seen,
+                                          const Shared<kSmall>& s,
+                                          float (&o)[Sizes<kSmall>::kValues]) {
   constexpr int kKeys = Sizes<kSmall>::kKeys;
-  const int64_t d = p.head_dim, origin = chunk * kAttentionChunk;
+  const int d = static_cast<int>(p.head_dim);
+  const int64_t origin = chunk * kAttentionChunk;
 #pragma unroll
   for (int v = 0; v < Sizes<kSmall>::kValues; ++v) o[v] = 0.0f;
   for (int64_t begin = seen.begin; begin < seen.end; begin += kKeys) {
-    const int64_t count = min(int64_t{kKeys}, seen.end - begin);
+    const int count = static_cast<int>(min(int64_t{kKeys}, seen.end - begin));
     __syncthreads();  // the tokens before have been used; weights are written
     LoadTokens(p, item, p.v, begin, count, s.tokens);
     __syncthreads();
 #pragma unroll
     for (int v = 0; v < Sizes<kSmall>::kValues; ++v) {
-      const int64_t i = threadIdx.x + v * kThreads;
+      const int i = threadIdx.x + v * kThreads;
       if (i >= Sizes<kSmall>::kQueries * d) break;
       const float* weights = s.scores + i / d * kAttentionChunk + (begin - origin);
       const float* values = s.tokens + i % d;
       float sum = o[v];
-      for (int64_t key = 0; key < count; ++key) {
+      for (int key = 0; key < count; ++key) {
         sum = fmaf(weights[key], values[key * (d + 1)], sum);
       }
       o[v] = sum;
@@ -138,10 +143,10 @@ __global__ void __launch_bounds__(kThreads)
   CCOE_DYNAMIC_SHARED(float, memory);
   if (blockIdx.x >= *p.item_count) return;
   const AttentionItem item = p.items[blockIdx.x];
-  const int64_t d = p.head_dim;
+  const int d = static_cast<int>(p.head_dim);
   const Shared<kSmall> s(memory, d);
-  for (int64_t i = threadIdx.x; i < kQueries * d; i += kThreads) {
-    const int64_t query = i / d;
+  for (int i = threadIdx.x; i < kQueries * d; i += kThreads) {
+    const int query = i / d;
     s.q[i] =
         query < item.query_count
             ? static_cast<const float*>(p.q.data)[QueryRow(p, item, query) * p.q.stride +
@@ -163,9 +168,9 @@ __global__ void __launch_bounds__(kThreads)
     if (item.partial >= 0) break;  // one chunk: its sums are the result
 #pragma unroll
     for (int v = 0; v < Sizes<kSmall>::kValues; ++v) {
-      const int64_t i = threadIdx.x + v * kThreads;
+      const int i = threadIdx.x + v * kThreads;
       if (i >= kQueries * d) break;
-      const int64_t query = i / d;
+      const int query = i / d;
       const Joining joined = Join(s.total_m[query], s.total_l[query], s.m[query], s.l[query]);
       s.total[i] = JoinValue(joined, s.total[i], o[v]);
     }
@@ -179,8 +184,8 @@ __global__ void __launch_bounds__(kThreads)
   }
 #pragma unroll
   for (int v = 0; v < Sizes<kSmall>::kValues; ++v) {
-    const int64_t i = threadIdx.x + v * kThreads;
-    const int64_t query = i / d, c = i % d;
+    const int i = threadIdx.x + v * kThreads;
+    const int query = i / d, c = i % d;
     if (i >= kQueries * d || query >= item.query_count) break;
     if (item.partial >= 0) {
       float* partial = PartialAt(p, item.partial, blockIdx.y, query);
@@ -237,8 +242,10 @@ void CudaAttentionGeneral(Launcher* launcher, const AttentionParams& params, int
   shape.grid_y = params.kv_heads;
   shape.block = kThreads;
   shape.shared_bytes = AttentionGeneralShared(params.head_dim);
-  launcher->Launch(params.head_dim <= kSmallHeadDim ? GeneralKernel<true> : GeneralKernel<false>,
-                   shape, params);
+  if (params.head_dim <= kSmallHeadDim) {
+    return launcher->Launch<GeneralKernel<true>>(shape, params);
+  }
+  launcher->Launch<GeneralKernel<false>>(shape, params);
 }
 
 void CudaAttentionCombine(Launcher* launcher, const AttentionParams& params, int64_t items) {
@@ -247,7 +254,7 @@ void CudaAttentionCombine(Launcher* launcher, const AttentionParams& params, int
   shape.grid_y = params.kv_heads;
   shape.grid_z = params.query_tile;
   shape.block = kCombineThreads;
-  launcher->Launch(CombineChunksKernel, shape, params);
+  launcher->Launch<CombineChunksKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/cublaslt_library.h"
+#include "runtime/base/status_macros.h"
 
 namespace ccoe::kernels {
 namespace {
@@ -25,8 +27,10 @@ unsigned AlignmentOf(const BlasProduct& p) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Blas>> Blas::Create() {
+  absl::Status status = OpenCublasLt();
+  if (!status.ok()) return Annotate(status, "cuda: fast numerics");
   auto blas = std::unique_ptr<Blas>(new Blas);
-  const absl::Status status = BlasStatus(cublasLtCreate(&blas->handle_), "opening");
+  status = BlasStatus(cublasLtCreate(&blas->handle_), "opening");
   if (!status.ok()) return status;
   return blas;
 }

@@ -31,6 +31,7 @@ struct BlasProduct {
 // Not thread-safe, like the stream it works on.
 class Blas {
  public:
+  // FAILED_PRECONDITION where the library is missing.
   static absl::StatusOr<std::unique_ptr<Blas>> Create();
   ~Blas();
 

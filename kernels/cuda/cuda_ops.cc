@@ -45,6 +45,7 @@ class CudaOps final : public Ops {
         blas_(std::move(blas)) {}
 
   Device& device() override { return *device_; }
+  int64_t graphs_launched() const { return stream_->graphs_launched(); }
   std::string NumericsClass() const override { return numerics_class_; }
 
   void EmbedRows(ConstMatrix table, absl::Span<const int32_t> ids, float scale,
@@ -185,8 +186,8 @@ class CudaOps final : public Ops {
     arrays.Room<T>(static_cast<int64_t>(values.size()));
     if (!arrays.Make()) return nullptr;
     const T* device = arrays.Put(values);
-    arrays.Send();
-    return device;
+    const int64_t moved = arrays.SendOnce();
+    return reinterpret_cast<const T*>(reinterpret_cast<const char*>(device) + moved);
   }
 
   void Copy(const ConstMatrix& from, absl::Span<const int32_t> rows, int64_t limit, bool scatter,
@@ -355,6 +356,11 @@ absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(Device* device, const CudaOptio
   return std::unique_ptr<Ops>(std::make_unique<CudaOps>(cuda, options, std::move(numerics_class),
                                                         std::move(stream), std::move(experts),
                                                         std::move(blas)));
+}
+
+int64_t CudaGraphsLaunched(const Ops& ops) {
+  const auto* cuda = dynamic_cast<const CudaOps*>(&ops);
+  return cuda == nullptr ? 0 : cuda->graphs_launched();
 }
 
 }  // namespace ccoe::kernels

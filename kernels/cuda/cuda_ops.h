@@ -34,9 +34,10 @@ struct CudaOptions {
   // For intermediate values of a call. A call that needs more waits for the stream and allocates it
   // (see serving_thread.h).
   size_t workspace_bytes = size_t{64} << 20;
-  // For host arrays of captured steps, 1 MiB a step; as much pinned host memory. Steps beyond run
-  // plainly.
+  // For host arrays of captured steps, so much a step; as much pinned host memory. Steps beyond run
+  // plainly, and those whose arrays are larger.
   size_t graph_bytes = size_t{8} << 20;
+  size_t graph_step_bytes = size_t{1} << 20;
 };
 
 // Sets what Ops take at creation to what calls of these shapes need at most. As OpenCudaDevice for
@@ -64,6 +65,9 @@ absl::StatusOr<std::unique_ptr<Device>> OpenCudaDevice(int index);
 // calls stick and are returned by the next Synchronize. INVALID_ARGUMENT for a math dtype other
 // than f32 and bf16 or another device's index. Host spans of a call may be freed when it returns.
 absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(Device* device, const CudaOptions& options);
+
+// How many steps given to RunCaptured these ops, of MakeCudaOps, have launched as graphs.
+int64_t CudaGraphsLaunched(const Ops& ops);
 
 }  // namespace ccoe::kernels
 

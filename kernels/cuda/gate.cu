@@ -15,7 +15,8 @@ __device__ __forceinline__ float Comparable(float score) {
 
 // The best of `count` entries that are kOpen: the highest score, ties to the lower index; -1 where
 // none is. The same in all lanes.
-__device__ int64_t BestOpen(const float* scores, const int32_t* states, int64_t count) {
+__device__ __forceinline__ int64_t BestOpen(const float* scores, const int32_t* states,
+                                            int64_t count) {
   float best = -CUDART_INF_F;
   int64_t index = -1;
   for (int64_t i = threadIdx.x; i < count; i += kWarp) {
@@ -38,7 +39,7 @@ __device__ int64_t BestOpen(const float* scores, const int32_t* states, int64_t 
   return index;
 }
 
-__device__ void Score(const GateParams& p, const float* logits, float* scores) {
+__device__ __forceinline__ void Score(const GateParams& p, const float* logits, float* scores) {
   const int64_t experts = p.logits.cols;
   if (p.score == RouterScore::kSigmoid) {
     for (int64_t e = threadIdx.x; e < experts; e += kWarp) {
@@ -59,8 +60,8 @@ __device__ void Score(const GateParams& p, const float* logits, float* scores) {
 }
 
 // Marks the best groups kChosen, from the selection scores before steering.
-__device__ void ChooseGroups(const GateParams& p, const float* selection, float* group_scores,
-                             int32_t* group_states) {
+__device__ __forceinline__ void ChooseGroups(const GateParams& p, const float* selection,
+                                             float* group_scores, int32_t* group_states) {
   const int64_t size = p.logits.cols / p.groups;
   for (int64_t g = threadIdx.x; g < p.groups; g += kWarp) {
     float best = -CUDART_INF_F, second = -CUDART_INF_F;
@@ -81,8 +82,8 @@ __device__ void ChooseGroups(const GateParams& p, const float* selection, float*
 }
 
 // The chosen experts in rising order; what the row does not use becomes -1 and 0.
-__device__ void Write(const GateParams& p, int64_t row, const float* scores,
-                      const int32_t* states) {
+__device__ __forceinline__ void Write(const GateParams& p, int64_t row, const float* scores,
+                                      const int32_t* states) {
   int32_t* experts = p.experts + row * p.top_k;
   float* weights = p.weights + row * p.top_k;
   const int64_t count = p.logits.cols;
@@ -155,7 +156,7 @@ void CudaTopKGate(Launcher* launcher, const GateParams& params) {
   shape.grid_x = params.logits.rows;
   shape.block = kWarp;
   shape.shared_bytes = GateSharedBytes(params.logits.cols, params.groups);
-  launcher->Launch(GateKernel, shape, params);
+  launcher->Launch<GateKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

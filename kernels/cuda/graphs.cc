@@ -1,4 +1,6 @@
 // Captured steps of a Stream: see stream.h.
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/stream.h"
@@ -7,12 +9,12 @@
 
 namespace ccoe::kernels {
 
-absl::Status Stream::MakeGraphMemory(size_t graphs) {
+absl::Status Stream::MakeGraphMemory(size_t graphs, size_t bytes_each) {
   if (graphs == 0) return absl::OkStatus();
-  CCOE_RETURN_IF_ERROR(MakeBlock(graphs * kGraphHostBytes, &graph_memory_));
+  CCOE_RETURN_IF_ERROR(MakeBlock(graphs * bytes_each, &graph_memory_));
   for (size_t i = 0; i < graphs; ++i) {
-    const size_t at = i * kGraphHostBytes;
-    free_blocks_.push_back({graph_memory_.host + at, graph_memory_.device + at, kGraphHostBytes});
+    const size_t at = i * bytes_each;
+    free_blocks_.push_back({graph_memory_.host + at, graph_memory_.device + at, bytes_each});
   }
   return absl::OkStatus();
 }
@@ -32,6 +34,15 @@ void Stream::FreeGraph(Graph* graph) {
   *graph = {};
 }
 
+void Stream::BeginStep(Mode mode, Graph* graph) {
+  graph->used = 0;
+  graph->once.clear();
+  arrays_overflow_ = false;
+  hash_ = 0;
+  mode_ = mode;
+  current_ = graph;
+}
+
 absl::Status Stream::Capture(absl::FunctionRef<void()> body, Graph* graph) {
   if (graph->exec != nullptr) {
     // It may still be running.
@@ -39,14 +50,10 @@ absl::Status Stream::Capture(absl::FunctionRef<void()> body, Graph* graph) {
     cudaGraphExecDestroy(graph->exec);
     graph->exec = nullptr;
   }
-  graph->used = 0;
-  arrays_overflow_ = false;
   // Thread-local: what other threads do to the device meanwhile is not their business here.
   CCOE_RETURN_IF_ERROR(CudaStatus(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
                                   "cuda: capturing"));
-  mode_ = Mode::kCapture;
-  current_ = graph;
-  hash_ = 0;
+  BeginStep(Mode::kCapture, graph);
   body();
   mode_ = Mode::kPlain;
   current_ = nullptr;
@@ -72,6 +79,7 @@ absl::Status Stream::LaunchGraph(Graph* graph) {
                                     "cuda: sending a step's host arrays"));
     CCOE_RETURN_IF_ERROR(CudaStatus(cudaEventRecord(graph->sent, stream_), "cuda: a graph"));
   }
+  ++graphs_launched_;
   return CudaStatus(cudaGraphLaunch(graph->exec, stream_), "cuda: launching a graph");
 }
 
@@ -81,11 +89,7 @@ bool Stream::Replay(absl::FunctionRef<void()> body, Graph* graph) {
   Fail(CudaStatus(cudaEventSynchronize(graph->sent), "cuda: a graph"));
   if (!status_.ok()) return true;
   const size_t captured_bytes = graph->used;
-  graph->used = 0;
-  arrays_overflow_ = false;
-  hash_ = 0;
-  mode_ = Mode::kReplay;
-  current_ = graph;
+  BeginStep(Mode::kReplay, graph);
   body();
   mode_ = Mode::kPlain;
   current_ = nullptr;
@@ -99,25 +103,37 @@ bool Stream::Replay(absl::FunctionRef<void()> body, Graph* graph) {
   return true;
 }
 
+bool Stream::Refused(uint64_t key) {
+  const auto found = refused_.find(key);
+  return found != refused_.end() && --found->second.left >= 0;
+}
+
+void Stream::Refuse(uint64_t key) {
+  Refusal& refusal = refused_[key];
+  refusal.wait = std::clamp(2 * refusal.wait, kFirstWait, kLongestWait);
+  refusal.left = refusal.wait;
+}
+
 void Stream::RunCaptured(uint64_t key, absl::FunctionRef<void()> body) {
   CCOE_CHECK(mode_ == Mode::kPlain);  // steps do not nest
   if (!status_.ok()) return body();   // its calls do nothing now
   if (warm_.size() >= kMaxKeys && warm_.count(key) == 0) return body();
   const bool first = warm_.insert(key).second;
-  if (first || refused_.count(key) > 0) return body();
+  if (first || Refused(key)) return body();
   auto found = graphs_.find(key);
   if (found == graphs_.end()) {
     if (free_blocks_.empty()) return body();
     found = graphs_.emplace(key, Graph{}).first;
     if (!MakeGraph(&found->second).ok()) found->second.misses = kMaxMisses;
   } else if (Replay(body, &found->second)) {
+    refused_.erase(key);
     return;
   }
   if (found->second.misses < kMaxMisses && Capture(body, &found->second).ok()) {
     return Fail(LaunchGraph(&found->second));
   }
   // Whatever cannot be captured can be run.
-  refused_.insert(key);
+  Refuse(key);
   FreeGraph(&found->second);
   graphs_.erase(found);
   body();

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "kernels/cuda/kernel_list.h"
 #include "kernels/rounding.h"
 
 namespace ccoe::kernels {
@@ -22,11 +23,15 @@ class Launcher {
  public:
   virtual ~Launcher() = default;
 
-  // Every kernel takes one struct by value. A grid without blocks is passed over.
-  template <class Params>
-  void Launch(void (*kernel)(Params), const LaunchShape& shape, const Params& params) {
+  // Every kernel takes one struct by value. A grid without blocks is passed over. The kernel is an
+  // argument of the template, so that the program knows all that it may ever launch
+  // (kernel_list.h).
+  template <auto kKernel, class Params>
+  void Launch(const LaunchShape& shape, const Params& params) {
+    static_assert(std::is_same_v<decltype(kKernel), void (*)(Params)>);
     static_assert(std::is_trivially_copyable_v<Params> && sizeof(Params) <= 4096);
-    LaunchRaw(reinterpret_cast<const void*>(kernel), shape, &params, sizeof(params));
+    static_cast<void>(ListedKernel<kKernel>::kListed);
+    LaunchRaw(reinterpret_cast<const void*>(kKernel), shape, &params, sizeof(params));
   }
 
  private:

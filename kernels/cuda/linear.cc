@@ -15,7 +15,7 @@ namespace {
 bool Aligned16(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
 void CheckShapes(const ConstMatrix& x, absl::Span<const LinearPart> parts) {
-  CCOE_CHECK(x.dtype == DType::kF32);
+  CCOE_CHECK(x.dtype == DType::kF32 && x.cols < (int64_t{1} << 31));  // kernels count in 32 bits
   for (const LinearPart& part : parts) {
     CCOE_CHECK(IsFloat(part.weight.dtype) && part.weight.cols == x.cols);
     CCOE_CHECK(part.out.dtype == DType::kF32 && part.out.rows == x.rows &&

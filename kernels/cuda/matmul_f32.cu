@@ -98,9 +98,9 @@ template <MatmulKind kKind>
 void Run(Launcher* launcher, const LaunchShape& shape, int rows_per_tile,
          const MatmulParams& params) {
   if (rows_per_tile == kF32SmallRows) {
-    return launcher->Launch(F32Kernel<kKind, kF32SmallRows>, shape, params);
+    return launcher->Launch<F32Kernel<kKind, kF32SmallRows>>(shape, params);
   }
-  launcher->Launch(F32Kernel<kKind, kF32LargeRows>, shape, params);
+  launcher->Launch<F32Kernel<kKind, kF32LargeRows>>(shape, params);
 }
 
 }  // namespace

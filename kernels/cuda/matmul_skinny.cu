@@ -20,14 +20,14 @@ __device__ __forceinline__ WeightRow RowAt(const void* weight, DType dtype, int6
 }
 
 template <bool kFast>
-__device__ __forceinline__ uint4 LoadWeights(const WeightRow& row, int64_t k, int64_t features) {
+__device__ __forceinline__ uint4 LoadWeights(const WeightRow& row, int k, int features) {
   if (row.data == nullptr || k >= features) return {0, 0, 0, 0};
-  if constexpr (kFast) return LoadStreaming(row.data + k * 2);
+  if constexpr (kFast) return LoadStreaming(row.data + int64_t{k} * 2);
   return LoadEightSlow(row.data, row.dtype, k, features);
 }
 
 template <bool kFast>
-__device__ __forceinline__ uint4 LoadX(const float* row, int64_t k, int64_t features) {
+__device__ __forceinline__ uint4 LoadX(const float* row, int k, int features) {
   if (row == nullptr || k >= features) return {0, 0, 0, 0};
   if constexpr (kFast) {
     const float4 low = *reinterpret_cast<const float4*>(row + k);
@@ -41,7 +41,7 @@ __device__ __forceinline__ uint4 LoadX(const float* row, int64_t k, int64_t feat
 // Warp w sums segment w for 16 columns (of both matrices where gated) by 8 * kRowTiles rows; then
 // all threads add the segments in order.
 template <MatmulKind kKind, int kRowTiles, bool kFast>
-__global__ void __launch_bounds__(kSegments* kWarp)
+__global__ void __launch_bounds__(kSegments* kWarp, 3)
     SkinnyKernel(const __grid_constant__ MatmulParams p) {
   constexpr int kMatrices = kKind == MatmulKind::kGated ? 2 : 1;
   constexpr int kDepth = 4 / kMatrices;  // steps of 64 features whose weights are on their way
@@ -69,11 +69,14 @@ __global__ void __launch_bounds__(kSegments* kWarp)
     x[r] = row < work.row_count ? XRow<float>(p, work.row_begin + row) : nullptr;
   }
 
-  const int64_t length = SegmentLength(p.k), all = RoundUp(p.k, kFeatureStep);
-  const int64_t begin = warp * length, end = min(begin + length, all);
+  // 32 bits: 64 would be registers that the weights on their way need.
+  constexpr int kStep = kFeatureStep;
+  const int features = static_cast<int>(p.k), all = static_cast<int>(RoundUp(p.k, kFeatureStep));
+  const int length = static_cast<int>(SegmentLength(p.k));
+  const int begin = warp * length, end = min(begin + length, all);
   float acc[kMatrices][kRowTiles][4] = {};
   uint4 ahead[kDepth][kMatrices][2][2];
-  const auto load = [&](int64_t k, uint4(&to)[kMatrices][2][2]) {
+  const auto load = [&](int k, uint4(&to)[kMatrices][2][2]) {
 #pragma unroll
     for (int m = 0; m < kMatrices; ++m) {
 #pragma unroll
@@ -81,30 +84,31 @@ __global__ void __launch_bounds__(kSegments* kWarp)
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           // Beyond the segment nothing is used.
-          to[m][half][j] = LoadWeights<kFast>(rows[m][half], k + 32 * j + 8 * slot, min(p.k, end));
+          to[m][half][j] =
+              LoadWeights<kFast>(rows[m][half], k + 32 * j + 8 * slot, min(features, end));
         }
       }
     }
   };
 #pragma unroll
-  for (int d = 0; d < kDepth; ++d) load(begin + d * kFeatureStep, ahead[d]);
-  for (int64_t step = begin; step < end; step += kDepth * kFeatureStep) {
+  for (int d = 0; d < kDepth; ++d) load(begin + d * kStep, ahead[d]);
+  for (int step = begin; step < end; step += kDepth * kStep) {
 #pragma unroll
     for (int d = 0; d < kDepth; ++d) {
-      const int64_t k = step + d * kFeatureStep;
+      const int k = step + d * kStep;
       if (k >= end) break;
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
 #pragma unroll
         for (int r = 0; r < kRowTiles; ++r) {
-          const uint4 xs = LoadX<kFast>(x[r], k + 32 * j + 8 * slot, p.k);
+          const uint4 xs = LoadX<kFast>(x[r], k + 32 * j + 8 * slot, features);
 #pragma unroll
           for (int m = 0; m < kMatrices; ++m) {
             MmaFeatures32(ahead[d][m][0][j], ahead[d][m][1][j], xs, acc[m][r]);
           }
         }
       }
-      load(k + kDepth * kFeatureStep, ahead[d]);
+      load(k + kDepth * kStep, ahead[d]);
     }
   }
 
@@ -114,7 +118,7 @@ __global__ void __launch_bounds__(kSegments* kWarp)
     for (int i = 0; i < kValues; ++i) sums[warp][m][i][lane] = acc[m][i / 4][i % 4];
   }
   __syncthreads();
-  const int segments = static_cast<int>(CeilDiv(all, length));
+  const int segments = (all + length - 1) / length;
   for (int i = warp; i < kValues; i += kSegments) {
     const int64_t col = work.col_begin + group + (i % 4 >= 2 ? 8 : 0);
     const int64_t row = i / 4 * 8 + 2 * slot + i % 2;
@@ -137,9 +141,9 @@ __global__ void __launch_bounds__(kSegments* kWarp)
 template <MatmulKind kKind, bool kFast>
 void Run(Launcher* launcher, const LaunchShape& shape, int row_tiles, const MatmulParams& params) {
   if (row_tiles == 1) {
-    launcher->Launch(SkinnyKernel<kKind, 1, kFast>, shape, params);
+    launcher->Launch<SkinnyKernel<kKind, 1, kFast>>(shape, params);
   } else {
-    launcher->Launch(SkinnyKernel<kKind, 2, kFast>, shape, params);
+    launcher->Launch<SkinnyKernel<kKind, 2, kFast>>(shape, params);
   }
 }
 

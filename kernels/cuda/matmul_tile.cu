@@ -48,7 +48,7 @@ class TileLoader {
   static constexpr int kXCopies = (kRows * kChunks + kThreads - 1) / kThreads;
 
  public:
-  __device__ TileLoader(const MatmulParams& p, const BlockWork& work) : p_(p) {
+  __device__ __forceinline__ TileLoader(const MatmulParams& p, const BlockWork& work) : p_(p) {
     const MatmulPart& part = *work.part;
 #pragma unroll
     for (int i = 0; i < kWeightCopies; ++i) {
@@ -231,19 +231,21 @@ struct TileLaunch {
   bool fast, split;
 };
 
-template <MatmulKind kKind, int kRows>
+template <MatmulKind kKind, int kRows, bool kFast>
 void Run(Launcher* launcher, TileLaunch launch, const MatmulParams& params) {
   launch.shape.shared_bytes = kStages * sizeof(Stage<kRows>);
   if constexpr (kKind == MatmulKind::kPlain) {
     if (launch.split) {
-      return launcher->Launch(launch.fast ? TileKernel<kKind, kRows, true, true>
-                                          : TileKernel<kKind, kRows, false, true>,
-                              launch.shape, params);
+      return launcher->Launch<TileKernel<kKind, kRows, kFast, true>>(launch.shape, params);
     }
   }
-  launcher->Launch(
-      launch.fast ? TileKernel<kKind, kRows, true, false> : TileKernel<kKind, kRows, false, false>,
-      launch.shape, params);
+  launcher->Launch<TileKernel<kKind, kRows, kFast, false>>(launch.shape, params);
+}
+
+template <MatmulKind kKind, int kRows>
+void Run(Launcher* launcher, const TileLaunch& launch, const MatmulParams& params) {
+  if (launch.fast) return Run<kKind, kRows, true>(launcher, launch, params);
+  Run<kKind, kRows, false>(launcher, launch, params);
 }
 
 template <MatmulKind kKind>
@@ -299,7 +301,7 @@ void CudaMatmulTile(Launcher* launcher, const MatmulLaunch& launch, int rows_per
   add.grid_x = CeilDiv(params->partial_cols, kThreads);
   add.grid_y = params->rows;
   add.block = kThreads;
-  launcher->Launch(AddSegmentsKernel, add, *params);
+  launcher->Launch<AddSegmentsKernel>(add, *params);
 }
 
 void CudaAddBias(Launcher* launcher, const MatmulParams& params) {
@@ -307,7 +309,7 @@ void CudaAddBias(Launcher* launcher, const MatmulParams& params) {
   shape.grid_x = CeilDiv(params.parts[0].cols, kThreads);
   shape.grid_y = params.rows < 4096 ? params.rows : 4096;
   shape.block = kThreads;
-  launcher->Launch(AddBiasKernel, shape, params);
+  launcher->Launch<AddBiasKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

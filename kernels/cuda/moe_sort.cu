@@ -85,7 +85,7 @@ void CudaSortPairs(Launcher* launcher, const SortPairsParams& params) {
   shape.grid_x = params.experts;
   shape.block = kThreads;
   shape.shared_bytes = params.experts * sizeof(int32_t);
-  launcher->Launch(SortPairsKernel, shape, params);
+  launcher->Launch<SortPairsKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

@@ -33,7 +33,7 @@ void CudaRmsNorm(Launcher* launcher, const RmsNormParams& params) {
   LaunchShape shape;
   shape.grid_x = params.x.rows;
   shape.block = params.x.cols >= 2048 ? kMaxThreads : 128;
-  launcher->Launch(RmsNormKernel, shape, params);
+  launcher->Launch<RmsNormKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

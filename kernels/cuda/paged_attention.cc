@@ -24,6 +24,13 @@ int64_t Bucket(int64_t size) {
 constexpr int64_t kSplitBlocks = 4;
 constexpr int64_t kMmaTileQueries = 64;
 
+// Four warps share tiles of keys, where a block of them fits the device (heads of 256 on 8.6 do
+// not). A query has the same bits in either.
+int MmaWarps(int64_t head_dim, int64_t queries, size_t shared_limit) {
+  return queries > 16 && AttentionMmaShared(head_dim, 4, /*partials=*/false) <= shared_limit ? 4
+                                                                                             : 1;
+}
+
 // Of partials of one piece.
 int64_t BytesOfPiece(int64_t kv_heads, int64_t queries, int64_t head_dim) {
   return kv_heads * queries * (head_dim + 2) * static_cast<int64_t>(sizeof(float));
@@ -43,7 +50,7 @@ class AttentionCall {
       most_pages_ = std::max(most_pages_, static_cast<int64_t>(sequence.block_table.size()));
     }
     if (mma_) {
-      warps_ = most_queries <= 16 ? 1 : 4;
+      warps_ = MmaWarps(args.cache.head_dim, most_queries, stream->shared_limit());
       tile_ = 16 * warps_;
     } else {
       tile_ = AttentionGeneralQueries(args.cache.head_dim);
@@ -166,10 +173,24 @@ class AttentionCall {
     AttentionParams joining = params;
     PlaceItems(&arrays, items_, item_bucket, &joining);
     if (!pieces.empty()) PlaceItems(&arrays, pieces, piece_bucket, &params);
-    arrays.Send();
+    // Layers of one kind cut the same sequences up in the same way: of a captured step they have
+    // one copy.
+    const int64_t moved = arrays.SendOnce();
+    MoveArrays(moved, &params);
+    MoveArrays(moved, &joining);
     if (pieces.empty()) return RunKernel(joining, item_bucket);
     RunKernel(params, piece_bucket);
     CudaAttentionCombine(stream_, joining, item_bucket);
+  }
+
+  static void MoveArrays(int64_t bytes, AttentionParams* params) {
+    const auto move = [bytes]<class T>(const T** array) {
+      if (*array == nullptr) return;
+      *array = reinterpret_cast<const T*>(reinterpret_cast<const char*>(*array) + bytes);
+    };
+    move(&params->items);
+    move(&params->item_count);
+    move(&params->tables);
   }
 
   void RunKernel(const AttentionParams& params, int64_t items) {

@@ -85,14 +85,14 @@ void CudaRopeAngles(Launcher* launcher, const RopeAnglesParams& params) {
   LaunchShape shape;
   shape.grid_x = std::min<int64_t>(params.cos.rows, 1 << 20);
   shape.block = kThreads;
-  launcher->Launch(AnglesKernel, shape, params);
+  launcher->Launch<AnglesKernel>(shape, params);
 }
 
 void CudaRopeAndAppendKv(Launcher* launcher, const RopeParams& params) {
   LaunchShape shape;
   shape.grid_x = std::min<int64_t>(params.q.rows, 1 << 20);
   shape.block = kThreads;
-  launcher->Launch(RopeKernel, shape, params);
+  launcher->Launch<RopeKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

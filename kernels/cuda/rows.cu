@@ -128,36 +128,36 @@ __global__ void RoundRowsKernel(const RoundRowsParams p) {
 void CudaCopyRows(Launcher* launcher, const CopyRowsParams& params) {
   const LaunchShape shape = RowShape(params.count, params.to.cols);
   if (params.from.dtype != params.to.dtype || params.scale != 1.0f) {
-    return launcher->Launch(CopyRowsKernel, shape, params);
+    return launcher->Launch<CopyRowsKernel>(shape, params);
   }
   switch (DTypeBytes(params.to.dtype)) {
     case 1:
-      return launcher->Launch(CopyBitsKernel<uint8_t>, shape, params);
+      return launcher->Launch<CopyBitsKernel<uint8_t>>(shape, params);
     case 2:
-      return launcher->Launch(CopyBitsKernel<uint16_t>, shape, params);
+      return launcher->Launch<CopyBitsKernel<uint16_t>>(shape, params);
     case 4:
-      return launcher->Launch(CopyBitsKernel<uint32_t>, shape, params);
+      return launcher->Launch<CopyBitsKernel<uint32_t>>(shape, params);
     default:
-      return launcher->Launch(CopyBitsKernel<uint64_t>, shape, params);
+      return launcher->Launch<CopyBitsKernel<uint64_t>>(shape, params);
   }
 }
 
 void CudaRowOp(Launcher* launcher, const RowOpParams& params) {
-  launcher->Launch(RowOpKernel, RowShape(params.out.rows, params.out.cols), params);
+  launcher->Launch<RowOpKernel>(RowShape(params.out.rows, params.out.cols), params);
 }
 
 void CudaCombine(Launcher* launcher, const CombineParams& params) {
-  launcher->Launch(CombineKernel, RowShape(params.out.rows, params.out.cols), params);
+  launcher->Launch<CombineKernel>(RowShape(params.out.rows, params.out.cols), params);
 }
 
 void CudaCombineChosen(Launcher* launcher, const CombineChosenParams& params) {
-  launcher->Launch(CombineChosenKernel, RowShape(params.out.rows, params.out.cols), params);
+  launcher->Launch<CombineChosenKernel>(RowShape(params.out.rows, params.out.cols), params);
 }
 
 void CudaRoundRows(Launcher* launcher, const RoundRowsParams& params) {
   LaunchShape shape = RowShape(params.x.rows, params.padded);
   shape.grid_z = 1 + params.more;
-  launcher->Launch(RoundRowsKernel, shape, params);
+  launcher->Launch<RoundRowsKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

@@ -25,10 +25,12 @@ struct Shared {
 };
 
 struct Add {
-  __device__ uint64_t operator()(uint64_t a, uint64_t b) const { return a + b; }
+  __device__ __forceinline__ uint64_t operator()(uint64_t a, uint64_t b) const { return a + b; }
 };
 struct Max {
-  __device__ uint64_t operator()(uint64_t a, uint64_t b) const { return a > b ? a : b; }
+  __device__ __forceinline__ uint64_t operator()(uint64_t a, uint64_t b) const {
+    return a > b ? a : b;
+  }
 };
 
 template <class Combine>
@@ -53,7 +55,7 @@ __device__ __forceinline__ uint64_t WarpScan(uint64_t x) {
 // Every thread gets the result. As in all functions here that take a Shared, all threads of the
 // block call it, and it may be called again at once.
 template <class Combine>
-__device__ uint64_t BlockReduce(uint64_t x, Shared& s) {
+__device__ __forceinline__ uint64_t BlockReduce(uint64_t x, Shared& s) {
   x = WarpReduce<Combine>(x);
   if (threadIdx.x % kWarp == 0) s.warps[threadIdx.x / kWarp] = x;
   __syncthreads();
@@ -66,7 +68,7 @@ struct Prefix {
   uint64_t before, total;  // sums of the threads below this one, and of all
 };
 
-__device__ Prefix BlockScan(uint64_t x, Shared& s) {
+__device__ __forceinline__ Prefix BlockScan(uint64_t x, Shared& s) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const uint64_t up_to_here = WarpScan(x);
   if (lane == kWarp - 1) s.warps[warp] = up_to_here;
@@ -84,8 +86,8 @@ __device__ Prefix BlockScan(uint64_t x, Shared& s) {
 // is below that sum. Ids are cut into a segment a thread, summed by warps; the first warp walks
 // through the one in question.
 template <class Amount, class Target>
-__device__ int32_t FindInOrder(int32_t vocab, const Amount& amount, const Target& target_of,
-                               Shared& s) {
+__device__ __forceinline__ int32_t FindInOrder(int32_t vocab, const Amount& amount,
+                                               const Target& target_of, Shared& s) {
   const int32_t lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   constexpr int32_t kGrain = kThreads * kWarp;
   const int32_t length = (vocab + kGrain - 1) / kGrain * kWarp;
@@ -128,7 +130,7 @@ struct Kept {
   uint32_t order;
   int32_t last_id;
 
-  __device__ bool Has(uint32_t o, int32_t id) const {
+  __device__ __forceinline__ bool Has(uint32_t o, int32_t id) const {
     return o > order || (o == order && id <= last_id);
   }
 };
@@ -149,8 +151,8 @@ __device__ __forceinline__ uint64_t BinOf(const Shared& s, int bin) {
 // amount(order, id) is 0 or, for all ids of one order, each_of(order). Digit by digit of the order
 // from the highest: which one the threshold has is where the sum from above reaches `wanted`.
 template <class Amount, class Each, class Wanted>
-__device__ Kept Select(const float* row, int32_t vocab, const Amount& amount, const Each& each_of,
-                       const Wanted& wanted_of, Shared& s) {
+__device__ __forceinline__ Kept Select(const float* row, int32_t vocab, const Amount& amount,
+                                       const Each& each_of, const Wanted& wanted_of, Shared& s) {
   uint32_t order = 0, known = 0;  // the threshold's bits so far, and which they are
   uint64_t wanted = 0, above = 0, at = 0;
   for (int digit = 0; digit < kOrderDigits; ++digit) {
@@ -194,14 +196,15 @@ __device__ Kept Select(const float* row, int32_t vocab, const Amount& amount, co
 }
 
 // The `count` most likely ids, count < vocab.
-__device__ Kept SelectMost(const float* row, int32_t vocab, uint64_t count, Shared& s) {
+__device__ __forceinline__ Kept SelectMost(const float* row, int32_t vocab, uint64_t count,
+                                           Shared& s) {
   return Select(
       row, vocab, [](uint32_t, int32_t) -> uint64_t { return 1; },
       [](uint32_t) -> uint64_t { return 1; }, [&](uint64_t) { return count; }, s);
 }
 
 // The highest logit's order, and below it the complement of the lowest id that has it.
-__device__ uint64_t BestOf(const float* row, int32_t vocab, Shared& s) {
+__device__ __forceinline__ uint64_t BestOf(const float* row, int32_t vocab, Shared& s) {
   uint64_t best = 0;
 #pragma unroll 4
   for (int32_t id = threadIdx.x; id < vocab; id += kThreads) {
@@ -213,8 +216,8 @@ __device__ uint64_t BestOf(const float* row, int32_t vocab, Shared& s) {
 }
 
 // The same of finite logits, and the lowest id of one that is not, or -1.
-__device__ uint64_t BestOfFinite(const float* row, int32_t vocab, int32_t* nonfinite_id,
-                                 Shared& s) {
+__device__ __forceinline__ uint64_t BestOfFinite(const float* row, int32_t vocab,
+                                                 int32_t* nonfinite_id, Shared& s) {
   uint64_t best = 0, bad = 0;
 #pragma unroll 4
   for (int32_t id = threadIdx.x; id < vocab; id += kThreads) {
@@ -229,7 +232,8 @@ __device__ uint64_t BestOfFinite(const float* row, int32_t vocab, int32_t* nonfi
   return BlockReduce<Max>(best, s);
 }
 
-__device__ void GatherBest(const SampleParams& p, const SampleRowParams& r, Shared& s) {
+__device__ __forceinline__ void GatherBest(const SampleParams& p, const SampleRowParams& r,
+                                           Shared& s) {
   const float* row = r.logits;
   Kept kept = {0, kLastId};
   if (r.logprobs < p.vocab) kept = SelectMost(row, p.vocab, r.logprobs, s);
@@ -245,7 +249,7 @@ __device__ void GatherBest(const SampleParams& p, const SampleRowParams& r, Shar
 }
 
 // r.adjusted becomes the row after penalties, without the ids held back.
-__device__ void Adjust(const SampleParams& p, const SampleRowParams& r) {
+__device__ __forceinline__ void Adjust(const SampleParams& p, const SampleRowParams& r) {
   float* adjusted = r.adjusted;
   const float* logits = r.logits;
   for (int32_t id = threadIdx.x; id < p.vocab; id += kThreads) adjusted[id] = logits[id];
@@ -263,8 +267,8 @@ __device__ void Adjust(const SampleParams& p, const SampleRowParams& r) {
   __syncthreads();
 }
 
-__device__ int32_t Draw(const SampleRowParams& r, const float* row, float max_logit, int32_t vocab,
-                        Shared& s) {
+__device__ __forceinline__ int32_t Draw(const SampleRowParams& r, const float* row, float max_logit,
+                                        int32_t vocab, Shared& s) {
   const float temperature = r.temperature;
   Kept kept = {0, kLastId};
   if (r.top_k > 0) kept = SelectMost(row, vocab, r.top_k, s);
@@ -292,7 +296,8 @@ __device__ int32_t Draw(const SampleRowParams& r, const float* row, float max_lo
       vocab, weight, [&](uint64_t total) { return PartBelow(r.uniform, total); }, s);
 }
 
-__device__ uint64_t TotalWeight(const float* row, float max_logit, int32_t vocab, Shared& s) {
+__device__ __forceinline__ uint64_t TotalWeight(const float* row, float max_logit, int32_t vocab,
+                                                Shared& s) {
   uint64_t sum = 0;
   for (int32_t id = threadIdx.x; id < vocab; id += kThreads) {
     sum += WeightOf(row[id], max_logit, 1.0f);
@@ -332,7 +337,7 @@ void CudaSample(Launcher* launcher, const SampleParams& params) {
   LaunchShape shape;
   shape.grid_x = params.row_count;
   shape.block = kThreads;
-  launcher->Launch(SampleKernel, shape, params);
+  launcher->Launch<SampleKernel>(shape, params);
 }
 
 }  // namespace ccoe::kernels

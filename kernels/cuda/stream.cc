@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/kernel_list.h"
 #include "kernels/serving_thread.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
@@ -14,6 +15,15 @@ namespace {
 constexpr size_t kSharedWithoutAsking = size_t{48} << 10;
 
 }  // namespace
+
+absl::StatusOr<size_t> SharedLimit(int device) {
+  int bytes = 0;
+  const absl::Status status =
+      CudaStatus(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+                 absl::StrCat("cuda:", device, ": reading the shared memory of a block"));
+  if (!status.ok()) return status;
+  return static_cast<size_t>(bytes);
+}
 
 absl::StatusOr<std::unique_ptr<Stream>> Stream::Create(const CudaOptions& options) {
   auto stream = std::unique_ptr<Stream>(new Stream);
@@ -27,6 +37,8 @@ absl::Status Stream::Init(const CudaOptions& options) {
   CCOE_RETURN_IF_ERROR(CudaStatus(cudaSetDevice(device_), what));
   CCOE_RETURN_IF_ERROR(CudaStatus(
       cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device_), what));
+  CCOE_ASSIGN_OR_RETURN(shared_limit_, SharedLimit(device_));
+  CCOE_RETURN_IF_ERROR(LoadKernels());
   CCOE_RETURN_IF_ERROR(
       CudaStatus(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), what));
   for (cudaEvent_t& event : ring_left_) {
@@ -35,9 +47,21 @@ absl::Status Stream::Init(const CudaOptions& options) {
   }
   const size_t part = std::max<size_t>(options.host_ring_bytes / kRingParts / 256 * 256, 256);
   CCOE_RETURN_IF_ERROR(MakeBlock(part * kRingParts, &ring_));
-  CCOE_RETURN_IF_ERROR(MakeGraphMemory(options.graph_bytes / kGraphHostBytes));
+  const size_t step = std::max<size_t>(options.graph_step_bytes / 256 * 256, 256);
+  CCOE_RETURN_IF_ERROR(MakeGraphMemory(options.graph_bytes / step, step));
   workspace_bytes_ = std::max<size_t>(options.workspace_bytes, 256);
   return CudaStatus(cudaMalloc(reinterpret_cast<void**>(&workspace_), workspace_bytes_), what);
+}
+
+// Asking for its attributes loads a kernel where CUDA would do it with the first launch.
+absl::Status Stream::LoadKernels() const {
+  for (const KernelEntry& entry : ListedKernels()) {
+    cudaFuncAttributes attributes;
+    CCOE_RETURN_IF_ERROR(
+        CudaStatus(cudaFuncGetAttributes(&attributes, entry.kernel),
+                   absl::StrCat("cuda:", device_, ": loading kernel ", KernelName(entry))));
+  }
+  return absl::OkStatus();
 }
 
 // What CUDA answers to clean-up is of no use any more.
@@ -140,6 +164,22 @@ void Stream::Send(const HostBlock& block) {
   Fail(CudaStatus(
       cudaMemcpyAsync(block.device, block.host, block.bytes, cudaMemcpyHostToDevice, stream_),
       "cuda: sending host arrays"));
+}
+
+int64_t Stream::SendOnce(const HostBlock& block) {
+  if (mode_ == Mode::kPlain || !status_.ok() || block.bytes == 0) {
+    Send(block);
+    return 0;
+  }
+  for (const HostBlock& earlier : current_->once) {
+    if (earlier.bytes != block.bytes || std::memcmp(earlier.host, block.host, block.bytes) != 0) {
+      continue;
+    }
+    current_->used = block.host - current_->host.host;
+    return earlier.device - block.device;
+  }
+  current_->once.push_back(block);
+  return 0;
 }
 
 // FNV-1a over words, then the odd bytes.

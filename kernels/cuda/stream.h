@@ -27,6 +27,9 @@ struct HostBlock {
   size_t bytes = 0;
 };
 
+// Dynamic shared memory that a block may ask for on the device.
+absl::StatusOr<size_t> SharedLimit(int device);
+
 // Not thread-safe: one thread at a time, as an Ops.
 //
 // How a captured step works. A step with a key runs plainly the first time (what it allocates is
@@ -35,7 +38,10 @@ struct HostBlock {
 // replay runs the step's code too, but launches nothing: host arrays are written to where the graph
 // expects them, and a hash is taken of every launch (kernel, shape, all parameters). If it is the
 // captured one the graph is launched, else the step is captured anew: a graph is never replayed for
-// a step that would have launched anything else.
+// a step that would have launched anything else. A key whose step cannot be captured, or is another
+// one every time, runs plainly for a while and is then tried again: what does not fit now (the host
+// arrays of long contexts) fits later. All kernels are loaded when the stream is made, so that none
+// is for the first time within a capture, where loading it may fail.
 class Stream final : public Launcher {
  public:
   static absl::StatusOr<std::unique_ptr<Stream>> Create(const CudaOptions& options);
@@ -44,6 +50,10 @@ class Stream final : public Launcher {
   cudaStream_t get() const { return stream_; }
   int device() const { return device_; }
   int multiprocessors() const { return multiprocessors_; }
+  // Dynamic shared memory that a block may ask for.
+  size_t shared_limit() const { return shared_limit_; }
+  // Steps that were launched as graphs.
+  int64_t graphs_launched() const { return graphs_launched_; }
 
   // The first error sticks until Synchronize returns it.
   void Fail(const absl::Status& status);
@@ -61,6 +71,10 @@ class Stream final : public Launcher {
   // fit, which is then run plainly.
   HostBlock ReserveHost(size_t bytes);
   void Send(const HostBlock& block);
+  // The same for a block that other calls of the step are likely to send too: of a captured step
+  // equal ones are kept once. How many bytes from `block` its content lies on the device. `block`
+  // is the last that was reserved.
+  int64_t SendOnce(const HostBlock& block);
 
   // The most that one ReserveHost gives outside of captured steps.
   size_t host_block_bytes() const { return ring_.bytes / kRingParts; }
@@ -79,7 +93,6 @@ class Stream final : public Launcher {
   absl::Status Synchronize();
 
   static constexpr int kRingParts = 4;
-  static constexpr size_t kGraphHostBytes = size_t{1} << 20;
 
  private:
   enum class Mode : uint8_t { kPlain, kCapture, kReplay };
@@ -88,13 +101,24 @@ class Stream final : public Launcher {
     cudaGraphExec_t exec = nullptr;
     uint64_t hash = 0;
     HostBlock host;
-    size_t used = 0;             // bytes of `host` that the step writes
-    cudaEvent_t sent = nullptr;  // the last copy of `host` has left
-    int misses = 0;              // steps in a row that were not the captured one
+    size_t used = 0;              // bytes of `host` that the step writes
+    std::vector<HostBlock> once;  // within `host`: what SendOnce has kept of the step
+    cudaEvent_t sent = nullptr;   // the last copy of `host` has left
+    int misses = 0;               // steps in a row that were not the captured one
+  };
+
+  // A key that runs plainly for now.
+  struct Refusal {
+    int64_t left = 0, wait = 0;  // steps of the key
   };
 
   Stream() = default;
   absl::Status Init(const CudaOptions& options);
+  absl::Status LoadKernels() const;
+  bool Refused(uint64_t key);
+  void Refuse(uint64_t key);
+  // Starts a step that writes to `graph`.
+  void BeginStep(Mode mode, Graph* graph);
   void LaunchRaw(const void* kernel, const LaunchShape& shape, const void* params,
                  size_t params_bytes) override;
   void Hash(const void* data, size_t bytes);
@@ -102,7 +126,7 @@ class Stream final : public Launcher {
   absl::Status AdvanceRing(size_t bytes);
   absl::Status MakeBlock(size_t bytes, HostBlock* block);
   void FreeBlock(HostBlock* block);
-  absl::Status MakeGraphMemory(size_t graphs);
+  absl::Status MakeGraphMemory(size_t graphs, size_t bytes_each);
   absl::Status MakeGraph(Graph* graph);
   void FreeGraph(Graph* graph);
   // Runs `body` in capture mode and fills `graph`. An error leaves nothing on the stream.
@@ -112,9 +136,11 @@ class Stream final : public Launcher {
 
   static constexpr int kMaxMisses = 8;
   static constexpr size_t kMaxKeys = 4096;  // seen at all
+  static constexpr int64_t kFirstWait = 16, kLongestWait = 4096;
 
   int device_ = 0;
   int multiprocessors_ = 1;
+  size_t shared_limit_ = 0;
   cudaStream_t stream_ = nullptr;
   absl::Status status_;
 
@@ -132,9 +158,10 @@ class Stream final : public Launcher {
   uint64_t hash_ = 0;
   std::unordered_map<const void*, size_t> shared_;  // by kernel: what it was allowed
   std::unordered_set<uint64_t> warm_;               // keys that ran plainly
-  std::unordered_set<uint64_t> refused_;            // keys that run plainly for good
+  std::unordered_map<uint64_t, Refusal> refused_;
   std::unordered_map<uint64_t, Graph> graphs_;
-  HostBlock graph_memory_;              // in blocks of kGraphHostBytes
+  int64_t graphs_launched_ = 0;
+  HostBlock graph_memory_;              // in blocks of options.graph_step_bytes
   std::vector<HostBlock> free_blocks_;  // of graph_memory_
 };
 
@@ -170,6 +197,8 @@ class HostArrays {
     return device;
   }
   void Send() { stream_->Send(block_); }
+  // See Stream: what Place and Put said of the device is so many bytes further.
+  int64_t SendOnce() { return stream_->SendOnce(block_); }
 
  private:
   static size_t Aligned(size_t bytes) { return (bytes + 15) / 16 * 16; }

@@ -20,4 +20,6 @@ absl::Status FitCudaOptions(const OpShapes&, CudaOptions*) { return NotBuilt(); 
 
 absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(Device*, const CudaOptions&) { return NotBuilt(); }
 
+int64_t CudaGraphsLaunched(const Ops&) { return 0; }
+
 }  // namespace ccoe::kernels

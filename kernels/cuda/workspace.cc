@@ -3,11 +3,13 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/paged_attention.h"
 #include "kernels/cuda/stream.h"
+#include "runtime/base/status_macros.h"
 
 namespace ccoe::kernels {
 namespace {
@@ -18,6 +20,10 @@ constexpr int64_t kRowArrayBytes = 64;
 constexpr int64_t kSampledGroupBytes = int64_t{32} << 20;
 // Graphs cost host and device memory each; past so many batch sizes they are hardly used.
 constexpr int64_t kMostGraphs = 128;
+constexpr int64_t kMostGraphBytes = int64_t{256} << 20;
+// Of a captured step's arrays beside attention's items and tables, which its layers share, those
+// with a sliding window by themselves (twice, then).
+constexpr int64_t kStepArrayBytes = int64_t{512} << 10;
 
 // Of a grouped feed-forward, all arrays of its pairs, tiles and groups with it, wherever they lie.
 CallMemory GroupedCall(const OpShapes::Experts& shape, const MatmulOptions& options) {
@@ -63,12 +69,39 @@ CallMemory LargestCall(const OpShapes& shapes, const MatmulOptions& options, int
   return call;
 }
 
+absl::Status CheckSharedMemory(const OpShapes& shapes, size_t limit) {
+  for (const OpShapes::Attention& shape : shapes.attentions) {
+    if (shape.rows == 0) continue;
+    // The kernel for any head and cache is what all others fall back to.
+    const size_t needed = AttentionGeneralShared(shape.head_dim);
+    if (needed <= limit) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("attention with heads of ", shape.head_dim, " needs ", needed,
+                     " bytes of shared memory a block: expected a device that has them, found one "
+                     "with ",
+                     limit));
+  }
+  return absl::OkStatus();
+}
+
+int64_t GraphStepBytes(const OpShapes& shapes, int multiprocessors) {
+  int64_t attention = 0;
+  for (OpShapes::Attention shape : shapes.attentions) {
+    shape.rows = std::min(shape.rows, shape.sequences);  // a captured step has one a sequence
+    attention = std::max(attention, AttentionMemoryFor(shape, multiprocessors).arrays);
+  }
+  return RoundUp(kStepArrayBytes + 2 * attention, int64_t{1} << 20);
+}
+
 absl::Status FitCudaOptions(const OpShapes& shapes, CudaOptions* options) {
   int multiprocessors = 0;
   const absl::Status status = CudaStatus(
       cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, options->device),
       absl::StrCat("cuda:", options->device, ": reading the number of multiprocessors"));
   if (!status.ok()) return status;
+  const std::string device = absl::StrCat("cuda:", options->device);
+  CCOE_ASSIGN_OR_RETURN(const size_t shared, SharedLimit(options->device));
+  CCOE_RETURN_IF_ERROR(Annotate(CheckSharedMemory(shapes, shared), device));
   const CallMemory call =
       LargestCall(shapes, {options->math, options->deterministic}, multiprocessors);
   constexpr int64_t kMegabyte = int64_t{1} << 20;
@@ -76,8 +109,10 @@ absl::Status FitCudaOptions(const OpShapes& shapes, CudaOptions* options) {
   options->host_ring_bytes = std::max(
       options->host_ring_bytes,
       static_cast<size_t>(Stream::kRingParts * RoundUp(call.arrays + kMegabyte, kMegabyte)));
-  options->graph_bytes =
-      static_cast<size_t>(std::min(shapes.captured_steps, kMostGraphs)) * Stream::kGraphHostBytes;
+  const int64_t step = GraphStepBytes(shapes, multiprocessors);
+  const int64_t graphs = std::min({shapes.captured_steps, kMostGraphs, kMostGraphBytes / step});
+  options->graph_step_bytes = static_cast<size_t>(step);
+  options->graph_bytes = static_cast<size_t>(graphs * step);
   return absl::OkStatus();
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/op_shapes.h"
 
@@ -16,6 +17,12 @@ struct CallMemory {
 };
 
 CallMemory LargestCall(const OpShapes& shapes, const MatmulOptions& options, int multiprocessors);
+
+// Host arrays of a captured step, of one row a sequence.
+int64_t GraphStepBytes(const OpShapes& shapes, int multiprocessors);
+
+// FAILED_PRECONDITION names the call whose kernel needs more than a block can ask for.
+absl::Status CheckSharedMemory(const OpShapes& shapes, size_t limit);
 
 }  // namespace ccoe::kernels
 

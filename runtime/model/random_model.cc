@@ -30,26 +30,12 @@ constexpr float kLogitDeviation = 3.0f;
 constexpr double kNormEps = 1e-5;
 constexpr double kRopeTheta = 10000.0;
 
-// One tensor to be made: uniform around `mean` with the given standard deviation.
-struct Recipe {
-  std::string name;
-  std::vector<int64_t> shape;
-  float mean = 0.0f;
-  float deviation = 1.0f;
-
-  int64_t elements() const {
-    int64_t product = 1;
-    for (const int64_t size : shape) product *= size;
-    return product;
-  }
-};
-
 float InverseRoot(int64_t n) { return 1.0f / std::sqrt(static_cast<float>(n)); }
 
 // The recipes of one layer, put behind those there are.
 class LayerRecipes {
  public:
-  LayerRecipes(const ModelSpec& spec, int32_t layer, std::vector<Recipe>& recipes)
+  LayerRecipes(const ModelSpec& spec, int32_t layer, std::vector<RandomTensor>& recipes)
       : spec_(spec),
         layer_(spec.layers[static_cast<size_t>(layer)]),
         prefix_(LayerPrefix(spec.names, layer)),
@@ -111,25 +97,8 @@ class LayerRecipes {
   const LayerSpec& layer_;
   const std::string prefix_;
   const float residual_;
-  std::vector<Recipe>& recipes_;
+  std::vector<RandomTensor>& recipes_;
 };
-
-// All tensors. A tensor's place in this list is part of what its values depend on.
-std::vector<Recipe> Recipes(const ModelSpec& spec) {
-  const float head_deviation = kLogitDeviation * InverseRoot(spec.hidden_size);
-  std::vector<Recipe> recipes;
-  recipes.push_back({WeightName(spec.names.embedding),
-                     {spec.vocab_size, spec.hidden_size},
-                     0.0f,
-                     spec.tied_head ? head_deviation : 1.0f});
-  if (!spec.tied_head) {
-    recipes.push_back(
-        {WeightName(spec.names.head), {spec.vocab_size, spec.hidden_size}, 0.0f, head_deviation});
-  }
-  recipes.push_back({NormName(spec.names, spec.names.final_norm), {spec.hidden_size}, 1.0f, 0.1f});
-  for (int32_t i = 0; i < spec.layer_count(); ++i) LayerRecipes(spec, i, recipes).AddAll();
-  return recipes;
-}
 
 // 64 well mixed bits of a counter (the finalizer of SplitMix64: Steele, Lea and Flood, OOPSLA
 // 2014).
@@ -143,7 +112,7 @@ uint64_t Mix(uint64_t counter) {
 // Elements [begin, end) of a tensor, `begin` a multiple of 4. 16 random bits each are plenty for
 // weights nobody trained.
 template <typename T>
-void FillBlock(const Recipe& recipe, uint64_t key, int64_t begin, int64_t end, T* out) {
+void FillBlock(const RandomTensor& recipe, uint64_t key, int64_t begin, int64_t end, T* out) {
   const float scale = recipe.deviation * std::sqrt(3.0f) / 32768.0f;
   for (int64_t i = begin; i < end; i += 4) {
     uint64_t bits = Mix(key + static_cast<uint64_t>(i));
@@ -154,7 +123,7 @@ void FillBlock(const Recipe& recipe, uint64_t key, int64_t begin, int64_t end, T
   }
 }
 
-void Fill(const Recipe& recipe, uint64_t key, DType dtype, ThreadTeam& team, void* out) {
+void Fill(const RandomTensor& recipe, uint64_t key, DType dtype, ThreadTeam& team, void* out) {
   const int64_t elements = recipe.elements();
   team.Run((elements + kBlockElements - 1) / kBlockElements, [&](int64_t block) {
     const int64_t begin = block * kBlockElements;
@@ -252,11 +221,33 @@ absl::StatusOr<ModelSpec> RandomModelSpec(const RandomModelOptions& options) {
   return spec;
 }
 
+int64_t RandomTensor::elements() const {
+  int64_t product = 1;
+  for (const int64_t size : shape) product *= size;
+  return product;
+}
+
+std::vector<RandomTensor> RandomTensors(const ModelSpec& spec) {
+  const float head_deviation = kLogitDeviation * InverseRoot(spec.hidden_size);
+  std::vector<RandomTensor> recipes;
+  recipes.push_back({WeightName(spec.names.embedding),
+                     {spec.vocab_size, spec.hidden_size},
+                     0.0f,
+                     spec.tied_head ? head_deviation : 1.0f});
+  if (!spec.tied_head) {
+    recipes.push_back(
+        {WeightName(spec.names.head), {spec.vocab_size, spec.hidden_size}, 0.0f, head_deviation});
+  }
+  recipes.push_back({NormName(spec.names, spec.names.final_norm), {spec.hidden_size}, 1.0f, 0.1f});
+  for (int32_t i = 0; i < spec.layer_count(); ++i) LayerRecipes(spec, i, recipes).AddAll();
+  return recipes;
+}
+
 int64_t ParameterCount(const RandomModelOptions& options) {
   const auto spec = RandomModelSpec(options);
   if (!spec.ok()) return 0;
   int64_t count = 0;
-  for (const Recipe& recipe : Recipes(*spec)) count += recipe.elements();
+  for (const RandomTensor& recipe : RandomTensors(*spec)) count += recipe.elements();
   return count;
 }
 
@@ -268,10 +259,10 @@ absl::Status WriteRandomModel(const RandomModelOptions& options, const std::stri
   if (error)
     return absl::UnavailableError(absl::StrCat(folder, ": cannot be created: ", error.message()));
 
-  const std::vector<Recipe> recipes = Recipes(spec);
+  const std::vector<RandomTensor> recipes = RandomTensors(spec);
   const int64_t element_bytes = static_cast<int64_t>(kernels::DTypeBytes(options.dtype));
   int64_t bytes = 0;
-  for (const Recipe& recipe : recipes) bytes += recipe.elements() * element_bytes;
+  for (const RandomTensor& recipe : recipes) bytes += recipe.elements() * element_bytes;
   std::unique_ptr<char[]> memory(new (std::nothrow) char[static_cast<size_t>(bytes)]);
   if (memory == nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("random model: ", bytes, " bytes of memory"));

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -43,13 +44,27 @@ RandomModelOptions MixtralShapedOptions();
 // The config that WriteRandomModel writes, as a spec. INVALID_ARGUMENT for absurd sizes.
 absl::StatusOr<ModelSpec> RandomModelSpec(const RandomModelOptions& options);
 
+// One tensor of such a checkpoint: uniform around `mean` with the given standard deviation. The
+// variance keeps hidden states of order one and spreads logits with a deviation of about 3.
+struct RandomTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  float mean = 0.0f;
+  float deviation = 1.0f;
+
+  int64_t elements() const;
+};
+
+// All tensors of a spec that RandomModelSpec made. A tensor's place in this list is part of what
+// its values depend on.
+std::vector<RandomTensor> RandomTensors(const ModelSpec& spec);
+
 // Number of parameters, embedding and head included; 0 where RandomModelSpec is an error.
 int64_t ParameterCount(const RandomModelOptions& options);
 
 // Makes `folder` where it is missing and writes config.json and model.safetensors into it (no
-// tokenizer). Weights are uniform with a variance that keeps hidden states of order one and spreads
-// logits with a standard deviation of about 3; they depend on the seed, the tensor and the element
-// alone, so that the same options give the same bytes with any team.
+// tokenizer). Weights depend on the seed, the tensor and the element alone, so that the same
+// options give the same bytes with any team.
 absl::Status WriteRandomModel(const RandomModelOptions& options, const std::string& folder,
                               ThreadTeam& team);
 

@@ -86,6 +86,13 @@ absl::Status Weights::AddFile(const std::string& path) {
   return absl::OkStatus();
 }
 
+std::shared_ptr<const Weights> Weights::Of(const std::map<std::string, TensorView>& tensors) {
+  auto weights = std::shared_ptr<Weights>(new Weights());
+  weights->folder_ = "memory";
+  weights->tensors_.insert(tensors.begin(), tensors.end());
+  return weights;
+}
+
 std::shared_ptr<const Weights> Weights::On(std::shared_ptr<const Weights> weights,
                                            const WeightTarget& target) {
   if (!target.uploads()) return weights;

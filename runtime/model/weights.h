@@ -4,6 +4,7 @@
 #define CCOE_RUNTIME_MODEL_WEIGHTS_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,6 +33,10 @@ class Weights {
   // (missing, truncated, corrupt header, an index that names a tensor its shard does not hold, a
   // tensor held twice).
   static absl::StatusOr<std::shared_ptr<const Weights>> Open(const std::string& folder);
+
+  // Tensors in memory that outlives the weights, for measurements; views without data where nothing
+  // reads them (WeightTarget::fill).
+  static std::shared_ptr<const Weights> Of(const std::map<std::string, TensorView>& tensors);
 
   // The same tensors for ops on the target's device; `weights` itself where that reads host memory.
   // Two calls give two sets of uploads.

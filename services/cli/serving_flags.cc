@@ -49,12 +49,19 @@ void AddComputeFlags(CLI::App* command, ComputeFlags& flags) {
       "On a GPU: what matrix products multiply, weights are held as and the KV cache holds; sums "
       "are f32 either way. The CPU computes in f32.")
       .OneOf({"f32", "bf16"});
+  AddFlag(command, "--numerics", flags.numerics,
+          "On a GPU: deterministic gives a row the same bits in any batch. fast computes linears "
+          "of more than 16 rows by cuBLASLt, without that promise: answers then depend on what "
+          "else runs.")
+      .OneOf({"deterministic", "fast"});
 }
 
 services::ComputeOptions ToComputeOptions(const ComputeFlags& flags) {
   services::ComputeOptions options;
   options.device = flags.device;
   options.math = flags.math == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
+  options.numerics =
+      flags.numerics == "fast" ? services::Numerics::kFast : services::Numerics::kDeterministic;
   return options;
 }
 

@@ -27,10 +27,11 @@ engine::EngineOptions ToEngineOptions(const ServingEngineFlags& flags);
 // --threads.
 void AddThreadsFlag(CLI::App* command, int& threads);
 
-// --device, --math: what computes, and as what on a GPU.
+// --device, --math, --numerics: what computes, and as what and how on a GPU.
 struct ComputeFlags {
   std::string device = "cpu";
   std::string math = "f32";
+  std::string numerics = "deterministic";
 };
 void AddComputeFlags(CLI::App* command, ComputeFlags& flags);
 services::ComputeOptions ToComputeOptions(const ComputeFlags& flags);

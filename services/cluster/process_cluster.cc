@@ -40,6 +40,8 @@ void AddMoePolicy(const engine::MoePolicy& policy, std::vector<std::string>& arg
 void AddCompute(const ClusterOptions& options, std::vector<std::string>& arguments) {
   arguments.push_back(Flag("device", options.compute.device));
   arguments.push_back(Flag("math", kernels::DTypeName(options.compute.math)));
+  const bool fast = options.compute.numerics == Numerics::kFast;
+  arguments.push_back(Flag("numerics", fast ? "fast" : "deterministic"));
   arguments.push_back(Flag("exchange", RowTransportName(options.transport)));
 }
 

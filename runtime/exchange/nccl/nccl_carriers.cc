@@ -18,6 +18,7 @@
 #include "runtime/exchange/nccl/device_thread.h"
 #include "runtime/exchange/nccl/link_slots.h"
 #include "runtime/exchange/nccl/nccl_communicator.h"
+#include "runtime/exchange/nccl/nccl_library.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -132,6 +133,7 @@ class NcclCarriers final : public RowCarrierFactory {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RowCarrierFactory>> MakeNcclCarriers(const NcclOptions& options) {
+  CCOE_RETURN_IF_ERROR(OpenNccl());
   int version = 0;
   CCOE_RETURN_IF_ERROR(NcclStatus(ncclGetVersion(&version), "ncclGetVersion"));
   if (version < kOldestVersion) {

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "gtest/gtest.h"
+#include "kernels/cuda/cublaslt_library.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "tests/testing/status_matchers.h"
 
@@ -23,6 +24,9 @@ inline Device* CudaDeviceUnderTest() {
 
 // Set by whoever runs the tests over an emulated device: OpsUnderTest::slow.
 inline bool SlowDevice() { return std::getenv("CCOE_SLOW_DEVICE") != nullptr; }
+
+// cuBLASLt is on this machine; the emulation has its own. Where it is not, BlasTest says so.
+inline bool HasCublasLt() { return OpenCublasLt().ok(); }
 
 // A test of a GPU; skipped, and reported as such, where there is none.
 class CudaTest : public ::testing::Test {

@@ -3,6 +3,8 @@
 #include <vector>
 
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/paged_attention.h"
+#include "kernels/cuda/stream.h"
 #include "tests/kernels/cuda/cuda_under_test.h"
 #include "tests/kernels/test_tensors.h"
 
@@ -120,6 +122,68 @@ TEST_F(GraphsTest, AttentionOverAGrowingContextHasTheBitsOfPlainCalls) {
     ops->PagedAttention(args);
     EXPECT_EQ(FirstBitDifference(out.Download(), plain.Download()), "") << position;
   }
+}
+
+// Attention of `sequences` sequences, each one row at position 0 with a long block table, at each
+// of `layers` layers.
+class LongTables {
+ public:
+  static constexpr int64_t kPage = 16, kHeadDim = 64;
+
+  LongTables(Ops* ops, int64_t sequences)
+      : k_(ops, RandomDense(kPage, kHeadDim, DType::kBF16, 1), DType::kBF16),
+        v_(ops, RandomDense(kPage, kHeadDim, DType::kBF16, 2), DType::kBF16),
+        q_(ops, RandomDense(sequences, kHeadDim, DType::kF32, 3), DType::kF32),
+        out_(ops, sequences, kHeadDim) {}
+
+  void Run(Stream* stream, int64_t pages, int layers) const {
+    const std::vector<int32_t> table(pages, 0);
+    std::vector<SequenceRows> sequences;
+    for (int64_t s = 0; s < q_.view().rows; ++s) sequences.push_back({s, 1, 0, table});
+    PagedAttentionArgs args;
+    args.q = q_.view();
+    args.heads = 1;
+    args.cache = {k_.view().data, v_.view().data, DType::kBF16, 1, kPage, 1, kHeadDim};
+    args.sequences = sequences;
+    args.scale = 0.125f;
+    args.out = out_.view();
+    for (int layer = 0; layer < layers; ++layer) {
+      CudaPagedAttention(stream, /*tensor_cores=*/true, args);
+    }
+  }
+
+ private:
+  const DeviceMatrix k_, v_, q_;
+  const DeviceMatrix out_;
+};
+
+// 64 sequences of 2 K tokens in pages of 16, at 40 layers: 1.3 MiB if each layer had its own.
+TEST_F(GraphsTest, LayersOfACapturedStepShareTheTablesOfTheirSequences) {
+  const std::unique_ptr<Ops> ops = MakeOps();
+  const LongTables attention(ops.get(), /*sequences=*/64);
+  ASSERT_OK_AND_ASSIGN(const auto stream, Stream::Create({}));
+  for (int step = 0; step < 3; ++step) {
+    stream->RunCaptured(1, [&] { attention.Run(stream.get(), /*pages=*/128, /*layers=*/40); });
+  }
+  ASSERT_OK(stream->Synchronize());
+  EXPECT_EQ(stream->graphs_launched(), 2);
+}
+
+TEST_F(GraphsTest, AStepThatDidNotFitOnceIsCapturedWhenItDoesLater) {
+  const std::unique_ptr<Ops> ops = MakeOps();
+  const LongTables attention(ops.get(), /*sequences=*/2);
+  CudaOptions options;
+  options.graph_step_bytes = 4096;
+  ASSERT_OK_AND_ASSIGN(const auto stream, Stream::Create(options));
+  const auto run = [&](int64_t pages, int steps) {
+    for (int step = 0; step < steps; ++step) {
+      stream->RunCaptured(1, [&] { attention.Run(stream.get(), pages, /*layers=*/1); });
+    }
+    EXPECT_OK(stream->Synchronize());
+    return stream->graphs_launched();
+  };
+  EXPECT_EQ(run(/*pages=*/2048, /*steps=*/5), 0);
+  EXPECT_GT(run(/*pages=*/16, /*steps=*/100), 50);
 }
 
 }  // namespace

@@ -46,6 +46,7 @@ class CudaLinearTest : public CudaTest, public ::testing::WithParamInterface<boo
 
 TEST_P(CudaLinearTest, AlignedBf16WeightsMatchTheReferenceAndTheirUnalignedCopies) {
   if (IsSkipped()) return;
+  if (!GetParam() && !HasCublasLt()) GTEST_SKIP() << "no cuBLASLt on this machine";
   CudaOptions options;
   options.math = DType::kBF16;
   options.deterministic = GetParam();

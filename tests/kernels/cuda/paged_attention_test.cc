@@ -18,9 +18,11 @@ class CudaAttentionTest : public CudaTest {
   static constexpr int64_t kPage = 16, kTokens = 300;
 
   // Attention of the last `rows` rows of the sequence.
-  static reference::Dense Run(Ops* ops, DType dtype, int64_t head_dim, int64_t rows) {
+  static reference::Dense Run(Ops* ops, DType dtype, int64_t head_dim, int64_t rows,
+                              int64_t kv_heads = 0) {
     // Blocks for all multiprocessors.
-    const int64_t kv_heads = SlowDevice() ? 4 : 64, heads = 2 * kv_heads;
+    if (kv_heads == 0) kv_heads = SlowDevice() ? 4 : 64;
+    const int64_t heads = 2 * kv_heads;
     const int64_t pages = (kTokens + kPage - 1) / kPage, lines = pages * kv_heads * kPage;
     DeviceMatrix k(ops, RandomDense(lines, head_dim, dtype, 1), dtype);
     DeviceMatrix v(ops, RandomDense(lines, head_dim, dtype, 2), dtype);
@@ -55,6 +57,21 @@ TEST_F(CudaAttentionTest, ChunksJoinToTheSameBitsWithinABlockAndBetweenBlocks) {
                 "")
           << DTypeName(math) << " " << head_dim;
     }
+  }
+}
+
+// Tiles of 64 queries need 130 KB of shared memory at this width, which not all devices have.
+TEST_F(CudaAttentionTest, HeadsOf256HaveTheBitsOfOneRowWhateverTheDevicesSharedMemory) {
+  CudaOptions options;
+  options.math = DType::kBF16;
+  ASSERT_OK_AND_ASSIGN(std::unique_ptr<Ops> ops, MakeCudaOps(CudaDeviceUnderTest(), options));
+  const reference::Dense many = Run(ops.get(), DType::kBF16, 256, 40, /*kv_heads=*/1);
+  ASSERT_OK(ops->Synchronize());
+  for (int64_t last : {1, 9}) {
+    EXPECT_EQ(FirstBitDifference(Run(ops.get(), DType::kBF16, 256, last, /*kv_heads=*/1),
+                                 Rows(many, 40 - last, last)),
+              "")
+        << last;
   }
 }
 

@@ -7,12 +7,16 @@
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/paged_attention.h"
+#include "kernels/cuda/stream.h"
 #include "kernels/serving_thread.h"
 #include "tests/kernels/cuda/cuda_under_test.h"
 #include "tests/kernels/test_tensors.h"
 
 namespace ccoe::kernels {
 namespace {
+
+using ::ccoe::testing::StatusIs;
+using ::testing::HasSubstr;
 
 OpShapes Shapes(int64_t rows) {
   OpShapes shapes;
@@ -50,7 +54,41 @@ TEST(CudaWorkspaceTest, AttentionIsBoundedWhateverTheContext) {
   EXPECT_EQ(LargestCall(shapes, {DType::kBF16, true}, 132).workspace, kMaxPartialBytes);
 }
 
+OpShapes AttentionOf(int64_t head_dim, int64_t tokens) {
+  OpShapes shapes;
+  shapes.attentions.push_back({512, 64, tokens, 16, 8, 4, head_dim});
+  shapes.captured_steps = 64;
+  return shapes;
+}
+
+TEST(CudaWorkspaceTest, HeadsThatABlockHasNoRoomForAreRefusedByName) {
+  constexpr size_t kOf86 = 99 << 10, kOf90 = 227 << 10;
+  for (int64_t head_dim : {64, 128, 256, 576}) {
+    EXPECT_OK(CheckSharedMemory(AttentionOf(head_dim, 2048), kOf86)) << head_dim;
+  }
+  EXPECT_OK(CheckSharedMemory(AttentionOf(1024, 2048), kOf90));
+  EXPECT_THAT(CheckSharedMemory(AttentionOf(1024, 2048), kOf86),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("heads of 1024")));
+}
+
+TEST(CudaWorkspaceTest, ACapturedStepHasRoomForTheTablesOfItsContexts) {
+  const int64_t few = GraphStepBytes(AttentionOf(128, 2048), 132);
+  const int64_t many = GraphStepBytes(AttentionOf(128, 131072), 132);
+  EXPECT_GE(few, int64_t{1} << 20);
+  EXPECT_GT(many, 2 * 64 * (131072 / 16) * int64_t{sizeof(int32_t)});
+}
+
 class CudaWorkspaceOnDeviceTest : public CudaTest {};
+
+TEST_F(CudaWorkspaceOnDeviceTest, WhatTheDeviceCannotRunIsRefusedAtTheStart) {
+  ASSERT_OK_AND_ASSIGN(const size_t limit, SharedLimit(0));
+  CudaOptions options;
+  const absl::Status status = FitCudaOptions(AttentionOf(1024, 2048), &options);
+  EXPECT_EQ(status.ok(), limit >= (size_t{140} << 10)) << status << " with " << limit;
+  ASSERT_OK(FitCudaOptions(AttentionOf(256, 131072), &options));
+  EXPECT_EQ(options.graph_bytes % options.graph_step_bytes, 0u);
+  EXPECT_GE(options.graph_bytes / options.graph_step_bytes, 8u);
+}
 
 TEST_F(CudaWorkspaceOnDeviceTest, CallsOfThePlannedShapesAllocateNothing) {
   constexpr int64_t kIn = 512, kOut = 1024, kRows = 200;
@@ -58,6 +96,7 @@ TEST_F(CudaWorkspaceOnDeviceTest, CallsOfThePlannedShapesAllocateNothing) {
   shapes.products = {{kRows, kIn, kOut}};
   for (const DType math : {DType::kF32, DType::kBF16}) {
     for (const bool deterministic : {true, false}) {
+      if (!deterministic && !HasCublasLt()) continue;
       CudaOptions options;
       options.math = math;
       options.deterministic = deterministic;

@@ -36,6 +36,14 @@ absl::Status WriteIndex(const TempFolder& folder, absl::string_view text) {
   return WriteFileAtomically(folder / "model.safetensors.index.json", {text});
 }
 
+TEST(WeightsTest, TensorsInMemoryAreCheckedAsThoseOfFilesAre) {
+  const auto weights = Weights::Of({{"w", {kValues, DType::kF32, {2, 3}, sizeof(kValues)}}});
+  ASSERT_OK_AND_ASSIGN(const kernels::ConstMatrix matrix, weights->Matrix("w", 2, 3));
+  EXPECT_EQ(matrix.data, kValues);
+  EXPECT_THAT(weights->Matrix("w", 3, 2).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("[2, 3]")));
+}
+
 TEST(WeightsTest, ATensorComesAsAMatrixOrAVector) {
   const TempFolder folder;
   ASSERT_OK(

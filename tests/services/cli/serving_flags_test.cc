@@ -43,5 +43,23 @@ TEST(ServingFlagsTest, DefaultsAreTheEngines) {
   EXPECT_EQ(options.room_patience, engine::EngineOptions().room_patience);
 }
 
+TEST(ServingFlagsTest, ComputeFlagsBecomeOptionsAndDeterminismIsTheDefault) {
+  const auto parse = [](const std::string& line) {
+    CLI::App app("test");
+    CLI::App* command = app.add_subcommand("serve");
+    ComputeFlags flags;
+    AddComputeFlags(command, flags);
+    app.parse(line);
+    return ToComputeOptions(flags);
+  };
+  const services::ComputeOptions defaults = parse("serve");
+  EXPECT_EQ(defaults.device, "cpu");
+  EXPECT_EQ(defaults.numerics, services::Numerics::kDeterministic);
+  const services::ComputeOptions fast = parse("serve --device cuda:1 --math bf16 --numerics fast");
+  EXPECT_EQ(fast.device, "cuda:1");
+  EXPECT_EQ(fast.math, kernels::DType::kBF16);
+  EXPECT_EQ(fast.numerics, services::Numerics::kFast);
+}
+
 }  // namespace
 }  // namespace ccoe::cli

@@ -53,5 +53,19 @@ TEST(ComputeTest, AGpuIsOpenedWithAsManyHardwareQueuesAsThereAreUnlessToldOtherw
   }
 }
 
+TEST(ComputeTest, NumericsReachTheOpsOfAGpuAndAreRefusedOnTheCpu) {
+  ComputeOptions options;
+  options.math = kernels::DType::kBF16;
+  EXPECT_TRUE(CudaOptionsOf(0, options).deterministic);
+  options.numerics = Numerics::kFast;
+  const kernels::CudaOptions fast = CudaOptionsOf(1, options);
+  EXPECT_FALSE(fast.deterministic);
+  EXPECT_EQ(fast.device, 1);
+  EXPECT_EQ(fast.math, kernels::DType::kBF16);
+  ThreadTeam team(1);
+  EXPECT_THAT(Compute::Create(options, &team).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("numerics")));
+}
+
 }  // namespace
 }  // namespace ccoe::services

@@ -44,6 +44,20 @@ const char* cudaGetErrorName(cudaError_t error) {
 }
 const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
 
+// There is neither.
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device != 0) return Result(cudaErrorInvalidDevice);
+  const MadeUpDevice& made_up = TheDevice();
+  *properties = {"an emulated GPU", made_up.major,       made_up.minor, kMultiprocessors,
+                 /*l2CacheSize=*/0, made_up.shared_bytes};
+  return cudaSuccess;
+}
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = 1;
   return cudaSuccess;
@@ -53,9 +67,23 @@ cudaError_t cudaSetDevice(int device) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
   if (device != 0) return Result(cudaErrorInvalidDevice);
-  *value = attribute == cudaDevAttrMultiProcessorCount      ? kMultiprocessors
-           : attribute == cudaDevAttrComputeCapabilityMajor ? 9
-                                                            : 0;
+  const MadeUpDevice& made_up = TheDevice();
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = kMultiprocessors;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = made_up.major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = made_up.minor;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(made_up.shared_bytes);
+      break;
+    default:
+      return Result(cudaErrorInvalidValue);
+  }
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {

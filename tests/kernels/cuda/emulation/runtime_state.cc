@@ -1,7 +1,11 @@
 #include "tests/kernels/cuda/emulation/runtime_state.h"
 
+#include <cstdlib>
+#include <string>
 #include <utility>
 
+#include "runtime/base/check.h"
+#include "tests/kernels/cuda/emulation/block.h"
 #include "tests/kernels/cuda/emulation/stream_work.h"
 
 namespace ccoe::emulation {
@@ -12,6 +16,17 @@ constexpr size_t kMostWaiting = 512;
 thread_local cudaError_t last_error = cudaSuccess;
 
 }  // namespace
+
+const MadeUpDevice& TheDevice() {
+  static const MadeUpDevice device = [] {
+    const char* value = std::getenv("CCOE_EMULATION_CAPABILITY");
+    const std::string capability = value == nullptr ? "9.0" : value;
+    CCOE_CHECK(capability == "9.0" || capability == "8.6");
+    return capability == "9.0" ? MadeUpDevice{9, 0, kMostSharedBytes}
+                               : MadeUpDevice{8, 6, size_t{99} << 10};
+  }();
+  return device;
+}
 
 Runtime& TheRuntime() {
   static Runtime* const runtime = new Runtime;

@@ -14,6 +14,7 @@
 #include <set>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -32,6 +33,13 @@ struct CUstream_st {
 
 namespace ccoe::emulation {
 
+// $CCOE_EMULATION_CAPABILITY: "9.0" (the default) or "8.6", whose blocks have less shared memory.
+struct MadeUpDevice {
+  int major, minor;
+  size_t shared_bytes;  // dynamic, of a block, for the asking
+};
+const MadeUpDevice& TheDevice();
+
 struct Runtime {
   static constexpr size_t kCapacity = size_t{4} << 30;
 
@@ -41,6 +49,9 @@ struct Runtime {
   std::set<cudaStream_t> streams ABSL_GUARDED_BY(mutex);
   // Dynamic shared memory that a kernel was allowed.
   std::unordered_map<const void*, size_t> allowed ABSL_GUARDED_BY(mutex);
+  // Kernels whose code is on the device. Loading one while a stream is captured loses the capture:
+  // CUDA may allocate memory for it.
+  std::unordered_set<const void*> loaded ABSL_GUARDED_BY(mutex);
 };
 
 Runtime& TheRuntime();

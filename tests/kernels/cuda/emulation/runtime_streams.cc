@@ -8,6 +8,7 @@
 #include "tests/kernels/cuda/emulation/block.h"
 #include "tests/kernels/cuda/emulation/invoke.h"
 #include "tests/kernels/cuda/emulation/runtime_state.h"
+#include "tests/kernels/cuda/emulation/symbols.h"
 
 struct CUevent_st {
   cudaStream_t stream = nullptr;  // of the last record; null: none
@@ -124,10 +125,25 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   });
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  Runtime& runtime = TheRuntime();
+  absl::MutexLock lock(&runtime.mutex);
+  if (runtime.loaded.insert(kernel).second && BreaksCapture(runtime)) {
+    return Result(cudaErrorStreamCaptureUnsupported);
+  }
+  *attributes = {};
+  attributes->maxThreadsPerBlock = kMostThreads;
+  for (const Variable& variable : SharedVariables(kernel)) {
+    attributes->sharedSizeBytes += variable.bytes;
+  }
+  return cudaSuccess;
+}
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value) {
   Runtime& runtime = TheRuntime();
   absl::MutexLock lock(&runtime.mutex);
-  if (value < 0 || value > static_cast<int>(kMostSharedBytes)) return Result(cudaErrorInvalidValue);
+  if (value < 0 || value > static_cast<int>(TheDevice().shared_bytes)) {
+    return Result(cudaErrorInvalidValue);
+  }
   runtime.allowed[kernel] = value;
   return cudaSuccess;
 }
@@ -143,6 +159,9 @@ cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** a
   const auto allowed = runtime.allowed.find(kernel);
   if (shared_bytes > (allowed == runtime.allowed.end() ? kSharedWithoutAsking : allowed->second)) {
     return Result(cudaErrorInvalidValue);
+  }
+  if (runtime.loaded.insert(kernel).second && BreaksCapture(runtime)) {
+    return Result(cudaErrorStreamCaptureUnsupported);
   }
   const size_t params_bytes = *static_cast<const size_t*>(arguments[1]);
   if (params_bytes < kLeastParamsBytes || params_bytes > kMostParamsBytes) {

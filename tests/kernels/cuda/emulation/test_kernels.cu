@@ -180,13 +180,33 @@ __global__ void Transpose(const TestParams p) {
 
 void LaunchTestKernel(kernels::Launcher* launcher, Kernel kernel, const kernels::LaunchShape& shape,
                       const TestParams& params) {
-  void (*const kernels[])(TestParams) = {
-      Rotate<true>,     Rotate<false>,   RotateStatic,   RotateWarp<true>, RotateWarp<false>,
-      RotateAsync<1>,   RotateAsync<-1>, RotateAsync<2>, ReadsUnwritten,   ReadsUnwrittenStatic,
-      DivergentBarrier, MissingLane,     TwoPlaces,      EndsEarly,        Reduces,
-      WritesBeyond,     ReadsBefore,     SharedBeyond,   IndexBeyond,      Misaligned,
-      Counts,           Mma<false>,      Mma<true>,      Transpose};
-  launcher->Launch(kernels[static_cast<int>(kernel)], shape, params);
+  using kernels::Launcher;
+  using Launch = void (Launcher::*)(const kernels::LaunchShape&, const TestParams&);
+  static constexpr Launch kLaunches[] = {&Launcher::Launch<Rotate<true>, TestParams>,
+                                         &Launcher::Launch<Rotate<false>, TestParams>,
+                                         &Launcher::Launch<RotateStatic, TestParams>,
+                                         &Launcher::Launch<RotateWarp<true>, TestParams>,
+                                         &Launcher::Launch<RotateWarp<false>, TestParams>,
+                                         &Launcher::Launch<RotateAsync<1>, TestParams>,
+                                         &Launcher::Launch<RotateAsync<-1>, TestParams>,
+                                         &Launcher::Launch<RotateAsync<2>, TestParams>,
+                                         &Launcher::Launch<ReadsUnwritten, TestParams>,
+                                         &Launcher::Launch<ReadsUnwrittenStatic, TestParams>,
+                                         &Launcher::Launch<DivergentBarrier, TestParams>,
+                                         &Launcher::Launch<MissingLane, TestParams>,
+                                         &Launcher::Launch<TwoPlaces, TestParams>,
+                                         &Launcher::Launch<EndsEarly, TestParams>,
+                                         &Launcher::Launch<Reduces, TestParams>,
+                                         &Launcher::Launch<WritesBeyond, TestParams>,
+                                         &Launcher::Launch<ReadsBefore, TestParams>,
+                                         &Launcher::Launch<SharedBeyond, TestParams>,
+                                         &Launcher::Launch<IndexBeyond, TestParams>,
+                                         &Launcher::Launch<Misaligned, TestParams>,
+                                         &Launcher::Launch<Counts, TestParams>,
+                                         &Launcher::Launch<Mma<false>, TestParams>,
+                                         &Launcher::Launch<Mma<true>, TestParams>,
+                                         &Launcher::Launch<Transpose, TestParams>};
+  (launcher->*kLaunches[static_cast<int>(kernel)])(shape, params);
 }
 
 }  // namespace ccoe::emulation

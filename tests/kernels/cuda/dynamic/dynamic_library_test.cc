@@ -1,0 +1,38 @@
+#include "kernels/cuda/dynamic/dynamic_library.h"
+
+#include <cmath>
+
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::kernels {
+namespace {
+
+using ::ccoe::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+double Missing(double x) { return -x; }
+
+TEST(DynamicLibraryTest, FunctionsOfALibraryThatIsThereAreCalled) {
+  const DynamicLibrary library("the C library's math", "libm.so.6");
+  ASSERT_OK(library.status());
+  EXPECT_NE(library.Find("cbrt"), nullptr);
+  EXPECT_EQ(CallIn<&Missing>(library, "cbrt", 0.0, 27.0), 3.0);
+}
+
+TEST(DynamicLibraryTest, AMissingLibraryIsNamedAndItsFunctionsGiveWhatWasSaid) {
+  const DynamicLibrary library("Nothing", "libccoe_nothing.so.7");
+  EXPECT_THAT(library.status(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                         AllOf(HasSubstr("Nothing: libccoe_nothing.so.7"),
+                                               HasSubstr("LD_LIBRARY_PATH"))));
+  EXPECT_EQ(library.Find("cbrt"), nullptr);
+  EXPECT_EQ((CallIn<&Missing>(library, "cbrt", 5.0, 8.0)), 5.0);
+}
+
+TEST(DynamicLibraryTest, AFunctionThatTheLibraryHasNotIsMissing) {
+  const DynamicLibrary library("the C library's math", "libm.so.6");
+  EXPECT_EQ(library.Find("ccoe_no_such_function"), nullptr);
+}
+
+}  // namespace
+}  // namespace ccoe::kernels
