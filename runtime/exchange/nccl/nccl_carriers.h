@@ -42,8 +42,8 @@ inline size_t NcclBytes(const NcclOptions& options) {
   return options.memory_bytes + static_cast<size_t>(options.max_links) * kNcclLinkBytes;
 }
 
-// UNIMPLEMENTED in a build without CUDA, FAILED_PRECONDITION without a usable device, without NCCL's
-// library or with one older than 2.28, INTERNAL where NCCL has not so much memory.
+// UNIMPLEMENTED in a build without CUDA, FAILED_PRECONDITION without a usable device, without
+// NCCL's library or with one older than 2.28, INTERNAL where NCCL has not so much memory.
 absl::StatusOr<std::unique_ptr<RowCarrierFactory>> MakeNcclCarriers(const NcclOptions& options);
 
 }  // namespace ccoe::exchange

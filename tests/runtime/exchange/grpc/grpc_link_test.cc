@@ -226,8 +226,7 @@ ScriptedWorker::Script Computing(int heartbeats, std::function<uint64_t(int)> pa
 
 TEST(GrpcLinkTest, AWorkerThatComputesThreeTimesTheSilenceAllowedIsWaitedFor) {
   ScriptedWorker worker(Computing(13, [](int) { return 7; }));
-  ASSERT_OK_AND_ASSIGN(const auto link,
-                       worker.Connect(absl::Seconds(30), {absl::Milliseconds(400)}));
+  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect(absl::Seconds(30), {absl::Seconds(1)}));
   SwapRecorder recorder;
   recorder.Send(*link, Header(1), std::vector<float>(4));
   EXPECT_OK(recorder.Await(1).status());
@@ -250,9 +249,8 @@ TEST(GrpcLinkTest, AWorkerThatAnswersAndEndsNoPassHasStalledAndIsLeft) {
 
 TEST(GrpcLinkTest, AWorkerThatEndsPassesForOthersHasNotStalled) {
   ScriptedWorker worker(Computing(12, [](int beats) { return beats; }));
-  ASSERT_OK_AND_ASSIGN(
-      const auto link,
-      worker.Connect(absl::Seconds(30), {absl::Milliseconds(400), absl::Milliseconds(600)}));
+  ASSERT_OK_AND_ASSIGN(const auto link,
+                       worker.Connect(absl::Seconds(30), {absl::Seconds(1), absl::Seconds(2)}));
   SwapRecorder recorder;
   recorder.Send(*link, Header(1), std::vector<float>(4));
   EXPECT_OK(recorder.Await(1).status());

@@ -64,10 +64,11 @@ class WorkerProcess {
   }
   void Continue() const { kill(pid_, SIGCONT); }
 
-  absl::StatusOr<std::unique_ptr<ActivationLink>> Connect() const {
+  absl::StatusOr<std::unique_ptr<ActivationLink>> Connect(
+      absl::Duration silence = absl::Milliseconds(400)) const {
     GrpcLinkOptions options;
     options.identity.hidden_size = 4;
-    options.patience.silence = absl::Milliseconds(400);
+    options.patience.silence = silence;
     return OpenGrpcLink(ExchangeServer::Dial(absl::StrCat("127.0.0.1:", port_)), options);
   }
 
@@ -137,11 +138,11 @@ TEST(PeerDeathTest, AStoppedWorkerIsNoticedThoughItsConnectionLives) {
 
 TEST(PeerDeathTest, AWorkerThatComputesLongIsNoStoppedOne) {
   WorkerProcess worker(/*hold=*/true);
-  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect());
+  ASSERT_OK_AND_ASSIGN(const auto link, worker.Connect(absl::Seconds(1)));
   SwapRecorder recorder;
   recorder.Send(*link, Header(1), TaggedRows(Header(1), 1));
   // Three times the silence allowed.
-  const absl::Time late = absl::Now() + absl::Milliseconds(1200);
+  const absl::Time late = absl::Now() + absl::Seconds(3);
   while (link->healthy() && absl::Now() < late) absl::SleepFor(absl::Milliseconds(20));
   EXPECT_OK(link->Health());
   EXPECT_THAT(link->WhereIs(1), ::testing::HasSubstr("waits at the worker, which computes math@1"));
