@@ -1,6 +1,20 @@
 // One flow-controlled link between one backbone worker and one expert worker, over which they swap
 // activations. Implementations: local (same process) and grpc (anywhere; its rows may go over nccl
 // beside the stream). All pass one conformance suite.
+//
+// The engine hands an envelope of swaps to Send and is called back once for each swap, as soon as
+// it is computed. A link knows three kinds of trouble and keeps them apart: a swap, or one of its
+// sequences, that is not computed (its answer has the reason, all else goes on); a peer that is
+// slow (what has no credit waits, nothing is ended); a peer that is gone (all in flight ends with
+// kLinkBroken). A swap's life:
+//
+// clang-format off
+//   Send --> waits for credit --> sent --> taken in, waits at the worker --> computed --> done(result)
+//     |         | CancelSwaps                  | CancelSwaps, ReleaseSequence     |
+//     v         v                              v                                  v
+//   kInvalid  kCancelled                     kCancelled                         done(reason), verdicts
+//   kLinkFull                  Close, a silent or stalled peer, at any time: kLinkBroken
+// clang-format on
 #ifndef CCOE_RUNTIME_EXCHANGE_ACTIVATION_LINK_H_
 #define CCOE_RUNTIME_EXCHANGE_ACTIVATION_LINK_H_
 

@@ -10,11 +10,6 @@
 namespace ccoe::exchange {
 namespace {
 
-const Clock& ClockOr(const Clock* clock) {
-  static const SystemClock system;
-  return clock == nullptr ? system : *clock;
-}
-
 // For people: no more digits than they read.
 std::string Ago(absl::Duration time) {
   return absl::FormatDuration(absl::Trunc(time, absl::Milliseconds(1)));
@@ -51,8 +46,9 @@ absl::Status LinkTable::RefusalLocked(const Envelope& envelope, const SwapCredit
   }
   const SwapCredit after = in_flight_ + cost;
   if (options_.capacity.Covers(after)) return absl::OkStatus();
+  // What could never fit is not worth another try.
   return SwapError(
-      SwapReason::kLinkFull,
+      options_.capacity.Covers(cost) ? SwapReason::kLinkFull : SwapReason::kInvalid,
       absl::StrCat(options_.link_name, ": the link is full: with step ", envelope.step_id, " ",
                    after.swaps, " swaps of ", after.bytes, " bytes would be in flight, at most ",
                    options_.capacity.swaps, " and ", options_.capacity.bytes));

@@ -4,38 +4,65 @@
 #ifndef CCOE_RUNTIME_EXCHANGE_ROW_CARRIER_H_
 #define CCOE_RUNTIME_EXCHANGE_ROW_CARRIER_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "runtime/exchange/row_block.h"
 #include "runtime/exchange/row_memory.h"
 
 namespace ccoe::exchange {
 
-// One end of one link. What one end sends the other receives, in order and in pieces of the same
-// sizes: the link's messages say what comes. One thread may send while another receives.
+// Rows on their way, or room for them: in the factory's memory(), or bytes of host memory. The peer
+// may hold its side in the other of the two.
+struct CarriedRows {
+  RowMemory::Fresh device;
+  std::string bytes;
+
+  CarriedRows() = default;
+  explicit CarriedRows(std::string host) : bytes(std::move(host)) {}
+  // To be written to, and then `device.block`.
+  explicit CarriedRows(RowMemory::Fresh fresh) : device(std::move(fresh)) {}
+  // To be sent alone.
+  explicit CarriedRows(RowBlock block) { device.block = std::move(block); }
+
+  bool on_device() const { return device.block.on_device(); }
+  size_t size() const { return on_device() ? device.block.bytes() : bytes.size(); }
+  // Whoever writes there received it as room.
+  void* data() { return on_device() ? const_cast<void*>(device.block.view().data) : bytes.data(); }
+};
+
+// One end of one link. What one end sends the other receives, in order and in transfers of the same
+// sizes: the link's messages say what comes. Thread-safe; no call waits.
 class RowCarrier {
  public:
-  virtual ~RowCarrier() = default;  // aborts first
+  virtual ~RowCarrier() = default;  // aborts first, and waits until the last `done` has run
 
-  // UNAVAILABLE once the peer is gone, the carrier is aborted or a transfer has made no progress
-  // for the carrier's patience; nothing can be sent or received from then on.
-  virtual absl::Status Send(absl::string_view bytes) = 0;
-  // Fills `bytes`, whose size says how much comes.
-  virtual absl::Status Receive(std::string& bytes) = 0;
+  // Called once, on the carrier's thread or, of one at a time, before the call returns; must not
+  // block. Gives back what was given, with the rows in it where they were received. UNAVAILABLE
+  // once the peer is gone, the carrier is aborted or a transfer that both ends have begun makes no
+  // progress; nothing can be sent or received from then on. Nobody touches the memory any more.
+  using Done = absl::AnyInvocable<void(absl::StatusOr<CarriedRows>)>;
 
-  // The same of rows in the factory's memory(), which neither end passes through host memory; the
-  // peer may hold its side in host memory all the same. After an error the carrier keeps the block
-  // for as long as a transfer may still touch it.
-  virtual absl::Status SendRows(const RowBlock& rows) = 0;
-  virtual absl::Status ReceiveRows(const RowMemory::Fresh& rows) = 0;
+  // Of 1 byte or more.
+  virtual void Send(CarriedRows rows, Done done) = 0;
+  virtual void Receive(CarriedRows room, Done done) = 0;
 
-  // Ends what runs and refuses what comes, soon, whatever the peer does. From any thread, several
-  // times.
+  // What one end tells the other by the link's messages, in order with the headers of its swaps.
+  struct Note {
+    uint64_t round = 0;
+    uint32_t sends = 0, receives = 0;
+  };
+  using SendNote = absl::AnyInvocable<void(const Note&)>;  // must not block
+  virtual void Take(const Note& note) = 0;
+
+  // Ends what runs and refuses what comes, soon, whatever the peer does. May come several times.
   virtual void Abort() = 0;
 };
 
@@ -47,17 +74,19 @@ class RowCarrierFactory {
   // Both ends must have the same: "nccl 2.28.9".
   virtual std::string Version() const = 0;
 
-  // Where rows may lie that carriers send and receive in place; null: SendRows and ReceiveRows are
-  // not to be called. Lives as long as the factory or the last block of it.
+  // Where rows may lie that carriers send and receive in place; null: rows of host memory only.
+  // Lives as long as the factory or the last block of it.
   virtual RowMemory* memory() const = 0;
 
   // What the accepting end makes and the other gets to know, of this one carrier: opaque bytes.
+  // RESOURCE_EXHAUSTED where there are as many carriers as there may be.
   virtual absl::StatusOr<std::string> MakeId() = 0;
 
   // Both ends call it with one id, one of them as the opener; returns when rows have gone both
-  // ways. DEADLINE_EXCEEDED without the peer.
+  // ways. DEADLINE_EXCEEDED without the peer. `send_note` is called until the carrier is gone.
   virtual absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
-                                                              absl::Duration timeout) = 0;
+                                                              absl::Duration timeout,
+                                                              RowCarrier::SendNote send_note) = 0;
 };
 
 }  // namespace ccoe::exchange

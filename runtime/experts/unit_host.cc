@@ -14,11 +14,6 @@ namespace {
 using exchange::SwapError;
 using exchange::SwapReason;
 
-const Clock& ClockOf(const UnitHostOptions& options) {
-  static const SystemClock* const system = new SystemClock();
-  return options.clock != nullptr ? *options.clock : *system;
-}
-
 // What a pass says of its own rows or of memory that is short leaves the device as it was.
 bool IsOfDevice(const absl::Status& error) {
   return error.code() != absl::StatusCode::kInvalidArgument &&
@@ -49,7 +44,7 @@ UnitHost::UnitHost(const model::ModelSpec& spec, std::unique_ptr<PassMemory> mem
                    const UnitHostOptions& options)
     : spec_(spec),
       options_(options),
-      clock_(ClockOf(options)),
+      clock_(ClockOr(options.clock)),
       memory_(std::move(memory)),
       queue_(QueueOptionsOf(options)),
       units_(spec_) {

@@ -69,7 +69,8 @@ void AddChoiceFlags(CLI::App* command, BenchServeFlags& flags) {
   AddFlag(command, "--expert", flags.experts,
           "An expert to ask for (NAME, NAME@VERSION or base); may be repeated. Default: none, the "
           "router chooses.")
-      .OneValueEach();
+      .OneValueEach()
+      .ShownDefault("none");
   AddSwitch(command, "--all-experts", flags.all_experts,
             "Ask for all experts that the server has.");
   AddFlag(command, "--zipf", flags.zipf,
@@ -87,7 +88,8 @@ void AddChoiceFlags(CLI::App* command, BenchServeFlags& flags) {
 void AddReportFlags(CLI::App* command, BenchServeFlags& flags) {
   AddFlag(command, "--goodput", flags.goodput,
           "Limits in ms, as ttft:100 tpot:20 e2el:2000: requests a second that kept them all are "
-          "reported.");
+          "reported.")
+      .ShownDefault("none");
   AddFlag(command, "--percentile-metrics", flags.percentile_metrics,
           "The latencies to report: any of ttft, tpot, itl, e2el, with commas.");
   AddFlag(command, "--metric-percentiles", flags.metric_percentiles,

@@ -19,8 +19,7 @@ constexpr absl::Duration kPlainLine = absl::Seconds(10);
 }  // namespace
 
 ProgressOutput ProgressOutput::Stderr() {
-  static const SystemClock clock;
-  return {stderr, isatty(STDERR_FILENO) != 0, &clock};
+  return {stderr, isatty(STDERR_FILENO) != 0, &ClockOr(nullptr)};
 }
 
 std::string ProgressLine(const std::string& label, int64_t done, int64_t total,

@@ -24,6 +24,12 @@ void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags) {
   AddSwitch(command, "--combine-on-workers", engine.combine_on_workers,
             "Expert workers add up a row's FFN experts before they send them back: less traffic; "
             "answers then depend on the placement within rounding.");
+  AddFlag(command, "--replica-patience", flags.replica_patience_seconds,
+          "Seconds that a query waits for another worker where none holds its expert any more.")
+      .Range(0.0, 3600.0);
+  AddFlag(command, "--room-patience", flags.room_patience_seconds,
+          "Seconds that a query waits for room at an expert that is full.")
+      .Range(0.0, 3600.0);
   AddMoePolicyFlags(command, flags.moe);
 }
 
@@ -31,6 +37,8 @@ engine::EngineOptions ToEngineOptions(const ServingEngineFlags& flags) {
   engine::EngineOptions options = flags.engine;
   options.wire_dtype = flags.wire == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
   options.moe_policy = ToMoePolicy(flags.moe);
+  options.replica_patience = absl::Seconds(flags.replica_patience_seconds);
+  options.room_patience = absl::Seconds(flags.room_patience_seconds);
   return options;
 }
 

@@ -13,10 +13,12 @@
 namespace ccoe::cli {
 
 // --kv-tokens, --step-tokens, --prefill-chunk, --max-running, --max-waiting, --wire,
-// --combine-on-workers, and those of AddMoePolicyFlags.
+// --combine-on-workers, --replica-patience, --room-patience, and those of AddMoePolicyFlags.
 struct ServingEngineFlags {
   engine::EngineOptions engine;
   std::string wire = "f32";
+  double replica_patience_seconds = absl::ToDoubleSeconds(engine.replica_patience);
+  double room_patience_seconds = absl::ToDoubleSeconds(engine.room_patience);
   MoePolicyFlags moe;
 };
 void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags);

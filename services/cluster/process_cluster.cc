@@ -177,6 +177,8 @@ std::vector<std::string> ProcessCluster::BackboneArguments(const std::string& ro
       Flag("prefill-chunk", engine.max_prefill_chunk),
       Flag("max-running", engine.max_running),
       Flag("max-waiting", engine.max_waiting),
+      Flag("replica-patience", absl::ToDoubleSeconds(engine.replica_patience)),
+      Flag("room-patience", absl::ToDoubleSeconds(engine.room_patience)),
       Flag("wire", engine.wire_dtype == kernels::DType::kBF16 ? "bf16" : "f32")};
   for (const std::string& bundle : options_.model.bundle_folders) {
     arguments.push_back(Flag("bundle", bundle));

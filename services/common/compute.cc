@@ -1,5 +1,7 @@
 #include "services/common/compute.h"
 
+#include <stdlib.h>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -53,6 +55,9 @@ absl::StatusOr<std::unique_ptr<Compute>> Compute::Create(const ComputeOptions& o
     return absl::InvalidArgumentError(
         absl::StrCat("math: expected f32 or bf16, found ", kernels::DTypeName(options.math)));
   }
+  // Read when the driver starts: links' streams that share a hardware queue could wait for each
+  // other.
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/0);
   auto device = kernels::OpenCudaDevice(*compute->cuda_);
   if (!device.ok()) {
     return Annotate(device.status(), absl::StrCat("device ", options.device));

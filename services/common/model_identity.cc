@@ -28,7 +28,9 @@ absl::StatusOr<v1::WeightsIdentity> IdentifyWeights(const std::string& folder,
     return identity;
   }
   Sha256 served;
-  served.Update(absl::StrCat(digest.sha256, " as ", kernels::DTypeName(target.matrices)));
+  served.Update(
+      absl::StrCat(digest.sha256, " as ",
+                   target.matrices.has_value() ? kernels::DTypeName(*target.matrices) : "stored"));
   identity.set_served(served.Hex());
   return identity;
 }

@@ -30,8 +30,11 @@ absl::string_view RowTransportName(RowTransport transport) {
 
 int64_t RowMemoryBytes(RowTransport transport, bool local, const Compute& compute) {
   if (compute.device().ReadsHostMemory()) return 0;
-  if (transport == RowTransport::kGrpc && !local) return 0;
-  return static_cast<int64_t>(exchange::NcclOptions().memory_bytes);
+  const exchange::NcclOptions options;
+  if (transport == RowTransport::kGrpc) {
+    return local ? static_cast<int64_t>(options.memory_bytes) : 0;
+  }
+  return static_cast<int64_t>(exchange::NcclBytes(options));
 }
 
 absl::StatusOr<std::shared_ptr<exchange::RowMemory>> MakeLocalRowMemory(

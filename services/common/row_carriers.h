@@ -24,8 +24,9 @@ enum class RowTransport : uint8_t {
 absl::StatusOr<RowTransport> ParseRowTransport(absl::string_view text);
 absl::string_view RowTransportName(RowTransport transport);
 
-// What rows on their way may take of the compute's device at once: of MakeRowCarriers, or of links
-// within this process (`local`). 0 on the CPU, and where rows travel in messages alone.
+// What rows on their way may take of the compute's device at once: of MakeRowCarriers, with the
+// communicators of as many links as there may be, or of links within this process (`local`). 0 on
+// the CPU, and where rows travel in messages alone.
 int64_t RowMemoryBytes(RowTransport transport, bool local, const Compute& compute);
 
 // Memory for the rows of links within this process: that of `carriers` (may be null), or its own.

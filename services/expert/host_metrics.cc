@@ -4,6 +4,10 @@ namespace ccoe::services {
 
 void SampleHost(const experts::HostLoad& load, telemetry::ExpertMetrics& metrics) {
   experts::ExpertLoad sum;
+  sum.weight_bytes = load.ffn.weight_bytes;
+  sum.swaps = load.ffn.swaps;
+  sum.rows = load.ffn.rows;
+  sum.batches = load.ffn.batches;
   for (const experts::ExpertLoad& expert : load.experts) {
     sum.weight_bytes += expert.weight_bytes;
     sum.kv_tokens_used += expert.kv_tokens_used;

@@ -43,7 +43,7 @@ class FaultsTest(unittest.TestCase):
         return caught.exception
 
     def test_a_killed_expert_worker_takes_no_other_query_with_it(self):
-        cluster, client = self.start("--expert-workers", "5")
+        cluster, client = self.start("--expert-workers", "5", "--replica-patience", "0.5")
         status = client.call("ccoe.v1.Control", "GetStatus", {})[0]
         held = {worker.worker_id: [e.name for e in worker.experts] for worker in status.workers if worker.experts}
         victim, lost = next((name, experts[0]) for name, experts in sorted(held.items()))

@@ -101,7 +101,7 @@ class MoeFaultsTest(unittest.TestCase):
         rng = random.Random(8)
         prompts = golden.prompts(MODEL)
         slowest = 0.0
-        with roles.Cluster(FOLDER, expert_workers=8) as cluster:
+        with roles.Cluster(FOLDER, expert_workers=8, more_backbone=["--replica-patience=0.3"]) as cluster:
             expected = [generate(cluster.client, prompt) for prompt in prompts]
             for number in range(self.rounds(3)):
                 load = Load(cluster.client, prompts, expected)

@@ -36,24 +36,31 @@ class Role:
 
 
 class Cluster:
-    """Router, gateway, backbone workers and expert workers over a placement; a context manager."""
+    """Router, gateway, backbone workers and expert workers; a context manager.
 
-    def __init__(self, model, expert_workers, replicas=1, backbone_workers=1, more_backbone=()):
+    FFN experts are dealt out to `expert_workers` by a placement with `replicas`; or `bundles` names the folders of layer experts that each
+    expert worker holds."""
+
+    def __init__(self, model, expert_workers=0, replicas=1, backbone_workers=1, more_backbone=(), bundles=()):
         router, self.grpc, self.http = (f"127.0.0.1:{ccoe_process.free_port()}" for _ in range(3))
-        self.placement = tempfile.NamedTemporaryFile("w", suffix=".textproto", dir=os.environ.get("TEST_TMPDIR"))
-        code, _, error = ccoe_process.run(["placement", "plan", "--model", model, "--workers", str(expert_workers),
-                                           "--replicas", str(replicas), "--output", self.placement.name])
-        assert code == 0, error
+        router_words = ["router", "--listen", router, "--model", model]
+        if not bundles:
+            self.placement = tempfile.NamedTemporaryFile("w", suffix=".textproto", dir=os.environ.get("TEST_TMPDIR"))
+            code, _, error = ccoe_process.run(["placement", "plan", "--model", model, "--workers", str(expert_workers),
+                                               "--replicas", str(replicas), "--output", self.placement.name])
+            assert code == 0, error
+            router_words += ["--placement", self.placement.name]
         self.roles = {}
         any_port = ["--http", "127.0.0.1:0"]
         common = ["--model", model, "--router", router, *any_port]
-        self._add("router", ["router", "--listen", router, "--model", model, "--placement", self.placement.name, *any_port])
+        self._add("router", [*router_words, *any_port])
         for i in range(backbone_workers):
             name = f"backbone-{i}"
             self._add(name, ["backbone", "--id", name, "--threads", "1", *common, *more_backbone])
-        self.experts = [f"expert-{i}" for i in range(expert_workers)]
-        for name in self.experts:
-            self._add(name, ["expert", "--id", name, "--threads", "1", *common])
+        held = list(bundles) or [()] * expert_workers
+        self.experts = [f"expert-{i}" for i in range(len(held))]
+        for name, folders in zip(self.experts, held):
+            self._add(name, ["expert", "--id", name, "--threads", "1", *common, *(f"--bundle={folder}" for folder in folders)])
         self._add("gateway", ["gateway", "--model", model, "--router", router, "--listen", self.grpc, "--http", self.http])
 
     def _add(self, name, words):

@@ -7,7 +7,6 @@
 
 #include "gtest/gtest.h"
 #include "runtime/exchange/grpc/wire_messages.h"
-#include "runtime/exchange/swap_size.h"
 #include "tests/runtime/exchange/swap_recorder.h"
 
 namespace ccoe::exchange {
@@ -41,43 +40,50 @@ std::string Mutated(std::string bytes, std::mt19937& random) {
 }
 
 // A header that Validate took keeps its promises: all a handler indexes by is there.
-void ExpectSound(const StepHeader& header) {
+void ExpectSound(const SwapHeader& header) {
   const SwapBytes bytes = SizeOf(header);
   EXPECT_GT(header.rows(), 0);
   EXPECT_GE(header.returned_rows(), 0);
   EXPECT_GT(bytes.sent, 0);
   EXPECT_GE(bytes.returned, 0);
   CheckFitsMessage(header).IgnoreError();
-  if (!header.ffn.has_value()) return;
+  if (header.ffn() == nullptr) return;
+  const FfnSwap& ffn = *header.ffn();
   for (int64_t row = 0; row < header.rows(); ++row) {
-    ASSERT_LT(header.ffn->offsets.at(row), header.ffn->offsets.at(row + 1));
-    for (int32_t pair = header.ffn->offsets[row]; pair < header.ffn->offsets[row + 1]; ++pair) {
-      ASSERT_GE(header.ffn->experts.at(pair), 0);
-      ASSERT_EQ(header.ffn->weights.at(pair), header.ffn->weights.at(pair));
+    ASSERT_LT(ffn.offsets.at(row), ffn.offsets.at(row + 1));
+    for (int32_t pair = ffn.offsets[row]; pair < ffn.offsets[row + 1]; ++pair) {
+      ASSERT_GE(ffn.experts.at(pair), 0);
+      ASSERT_EQ(ffn.weights.at(pair), ffn.weights.at(pair));
     }
   }
 }
 
-std::vector<StepHeader> Samples() {
-  StepHeader bf16 = MakeDispatch(3, {{7}}, kHidden);
-  bf16.wire_dtype = kernels::DType::kBF16;
-  StepHeader captured = MakeHeader(4, {{1, 0, 3, ReturnRows::kAll}}, kHidden);
-  captured.capture_layers = true;
+std::vector<SwapHeader> Samples() {
+  SwapHeader bf16 = MakeDispatch(3, {{7}}, kHidden);
+  bf16.format.dtype = kernels::DType::kBF16;
+  SwapHeader captured = MakeHeader(4, {{1, 0, 3, ReturnRows::kAll}}, kHidden);
+  LayerOf(captured).capture_layers = true;
   return {MakeHeader(1, {{1, 0, 2, ReturnRows::kAll}, {2, 5, 1, ReturnRows::kLast}}, kHidden),
           MakeDispatch(2, {{0, 300}, {1}, {2, 3, 4}}, kHidden, true), bf16, captured};
 }
 
-TEST(WireMessagesFuzzTest, MutatedHeadersAreSoundOrRefused) {
+TEST(WireMessagesFuzzTest, MutatedSwapsAreSoundOrRefused) {
   std::mt19937 random(1);
   int sound = 0, refused = 0;
-  for (const StepHeader& sample : Samples()) {
-    v1::StepHeader message;
-    ToWire(sample, message);
+  for (const SwapHeader& sample : Samples()) {
+    v1::Envelope message;
+    ToWire(OneSwap(sample, std::vector<float>(sample.rows() * kHidden)), message);
+    message.mutable_swaps(0)->clear_rows();
     const std::string bytes = message.SerializeAsString();
     for (int round = 0; round < kRounds; ++round) {
-      v1::StepHeader mutated;
+      v1::Envelope mutated;
       if (!mutated.ParseFromString(Mutated(bytes, random))) continue;
-      const absl::StatusOr<StepHeader> header = FromWire(mutated);
+      const absl::StatusOr<RowFormat> format = FormatOf(mutated);
+      if (!format.ok() || mutated.swaps().empty()) {
+        ++refused;
+        continue;
+      }
+      const absl::StatusOr<SwapHeader> header = FromWire(mutated.swaps(0), *format);
       const bool good = header.ok() && Validate(*header, kHidden).ok();
       ++(good ? sound : refused);
       if (good) ExpectSound(*header);
@@ -87,26 +93,32 @@ TEST(WireMessagesFuzzTest, MutatedHeadersAreSoundOrRefused) {
   EXPECT_GT(refused, 100);
 }
 
-TEST(WireMessagesFuzzTest, MutatedAnswersHaveTheSizeOfTheirStepOrAreErrors) {
+TEST(WireMessagesFuzzTest, MutatedAnswersHaveTheShapeOfTheirSwapOrAreErrors) {
   std::mt19937 random(2);
-  for (const StepHeader& sample : Samples()) {
+  int decoded = 0, refused = 0;
+  for (const SwapHeader& sample : Samples()) {
     SwapResult result;
-    result.rows.resize(sample.returned_rows() * kHidden);
-    if (sample.capture_layers) {
-      result.captured.resize(sample.layers.size() * sample.rows() * kHidden);
+    if (sample.layer() != nullptr && sample.layer()->sequences.size() > 1) {
+      result.verdicts.resize(sample.layer()->sequences.size());
+      result.verdicts[1] = SwapError(SwapReason::kNoPages, "no pages");
     }
-    v1::SwapReply message;
+    result.rows.resize(ReturnedRows(sample, result) * kHidden);
+    result.captured.resize(sample.captured_rows() * kHidden);
+    v1::SwapAnswer message;
     ToWire(sample, result, message);
     const std::string bytes = message.SerializeAsString();
     for (int round = 0; round < kRounds; ++round) {
-      v1::SwapReply mutated;
+      v1::SwapAnswer mutated;
       if (!mutated.ParseFromString(Mutated(bytes, random))) continue;
-      const absl::StatusOr<SwapResult> decoded = FromWire(mutated, sample);
-      if (!decoded.ok()) continue;
-      ASSERT_EQ(decoded->rows.size(), result.rows.size());
-      ASSERT_EQ(decoded->captured.size(), result.captured.size());
+      const absl::StatusOr<SwapResult> back = FromWire(mutated, sample);
+      ++(back.ok() ? decoded : refused);
+      if (back.ok()) {
+        ASSERT_TRUE(CheckResult(sample, *back).ok());
+      }
     }
   }
+  EXPECT_GT(decoded, 100);
+  EXPECT_GT(refused, 100);
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ TEST(CheckShapesTest, AnglesAreOfPositionsThatAreNotNegative) {
 KvLayer Cache() {
   KvLayer cache;
   cache.k = F32(1, 1).data;
-  cache.v = F32(1, 1).data;
+  cache.v = static_cast<float*>(cache.k) + 1;
   cache.pages = 2;
   cache.page_tokens = 4;
   cache.kv_heads = 2;

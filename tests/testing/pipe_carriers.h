@@ -3,15 +3,19 @@
 #ifndef CCOE_TESTS_TESTING_PIPE_CARRIERS_H_
 #define CCOE_TESTS_TESTING_PIPE_CARRIERS_H_
 
+#include <cstdint>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "runtime/base/check.h"
 #include "runtime/exchange/row_carrier.h"
 #include "tests/testing/tagged_device.h"
 
@@ -32,8 +36,9 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
     return absl::StrCat("pipe ", ++ids_);
   }
 
-  absl::StatusOr<std::unique_ptr<exchange::RowCarrier>> Connect(const std::string& id, bool opener,
-                                                                absl::Duration timeout) override {
+  absl::StatusOr<std::unique_ptr<exchange::RowCarrier>> Connect(
+      const std::string& id, bool opener, absl::Duration timeout,
+      exchange::RowCarrier::SendNote send_note) override {
     absl::MutexLock lock(&mutex_);
     std::shared_ptr<Pipes>& pipes = waiting_[id];
     if (pipes == nullptr) pipes = std::make_shared<Pipes>();
@@ -43,44 +48,84 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
     if (!mutex_.AwaitWithTimeout(absl::Condition(&both), timeout)) {
       return absl::DeadlineExceededError("the other end did not come");
     }
-    return std::make_unique<End>(mine, opener);
+    return std::make_unique<End>(mine, opener, std::move(send_note));
   }
 
  private:
-  // What is on its way in one direction.
+  using Rows = exchange::CarriedRows;
+  using Done = exchange::RowCarrier::Done;
+
+  // What is on its way in one direction: what was sent and not received, or the other way round. A
+  // receive that waits ends on the sender's thread.
   class Pipe {
    public:
-    absl::Status Send(absl::string_view bytes) {
-      absl::MutexLock lock(&mutex_);
-      auto room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return closed_ || bytes_.size() < kCapacity;
-      };
-      mutex_.Await(absl::Condition(&room));
-      if (closed_) return absl::UnavailableError("the carrier is aborted");
-      bytes_.append(bytes.data(), bytes.size());
-      return absl::OkStatus();
+    void Send(Rows rows, Done done) {
+      std::string bytes(rows.size(), '\0');
+      std::memcpy(bytes.data(), Address(rows), bytes.size());
+      Finish(Matched(std::move(bytes), std::nullopt));
+      done(closed() ? absl::StatusOr<Rows>(Aborted()) : std::move(rows));
     }
-    absl::Status Receive(std::string& bytes) {
-      absl::MutexLock lock(&mutex_);
-      auto there = [this, &bytes]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return closed_ || bytes_.size() >= bytes.size();
-      };
-      mutex_.Await(absl::Condition(&there));
-      if (bytes_.size() < bytes.size()) return absl::UnavailableError("the carrier is aborted");
-      bytes.assign(bytes_, 0, bytes.size());
-      bytes_.erase(0, bytes.size());
-      return absl::OkStatus();
+    void Receive(Rows room, Done done) {
+      Finish(Matched(std::nullopt, Waiting{std::move(room), std::move(done)}));
     }
     void Close() {
-      absl::MutexLock lock(&mutex_);
-      closed_ = true;
+      std::deque<Waiting> waiting;
+      {
+        absl::MutexLock lock(&mutex_);
+        closed_ = true;
+        waiting.swap(waiting_);
+      }
+      for (Waiting& each : waiting) each.done(Aborted());
     }
 
    private:
-    static constexpr size_t kCapacity = 1 << 16;
+    struct Waiting {
+      Rows room;
+      Done done;
+    };
+    struct Match {
+      std::optional<Waiting> waiting;
+      std::string bytes;
+      bool closed = false;
+    };
+
+    static absl::Status Aborted() { return absl::UnavailableError("the carrier is aborted"); }
+    static void* Address(Rows& rows) {
+      return rows.on_device() ? HostAddress(rows.data()) : rows.data();
+    }
+    bool closed() {
+      absl::MutexLock lock(&mutex_);
+      return closed_;
+    }
+    // Takes one of both in; gives back what meets.
+    Match Matched(std::optional<std::string> bytes, std::optional<Waiting> waiting) {
+      absl::MutexLock lock(&mutex_);
+      if (closed_) return {std::move(waiting), "", true};
+      if (waiting.has_value()) {
+        waiting_.push_back(*std::move(waiting));
+      } else {
+        sent_.push_back(*std::move(bytes));
+      }
+      if (waiting_.empty() || sent_.empty()) return {};
+      Match match{std::move(waiting_.front()), std::move(sent_.front()), false};
+      waiting_.pop_front();
+      sent_.pop_front();
+      return match;
+    }
+    static void Finish(Match match) {
+      if (!match.waiting.has_value()) return;
+      Waiting& waiting = *match.waiting;
+      if (match.closed) return waiting.done(Aborted());
+      if (match.bytes.size() != waiting.room.size()) {
+        return waiting.done(absl::UnavailableError("transfers of different sizes"));
+      }
+      std::memcpy(Address(waiting.room), match.bytes.data(), match.bytes.size());
+      waiting.done(std::move(waiting.room));
+    }
 
     absl::Mutex mutex_;
-    std::string bytes_ ABSL_GUARDED_BY(mutex_);
+    std::deque<std::string> sent_ ABSL_GUARDED_BY(mutex_);
+    std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
     bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   };
   struct Pipes {
@@ -88,24 +133,34 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
     Pipe there, back;
   };
 
+  // Says of each transfer that it was posted, and wants to hear the same of the other end's: notes
+  // must get through, in order.
   class End final : public exchange::RowCarrier {
    public:
-    End(std::shared_ptr<Pipes> pipes, bool opener) : pipes_(std::move(pipes)), opener_(opener) {}
-    ~End() override { Abort(); }
-    absl::Status Send(absl::string_view bytes) override {
-      return (opener_ ? pipes_->there : pipes_->back).Send(bytes);
+    End(std::shared_ptr<Pipes> pipes, bool opener, SendNote send_note)
+        : pipes_(std::move(pipes)), opener_(opener), send_note_(std::move(send_note)) {}
+    // Callbacks run on the other end's thread as well.
+    ~End() override {
+      Abort();
+      absl::MutexLock lock(&mutex_);
+      auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return running_ == 0; };
+      mutex_.Await(absl::Condition(&none));
     }
-    absl::Status Receive(std::string& bytes) override {
-      return (opener_ ? pipes_->back : pipes_->there).Receive(bytes);
+    void Send(Rows rows, Done done) override {
+      uint64_t number = 0;
+      {
+        absl::MutexLock lock(&mutex_);
+        number = ++sent_;
+      }
+      send_note_({number, 1, 0});
+      (opener_ ? pipes_->there : pipes_->back).Send(std::move(rows), Counted(std::move(done)));
     }
-    absl::Status SendRows(const exchange::RowBlock& rows) override {
-      return Send({static_cast<const char*>(HostAddress(rows.view().data)), rows.bytes()});
+    void Receive(Rows room, Done done) override {
+      (opener_ ? pipes_->back : pipes_->there).Receive(std::move(room), Counted(std::move(done)));
     }
-    absl::Status ReceiveRows(const exchange::RowMemory::Fresh& rows) override {
-      std::string bytes(rows.block.bytes(), '\0');
-      const absl::Status received = Receive(bytes);
-      if (received.ok()) std::memcpy(HostAddress(rows.rows.data), bytes.data(), bytes.size());
-      return received;
+    void Take(const Note& note) override {
+      absl::MutexLock lock(&mutex_);
+      CCOE_CHECK(note.round == ++heard_ && note.sends == 1);
     }
     void Abort() override {
       pipes_->there.Close();
@@ -113,8 +168,22 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
     }
 
    private:
+    Done Counted(Done done) {
+      absl::MutexLock lock(&mutex_);
+      ++running_;
+      return [this, done = std::move(done)](absl::StatusOr<Rows> rows) mutable {
+        done(std::move(rows));
+        absl::MutexLock lock(&mutex_);
+        --running_;
+      };
+    }
+
     const std::shared_ptr<Pipes> pipes_;
     const bool opener_;
+    SendNote send_note_;
+    absl::Mutex mutex_;
+    uint64_t sent_ ABSL_GUARDED_BY(mutex_) = 0, heard_ ABSL_GUARDED_BY(mutex_) = 0;
+    int running_ ABSL_GUARDED_BY(mutex_) = 0;  // transfers without their `done`
   };
 
   const std::shared_ptr<exchange::RowMemory> memory_;  // null: host memory only

@@ -38,6 +38,7 @@ class GrpcLink final : public ActivationLink {
     beside_.Abort();
     context_.TryCancel();
     if (reader_.joinable()) reader_.join();
+    beside_.Close();
   }
 
   // The handshake; call once, before all else.
@@ -70,10 +71,12 @@ class GrpcLink final : public ActivationLink {
   void Read();
   absl::Status Handshake();
   absl::Status ConnectCarrier(const v1::Carrier& offered);
+  LinkWriter::Options WriterOptions(const v1::OpenAccepted& accepted);
   void Start(const v1::OpenAccepted& accepted);
   absl::Status ReadAnswers();
-  absl::Status Take(v1::LinkReply& reply);
-  absl::Status TakeAnswer(v1::SwapAnswer& answer);
+  absl::Status Take(const v1::LinkReply& reply);
+  absl::Status TakeAnswer(const v1::SwapAnswer& answer);
+  absl::Status Finish(const SwapHeader& header, absl::StatusOr<SwapResult> result);
   absl::Status TakeHeartbeat(const v1::HeartbeatReply& reply);
 
   // On the writer's.
@@ -171,19 +174,24 @@ bool GrpcLink::WriteEnvelope(Envelope envelope) {
   ToWire(envelope, *message.mutable_envelope(), beside_.active() ? &rows : nullptr);
   if (!stream_->Write(message)) return false;  // the reader learns why
   for (size_t i = 0; i < rows.size(); ++i) {
-    const absl::Status sent = beside_.Send(envelope.swaps[i].rows.block, rows[i]);
-    if (sent.ok()) continue;
-    table_->Close(sent.message());
-    return false;
+    beside_.Send(std::move(envelope.swaps[i].rows.block), std::move(rows[i]),
+                 [this](const absl::Status& why) { table_->Close(why.message()); });
   }
   return true;
+}
+
+LinkWriter::Options GrpcLink::WriterOptions(const v1::OpenAccepted& accepted) {
+  grant_ = options_.use;
+  grant_.credit = SwapCredit::Min(grant_.credit, GrantOf(accepted).credit);
+  LinkWriter::Options writer;
+  writer.credit = grant_.credit;
+  writer.max_items += static_cast<size_t>((grant_.credit + options_.backlog).swaps);
+  return writer;
 }
 
 void GrpcLink::Start(const v1::OpenAccepted& accepted) {
   peer_ = PeerOf(accepted);
   const LinkGrant theirs = GrantOf(accepted);
-  grant_ = options_.use;
-  grant_.credit = SwapCredit::Min(grant_.credit, theirs.credit);
   EnvelopeLimits& limits = grant_.limits;
   limits.max_swaps = std::min({limits.max_swaps, theirs.limits.max_swaps, grant_.credit.swaps});
   limits.max_rows = std::min(limits.max_rows, theirs.limits.max_rows);
@@ -203,10 +211,6 @@ void GrpcLink::Start(const v1::OpenAccepted& accepted) {
     context_.TryCancel();
   };
   table.clock = options_.clock;
-  LinkWriter::Options writer;
-  writer.credit = grant_.credit;
-  writer.max_items = static_cast<size_t>(table.capacity.swaps) + writer.max_items;
-  writer_ = std::make_unique<LinkWriter>(std::move(writer));
   table_ = std::make_unique<LinkTable>(std::move(table));
 }
 
@@ -221,9 +225,17 @@ absl::Status GrpcLink::Handshake() {
                         TextOf(end.error_message()));
   }
   absl::Status good = CheckAccepted(reply);
-  if (good.ok() && options_.carriers != nullptr) good = ConnectCarrier(reply.accepted().carrier());
+  if (good.ok()) {
+    writer_ = std::make_unique<LinkWriter>(WriterOptions(reply.accepted()));
+    if (options_.carriers != nullptr) good = ConnectCarrier(reply.accepted().carrier());
+  }
   if (!good.ok()) {
     context_.TryCancel();
+    beside_.Close();
+    if (writer_ != nullptr) {
+      writer_->Close();
+      writer_->AwaitDone(absl::InfiniteDuration());
+    }
     stream_->Finish();
     return good;
   }
@@ -233,8 +245,14 @@ absl::Status GrpcLink::Handshake() {
 
 absl::Status GrpcLink::ConnectCarrier(const v1::Carrier& offered) {
   if (!offered.id().empty()) {
-    return beside_.Connect(*options_.carriers, offered.id(), /*opener=*/true,
-                           options_.open_timeout);
+    return beside_.Connect(*options_.carriers, offered.id(), /*opener=*/true, options_.open_timeout,
+                           [this](const RowCarrier::Note& note) {
+                             writer_->PushUrgent([this, note] {
+                               v1::LinkMessage message;
+                               *message.mutable_carrier_note() = ToWire(note);
+                               return stream_->Write(message);
+                             });
+                           });
   }
   if (!options_.require_carrier) return absl::OkStatus();
   return absl::FailedPreconditionError(
@@ -269,12 +287,14 @@ absl::Status GrpcLink::ReadAnswers() {
   return absl::OkStatus();
 }
 
-absl::Status GrpcLink::Take(v1::LinkReply& reply) {
+absl::Status GrpcLink::Take(const v1::LinkReply& reply) {
   switch (reply.message_case()) {
     case v1::LinkReply::kAnswer:
-      return TakeAnswer(*reply.mutable_answer());
+      return TakeAnswer(reply.answer());
     case v1::LinkReply::kHeartbeat:
       return TakeHeartbeat(reply.heartbeat());
+    case v1::LinkReply::kCarrierNote:
+      return beside_.Take(reply.carrier_note());
     default:
       return absl::InternalError(
           "the peer sent something other than a swap's or a heartbeat's answer");
@@ -293,19 +313,36 @@ absl::Status GrpcLink::TakeHeartbeat(const v1::HeartbeatReply& reply) {
 }
 
 // An error closes the link, and with it the swap: another replica may do better.
-absl::Status GrpcLink::TakeAnswer(v1::SwapAnswer& answer) {
-  const std::shared_ptr<const SwapHeader> header = table_->Find(answer.swap_id());
+absl::Status GrpcLink::TakeAnswer(const v1::SwapAnswer& answer) {
+  std::shared_ptr<const SwapHeader> header = table_->Find(answer.swap_id());
   if (header == nullptr) {
     if (!table_->healthy()) return absl::OkStatus();
     return absl::InternalError(absl::StrCat("an answer to swap ", answer.swap_id(),
                                             ", which is not in flight (answered twice?)"));
   }
-  const bool computed = answer.reason() == v1::SWAP_REASON_NONE;
-  absl::StatusOr<SwapResult> result = FromWire(answer, *header, beside_);
-  if (computed) CCOE_RETURN_IF_ERROR(result.status());
-  table_->Heard();
-  writer_->ReturnCredit(CostOf(*header));
-  return table_->Answer(header->id, std::move(result));
+  absl::StatusOr<SwapResult> result = FromWire(answer, *header, beside_.active());
+  if (answer.reason() != v1::SWAP_REASON_NONE) return Finish(*header, std::move(result));
+  CCOE_RETURN_IF_ERROR(result.status());
+  const int64_t rows = ReturnedRows(*header, *result);
+  if (!beside_.active() || rows == 0) return Finish(*header, std::move(result));
+  beside_.Receive(
+      header->format, rows,
+      [this, header, result = *std::move(result)](absl::StatusOr<ArrivedRows> arrived) mutable {
+        absl::Status taken = arrived.status();
+        if (taken.ok()) {
+          result.device_rows = std::move(arrived->device);
+          result.rows = std::move(arrived->host);
+          table_->Heard();
+          taken = Finish(*header, std::move(result));
+        }
+        if (!taken.ok()) table_->Close(taken.message());
+      });
+  return absl::OkStatus();
+}
+
+absl::Status GrpcLink::Finish(const SwapHeader& header, absl::StatusOr<SwapResult> result) {
+  writer_->ReturnCredit(CostOf(header));
+  return table_->Answer(header.id, std::move(result));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/exchange/row_codec.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -34,8 +35,8 @@ v1::Carrier OfferCarrier(RowCarrierFactory* carriers, const v1::RowsBesideStream
 }
 
 absl::Status RowsBeside::Connect(RowCarrierFactory& carriers, const std::string& id, bool opener,
-                                 absl::Duration timeout) {
-  auto carrier = carriers.Connect(id, opener, timeout);
+                                 absl::Duration timeout, RowCarrier::SendNote send_note) {
+  auto carrier = carriers.Connect(id, opener, timeout, std::move(send_note));
   if (!carrier.ok()) {
     return Annotate(carrier.status(), absl::StrCat("rows over ", carriers.Version()));
   }
@@ -44,32 +45,55 @@ absl::Status RowsBeside::Connect(RowCarrierFactory& carriers, const std::string&
   return absl::OkStatus();
 }
 
-absl::Status RowsBeside::Send(const RowBlock& device, const std::string& bytes) {
-  if (device.on_device()) return carrier_->SendRows(device);
-  return bytes.empty() ? absl::OkStatus() : carrier_->Send(bytes);
+void RowsBeside::Send(RowBlock device, std::string bytes, Failed failed) {
+  if (!device.on_device() && bytes.empty()) return;
+  CarriedRows rows =
+      device.on_device() ? CarriedRows(std::move(device)) : CarriedRows(std::move(bytes));
+  carrier_->Send(std::move(rows),
+                 [failed = std::move(failed)](absl::StatusOr<CarriedRows> sent) mutable {
+                   if (!sent.ok()) failed(sent.status());
+                 });
 }
 
-absl::StatusOr<RowBlock> RowsBeside::Receive(const RowFormat& format, int64_t rows,
-                                             std::string& bytes) {
-  if (!bytes.empty()) {
-    return absl::InvalidArgumentError("rows in the message, which travel beside the stream");
-  }
-  if (rows == 0) return RowBlock();
+void RowsBeside::Receive(const RowFormat& format, int64_t rows, Arrived arrived) {
+  CarriedRows room;
   if (memory_ != nullptr) {
     // Without room they take the way through host memory.
     auto fresh = memory_->Take(rows, format.hidden_size, format.dtype);
-    if (fresh.ok()) {
-      CCOE_RETURN_IF_ERROR(carrier_->ReceiveRows(*fresh));
-      return std::move(fresh->block);
-    }
+    if (fresh.ok()) room = CarriedRows(*std::move(fresh));
   }
-  bytes.resize(static_cast<size_t>(rows * format.hidden_size) * kernels::DTypeBytes(format.dtype));
-  CCOE_RETURN_IF_ERROR(carrier_->Receive(bytes));
-  return RowBlock();
+  if (!room.on_device()) {
+    room.bytes.resize(static_cast<size_t>(rows * format.hidden_size) *
+                      kernels::DTypeBytes(format.dtype));
+  }
+  carrier_->Receive(std::move(room), [format, rows, arrived = std::move(arrived)](
+                                         absl::StatusOr<CarriedRows> carried) mutable {
+    if (!carried.ok()) return arrived(carried.status());
+    if (carried->on_device()) return arrived(ArrivedRows{std::move(carried->device.block), {}});
+    auto values = DecodeRows(carried->bytes, rows, format.hidden_size, format.dtype);
+    if (!values.ok()) return arrived(values.status());
+    arrived(ArrivedRows{{}, *std::move(values)});
+  });
+}
+
+absl::Status RowsBeside::Take(const v1::CarrierNote& note) {
+  if (carrier_ == nullptr) {
+    return absl::InvalidArgumentError("a carrier's note on a link whose rows are in messages");
+  }
+  carrier_->Take({note.round(), note.sends(), note.receives()});
+  return absl::OkStatus();
 }
 
 void RowsBeside::Abort() {
   if (carrier_ != nullptr) carrier_->Abort();
+}
+
+v1::CarrierNote ToWire(const RowCarrier::Note& note) {
+  v1::CarrierNote message;
+  message.set_round(note.round);
+  message.set_sends(note.sends);
+  message.set_receives(note.receives);
+  return message;
 }
 
 }  // namespace ccoe::exchange

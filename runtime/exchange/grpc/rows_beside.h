@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -21,14 +24,20 @@ namespace ccoe::exchange {
 // What an accepting end with `carriers` (null: none) says to a peer that asked.
 v1::Carrier OfferCarrier(RowCarrierFactory* carriers, const v1::RowsBesideStream& asked);
 
-// One thread may send while another receives. Abort may come from any.
+// Rows that came beside the stream: in device memory, or as f32 of host memory.
+struct ArrivedRows {
+  RowBlock device;
+  std::vector<float> host;
+
+  RowBlock Block() && { return device.on_device() ? std::move(device) : RowBlock(std::move(host)); }
+};
+
+// One end's. Send, Receive, Take and Abort may come from any thread, but for Connect and Close.
 class RowsBeside {
  public:
-  RowsBeside() = default;  // none
-
-  // Both ends connect at the same time.
+  // Connects; both ends do at the same time. `send_note` carries the carrier's words to the peer.
   absl::Status Connect(RowCarrierFactory& carriers, const std::string& id, bool opener,
-                       absl::Duration timeout);
+                       absl::Duration timeout, RowCarrier::SendNote send_note);
   // Rows are received into host memory alone: whoever computes here reads no others.
   void KeepOffDevice() { memory_ = nullptr; }
 
@@ -36,17 +45,27 @@ class RowsBeside {
   // Where rows may lie that are sent, and are received where there is room; null: host memory.
   RowMemory* memory() const { return memory_; }
 
-  // One swap's rows: `device` where they lie there, else `bytes`.
-  absl::Status Send(const RowBlock& device, const std::string& bytes);
-  // The rows of a swap, in device memory, or, where no block comes back, in `bytes`.
-  absl::StatusOr<RowBlock> Receive(const RowFormat& format, int64_t rows, std::string& bytes);
+  // One swap's rows: `device` where they lie there, else `bytes`; may be none. `failed` is called
+  // where they did not get there.
+  using Failed = absl::AnyInvocable<void(const absl::Status&)>;
+  void Send(RowBlock device, std::string bytes, Failed failed);
+  // The rows of a swap, 1 or more.
+  using Arrived = absl::AnyInvocable<void(absl::StatusOr<ArrivedRows>)>;
+  void Receive(const RowFormat& format, int64_t rows, Arrived arrived);
+
+  // From the peer.
+  absl::Status Take(const v1::CarrierNote& note);
 
   void Abort();
+  // Abort, then waits until all that was called for has been called.
+  void Close() { carrier_ = nullptr; }
 
  private:
   std::unique_ptr<RowCarrier> carrier_;
   RowMemory* memory_ = nullptr;
 };
+
+v1::CarrierNote ToWire(const RowCarrier::Note& note);
 
 }  // namespace ccoe::exchange
 

@@ -16,6 +16,8 @@ namespace {
 // Beside the answers of swaps: heartbeats' and the OpenAccepted.
 constexpr size_t kSpareReplies = 64;
 constexpr absl::Duration kLastWriteTime = absl::Seconds(1);
+// Envelopes, which credits bound, and releases that came behind them.
+constexpr size_t kMaxArrivals = 1 << 16;
 
 LinkWriter::Options WriterOptions(const ServerLinkOptions& options, grpc::ServerContext* context) {
   LinkWriter::Options writer;
@@ -41,9 +43,11 @@ ServerLink::ServerLink(SwapHandler* handler, const ServerLinkOptions& options,
 ServerLink::~ServerLink() {
   writer_.Close();  // what still waits to be sent has no reader
   beside_.Abort();
-  handler_->RemovePeer(peer_);
   // A peer that reads nothing more could hold up a write for good.
   if (!writer_.AwaitDone(kLastWriteTime)) context_->TryCancel();
+  writer_.AwaitDone(absl::InfiniteDuration());
+  beside_.Close();  // from now on nothing gets to the handler
+  handler_->RemovePeer(peer_);
 }
 
 absl::Status ServerLink::Run() {
@@ -53,7 +57,8 @@ absl::Status ServerLink::Run() {
   }
   CCOE_RETURN_IF_ERROR(Accept(message));
   while (stream_->Read(&message)) CCOE_RETURN_IF_ERROR(Take(message));
-  return absl::OkStatus();
+  absl::MutexLock lock(&mutex_);
+  return broken_;
 }
 
 LinkIdentity ServerLink::Identity() const {
@@ -80,23 +85,31 @@ absl::Status ServerLink::Accept(const v1::LinkMessage& first) {
   if (carrier.id().empty()) return absl::OkStatus();
   // The peer does the same when it has read the OpenAccepted.
   CCOE_RETURN_IF_ERROR(beside_.Connect(*options_.carriers, carrier.id(), /*opener=*/false,
-                                       options_.carrier_timeout));
+                                       options_.carrier_timeout,
+                                       [this](const RowCarrier::Note& note) {
+                                         writer_.PushUrgent([this, note] {
+                                           v1::LinkReply reply;
+                                           *reply.mutable_carrier_note() = ToWire(note);
+                                           return stream_->Write(reply);
+                                         });
+                                       }));
   const RowMemory* const memory = beside_.memory();
   if (memory != nullptr && memory->device() != handler_->device()) beside_.KeepOffDevice();
   return absl::OkStatus();
 }
 
-absl::Status ServerLink::Take(v1::LinkMessage& message) {
+absl::Status ServerLink::Take(const v1::LinkMessage& message) {
   switch (message.message_case()) {
     case v1::LinkMessage::kEnvelope:
-      return TakeEnvelope(*message.mutable_envelope());
+      return TakeEnvelope(message.envelope());
     case v1::LinkMessage::kRelease:
-      handler_->HandleRelease(peer_, message.release().sequence_id());
-      return absl::OkStatus();
+      return TakeRelease(message.release().sequence_id());
     case v1::LinkMessage::kHeartbeat:
       return TakeHeartbeat(message.heartbeat());
     case v1::LinkMessage::kCancel:
       return TakeCancel(message.cancel());
+    case v1::LinkMessage::kCarrierNote:
+      return beside_.Take(message.carrier_note());
     case v1::LinkMessage::kOpen:
       return absl::InvalidArgumentError("a second OpenLink on one link");
     default:
@@ -113,7 +126,7 @@ absl::Status ServerLink::TakeHeartbeat(const v1::Heartbeat& heartbeat) {
   last_heartbeat_ = heartbeat.number();
   const bool queued = writer_.PushUrgent([this, number = last_heartbeat_] {
     v1::LinkReply reply;
-    *reply.mutable_heartbeat() = ToWire(number, handler_->Progress(), last_id_.load());
+    *reply.mutable_heartbeat() = ToWire(number, handler_->Progress(), taken_in_.load());
     return stream_->Write(reply);
   });
   if (queued || writer_.closed()) return absl::OkStatus();
@@ -137,7 +150,7 @@ absl::Status ServerLink::CheckIds(const v1::Envelope& message) {
                                                    ": expected 1 to ", most, ", found ",
                                                    message.swaps_size()));
   }
-  uint64_t last = last_id_.load();
+  uint64_t last = last_id_;
   for (const v1::SwapRequest& swap : message.swaps()) {
     if (swap.id() <= last) {
       return absl::InvalidArgumentError(
@@ -148,35 +161,35 @@ absl::Status ServerLink::CheckIds(const v1::Envelope& message) {
   return absl::OkStatus();
 }
 
-absl::Status ServerLink::TakeEnvelope(v1::Envelope& message) {
+absl::Status ServerLink::TakeEnvelope(const v1::Envelope& message) {
   CCOE_RETURN_IF_ERROR(CheckIds(message));
   CCOE_ASSIGN_OR_RETURN(const RowFormat format, FormatOf(message));
-  Envelope envelope;
+  auto arrival = std::make_shared<Arrival>();
+  Envelope& envelope = arrival->envelope;
   envelope.step_id = message.step_id();
   envelope.swaps.reserve(static_cast<size_t>(message.swaps_size()));
-  for (v1::SwapRequest& request : *message.mutable_swaps()) {
+  for (const v1::SwapRequest& request : message.swaps()) {
     CCOE_RETURN_IF_ERROR(TakeSwap(request, format, envelope));
   }
   CCOE_RETURN_IF_ERROR(CheckSums(envelope));
-  const uint64_t last = message.swaps(message.swaps_size() - 1).id();
-  if (!envelope.swaps.empty()) {
-    auto headers = std::make_shared<std::vector<SwapHeader>>();
-    for (const Swap& swap : envelope.swaps) headers->push_back(swap.header);
-    handler_->HandleEnvelope(
-        peer_, std::move(envelope),
-        [this, headers = Headers(std::move(headers))](uint64_t id,
-                                                      absl::StatusOr<SwapResult> result) {
-          const auto header = std::lower_bound(
-              headers->begin(), headers->end(), id,
-              [](const SwapHeader& each, uint64_t wanted) { return each.id < wanted; });
-          Reply(*header, CostOf(*header), std::move(result));
-        });
-  }
-  last_id_ = last;
+  last_id_ = arrival->last_id = message.swaps(message.swaps_size() - 1).id();
+  arrival->missing = beside_.active() ? envelope.swaps.size() : 0;
+  CCOE_RETURN_IF_ERROR(Queue(arrival));
+  if (arrival->missing > 0) ReceiveRows(arrival);
+  Deliver();
   return absl::OkStatus();
 }
 
-absl::Status ServerLink::TakeSwap(v1::SwapRequest& request, const RowFormat& format,
+absl::Status ServerLink::TakeRelease(uint64_t sequence_id) {
+  auto arrival = std::make_shared<Arrival>();
+  arrival->sequence_id = sequence_id;
+  arrival->release = true;
+  CCOE_RETURN_IF_ERROR(Queue(std::move(arrival)));
+  Deliver();
+  return absl::OkStatus();
+}
+
+absl::Status ServerLink::TakeSwap(const v1::SwapRequest& request, const RowFormat& format,
                                   Envelope& envelope) {
   absl::StatusOr<SwapHeader> header = FromWire(request, format);
   absl::Status good = header.status();
@@ -195,22 +208,86 @@ absl::Status ServerLink::TakeSwap(v1::SwapRequest& request, const RowFormat& for
     return absl::OkStatus();
   }
   CCOE_RETURN_IF_ERROR(Charge(envelope.step_id, CostOf(*header)));
-  absl::StatusOr<RowBlock> rows = TakeRows(request, *header);
+  absl::StatusOr<std::vector<float>> rows = DecodeRows(
+      request.rows(), beside_.active() ? 0 : header->rows(), format.hidden_size, format.dtype);
   if (!rows.ok()) return Annotate(rows.status(), name);
-  envelope.swaps.push_back({*std::move(header), {*std::move(rows), {}}});
+  envelope.swaps.push_back({*std::move(header), {RowBlock(*std::move(rows)), {}}});
   return absl::OkStatus();
 }
 
-absl::StatusOr<RowBlock> ServerLink::TakeRows(v1::SwapRequest& request, const SwapHeader& header) {
-  std::string& bytes = *request.mutable_rows();
-  if (beside_.active()) {
-    CCOE_ASSIGN_OR_RETURN(RowBlock block, beside_.Receive(header.format, header.rows(), bytes));
-    if (block.on_device()) return block;
+absl::Status ServerLink::Queue(std::shared_ptr<Arrival> arrival) {
+  absl::MutexLock lock(&mutex_);
+  if (arrivals_.size() >= kMaxArrivals) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("more than ", kMaxArrivals, " messages wait for rows beside the stream"));
   }
-  CCOE_ASSIGN_OR_RETURN(
-      std::vector<float> rows,
-      DecodeRows(bytes, header.rows(), header.format.hidden_size, header.format.dtype));
-  return RowBlock(std::move(rows));
+  arrivals_.push_back(std::move(arrival));
+  return absl::OkStatus();
+}
+
+void ServerLink::ReceiveRows(const std::shared_ptr<Arrival>& arrival) {
+  // The last one to come may hand the envelope on: what is asked for is noted first.
+  std::vector<std::pair<RowFormat, int64_t>> wanted;
+  for (const Swap& swap : arrival->envelope.swaps) {
+    wanted.emplace_back(swap.header.format, swap.header.rows());
+  }
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    beside_.Receive(wanted[i].first, wanted[i].second,
+                    [this, arrival, i](absl::StatusOr<ArrivedRows> rows) {
+                      TakeRows(*arrival, i, std::move(rows));
+                      Deliver();
+                    });
+  }
+}
+
+void ServerLink::TakeRows(Arrival& arrival, size_t swap, absl::StatusOr<ArrivedRows> rows) {
+  absl::MutexLock lock(&mutex_);
+  if (rows.ok()) {
+    arrival.envelope.swaps[swap].rows.block = (*std::move(rows)).Block();
+    --arrival.missing;
+    return;
+  }
+  if (broken_.ok()) broken_ = rows.status();
+  context_->TryCancel();
+}
+
+void ServerLink::Deliver() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (delivering_) return;  // whoever does goes on until nothing is left
+    delivering_ = true;
+  }
+  while (true) {
+    std::shared_ptr<Arrival> next;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (arrivals_.empty() || arrivals_.front()->missing > 0) {
+        delivering_ = false;
+        return;
+      }
+      next = std::move(arrivals_.front());
+      arrivals_.pop_front();
+    }
+    Hand(*next);
+  }
+}
+
+void ServerLink::Hand(Arrival& arrival) {
+  if (arrival.release) return handler_->HandleRelease(peer_, arrival.sequence_id);
+  if (!arrival.envelope.swaps.empty()) {
+    auto headers = std::make_shared<std::vector<SwapHeader>>();
+    for (const Swap& swap : arrival.envelope.swaps) headers->push_back(swap.header);
+    handler_->HandleEnvelope(
+        peer_, std::move(arrival.envelope),
+        [this, headers = Headers(std::move(headers))](uint64_t id,
+                                                      absl::StatusOr<SwapResult> result) {
+          const auto header = std::lower_bound(
+              headers->begin(), headers->end(), id,
+              [](const SwapHeader& each, uint64_t wanted) { return each.id < wanted; });
+          Reply(*header, CostOf(*header), std::move(result));
+        });
+  }
+  taken_in_ = arrival.last_id;
 }
 
 absl::Status ServerLink::CheckSums(const Envelope& envelope) const {
@@ -262,9 +339,12 @@ bool ServerLink::WriteAnswer(const SwapHeader& header, const absl::StatusOr<Swap
   v1::SwapAnswer& answer = *reply.mutable_answer();
   ToWire(header, result, answer);
   if (!beside_.active() || answer.reason() != v1::SWAP_REASON_NONE) return stream_->Write(reply);
-  const std::string rows = std::move(*answer.mutable_rows());
+  std::string rows = std::move(*answer.mutable_rows());
   answer.clear_rows();
-  return stream_->Write(reply) && beside_.Send(result->device_rows, rows).ok();
+  if (!stream_->Write(reply)) return false;
+  beside_.Send(result->device_rows, std::move(rows),
+               [context = context_](const absl::Status&) { context->TryCancel(); });
+  return true;
 }
 
 }  // namespace ccoe::exchange

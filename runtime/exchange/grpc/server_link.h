@@ -6,12 +6,15 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "runtime/exchange/activation_link.h"
@@ -55,15 +58,31 @@ class ServerLink {
 
   LinkIdentity Identity() const;
   absl::Status Accept(const v1::LinkMessage& first);
-  absl::Status Take(v1::LinkMessage& message);
+  absl::Status Take(const v1::LinkMessage& message);
   absl::Status TakeHeartbeat(const v1::Heartbeat& heartbeat);
   absl::Status TakeCancel(const v1::Cancel& cancel);
-  absl::Status TakeEnvelope(v1::Envelope& message);
+  absl::Status TakeEnvelope(const v1::Envelope& message);
   // Ids that rise, all of them within the grant.
   absl::Status CheckIds(const v1::Envelope& message);
   // Puts the swap into `envelope`, or answers it where it alone is wrong. An error ends the link.
-  absl::Status TakeSwap(v1::SwapRequest& request, const RowFormat& format, Envelope& envelope);
-  absl::StatusOr<RowBlock> TakeRows(v1::SwapRequest& request, const SwapHeader& header);
+  absl::Status TakeSwap(const v1::SwapRequest& request, const RowFormat& format,
+                        Envelope& envelope);
+  absl::Status TakeRelease(uint64_t sequence_id);
+  // What has come, in order, of which the rows may still be on their way beside the stream.
+  struct Arrival {
+    Envelope envelope;         // or:
+    uint64_t sequence_id = 0;  // of a release
+    bool release = false;
+    uint64_t last_id = 0;  // of the envelope's swaps, with those that were refused
+    size_t missing = 0;    // swaps without their rows
+  };
+  absl::Status Queue(std::shared_ptr<Arrival> arrival) ABSL_LOCKS_EXCLUDED(mutex_);
+  void ReceiveRows(const std::shared_ptr<Arrival>& arrival);
+  void TakeRows(Arrival& arrival, size_t swap, absl::StatusOr<ArrivedRows> rows)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Hands what is complete to the handler, in order.
+  void Deliver() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Hand(Arrival& arrival);
   absl::Status CheckSums(const Envelope& envelope) const;
   // Counts what the peer has outstanding; RESOURCE_EXHAUSTED where it is more than granted.
   absl::Status Charge(uint64_t step_id, const SwapCredit& cost);
@@ -79,8 +98,13 @@ class ServerLink {
   const uint64_t peer_;
   RowsBeside beside_;  // set before any swap
   std::atomic<int64_t> charged_bytes_ = 0, charged_swaps_ = 0;
-  std::atomic<uint64_t> last_id_ = 0;  // taken in, by the reader
+  uint64_t last_id_ = 0;                // that came
+  std::atomic<uint64_t> taken_in_ = 0;  // that the handler has
   uint64_t last_heartbeat_ = 0;
+  absl::Mutex mutex_;
+  std::deque<std::shared_ptr<Arrival>> arrivals_ ABSL_GUARDED_BY(mutex_);
+  bool delivering_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status broken_ ABSL_GUARDED_BY(mutex_);  // the carrier
   LinkWriter writer_;
 };
 

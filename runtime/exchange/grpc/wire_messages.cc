@@ -137,19 +137,13 @@ absl::StatusOr<std::vector<absl::Status>> VerdictsOf(const v1::SwapAnswer& messa
   return verdicts;
 }
 
-absl::StatusOr<SwapResult> DecodeResult(v1::SwapAnswer& message, const SwapHeader& header,
-                                        RowsBeside& beside) {
+absl::StatusOr<SwapResult> DecodeResult(const v1::SwapAnswer& message, const SwapHeader& header,
+                                        bool rows_beside) {
   SwapResult result;
   CCOE_ASSIGN_OR_RETURN(result.verdicts, VerdictsOf(message, header));
-  const int64_t rows = ReturnedRows(header, result);
-  if (beside.active()) {
-    CCOE_ASSIGN_OR_RETURN(result.device_rows,
-                          beside.Receive(header.format, rows, *message.mutable_rows()));
-  }
-  if (!result.device_rows.on_device()) {
-    CCOE_ASSIGN_OR_RETURN(result.rows, DecodeRows(message.rows(), rows, header.format.hidden_size,
-                                                  header.format.dtype));
-  }
+  const int64_t rows = rows_beside ? 0 : ReturnedRows(header, result);
+  CCOE_ASSIGN_OR_RETURN(result.rows, DecodeRows(message.rows(), rows, header.format.hidden_size,
+                                                header.format.dtype));
   CCOE_ASSIGN_OR_RETURN(result.captured,
                         DecodeRows(message.captured(), header.captured_rows(),
                                    header.format.hidden_size, kernels::DType::kF32));
@@ -245,12 +239,12 @@ void ToWire(const SwapHeader& header, const absl::StatusOr<SwapResult>& result,
   message.set_expert_time_nanos(absl::ToInt64Nanoseconds(result->expert_time));
 }
 
-absl::StatusOr<SwapResult> FromWire(v1::SwapAnswer& message, const SwapHeader& header,
-                                    RowsBeside& beside) {
+absl::StatusOr<SwapResult> FromWire(const v1::SwapAnswer& message, const SwapHeader& header,
+                                    bool rows_beside) {
   if (message.reason() != v1::SWAP_REASON_NONE) {
     return SwapError(FromWire(message.reason()), TextOf(message.message()));
   }
-  absl::StatusOr<SwapResult> result = DecodeResult(message, header, beside);
+  absl::StatusOr<SwapResult> result = DecodeResult(message, header, rows_beside);
   if (result.ok()) return result;
   return Annotate(result.status(), absl::StrCat("the answer to swap ", header.id));
 }

@@ -15,7 +15,6 @@
 #include "kernels/dtype.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/envelope.h"
-#include "runtime/exchange/grpc/rows_beside.h"
 #include "runtime/exchange/swap_reason.h"
 
 namespace ccoe::exchange {
@@ -49,12 +48,11 @@ absl::StatusOr<SwapHeader> FromWire(const v1::SwapRequest& message, const RowFor
 void ToWire(const SwapHeader& header, const absl::StatusOr<SwapResult>& result,
             v1::SwapAnswer& message);
 
-// The result that `message` carries, decoded by `header`, the swap it answers; rows that travel
-// beside the stream are received. An error is the peer's answer where message.reason() is set; else
-// it breaks the protocol (bytes and header disagree, verdicts of sequences that are not there) or
-// is the carrier's.
-absl::StatusOr<SwapResult> FromWire(v1::SwapAnswer& message, const SwapHeader& header,
-                                    RowsBeside& beside);
+// The result that `message` carries, decoded by `header`, the swap it answers; without its rows
+// where they travel beside the stream. An error is the peer's answer where message.reason() is set;
+// else it breaks the protocol: bytes and header disagree, verdicts of sequences that are not there.
+absl::StatusOr<SwapResult> FromWire(const v1::SwapAnswer& message, const SwapHeader& header,
+                                    bool rows_beside = false);
 
 v1::HeartbeatReply ToWire(uint64_t number, const HostProgress& progress, uint64_t taken_in);
 HostProgress ProgressOf(const v1::HeartbeatReply& reply);

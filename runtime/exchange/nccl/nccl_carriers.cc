@@ -3,7 +3,6 @@
 #include <cuda_runtime_api.h>
 #include <nccl.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
@@ -15,9 +14,10 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/exchange/nccl/nccl_channel.h"
+#include "runtime/exchange/nccl/device_thread.h"
+#include "runtime/exchange/nccl/link_slots.h"
+#include "runtime/exchange/nccl/nccl_communicator.h"
 #include "runtime/exchange/nccl/nccl_library.h"
 
 namespace ccoe::exchange {
@@ -25,11 +25,10 @@ namespace {
 
 constexpr int kOldestVersion = NCCL_VERSION(2, 28, 0);
 
-// What travels as a carrier's id: one communicator a direction, and a number that tells this
-// worker's carriers apart in messages.
+// What travels as a carrier's id, with a number that tells this worker's carriers apart in
+// messages.
 struct LinkId {
-  ncclUniqueId to_acceptor;
-  ncclUniqueId to_opener;
+  ncclUniqueId nccl;
   uint64_t epoch;
 };
 
@@ -75,45 +74,15 @@ class NcclMemory final : public kernels::Device {
   const int device_;
 };
 
-class NcclCarrier final : public RowCarrier {
- public:
-  NcclCarrier(std::unique_ptr<NcclChannel> out, std::unique_ptr<NcclChannel> in,
-              absl::Duration patience)
-      : patience_(patience), out_(std::move(out)), in_(std::move(in)) {}
-  ~NcclCarrier() override { Abort(); }
-
-  absl::Status Send(absl::string_view bytes) override { return out_->Send(bytes, patience_); }
-  absl::Status Receive(std::string& bytes) override { return in_->Receive(bytes, patience_); }
-  absl::Status SendRows(const RowBlock& rows) override { return out_->SendRows(rows, patience_); }
-  absl::Status ReceiveRows(const RowMemory::Fresh& rows) override {
-    return in_->ReceiveRows(rows, patience_);
-  }
-
-  void Abort() override {
-    out_->Stop();
-    in_->Stop();
-    out_->Revoke();
-    in_->Revoke();
-  }
-
-  // The first rows make the connections, which takes much longer than a transfer.
-  absl::Status WarmUp(bool opener, absl::Time deadline) {
-    std::string byte(1, '\0');
-    const auto left = [deadline] { return std::max(deadline - absl::Now(), absl::ZeroDuration()); };
-    if (opener) CCOE_RETURN_IF_ERROR(out_->Send(byte, left()));
-    CCOE_RETURN_IF_ERROR(in_->Receive(byte, left()));
-    return opener ? absl::OkStatus() : out_->Send(byte, left());
-  }
-
- private:
-  const absl::Duration patience_;
-  const std::unique_ptr<NcclChannel> out_, in_;
-};
-
 class NcclCarriers final : public RowCarrierFactory {
  public:
   NcclCarriers(const NcclOptions& options, int version, std::shared_ptr<RowMemory> memory)
-      : options_(options), version_(version), memory_(std::move(memory)) {}
+      : options_(options),
+        version_(version),
+        memory_(std::move(memory)),
+        slots_(std::make_shared<LinkSlots>(options.max_links)),
+        thread_({options.patience, options.clock,
+                 [device = options.device] { cudaSetDevice(device); }}) {}
 
   // Ends that register their memory and ends that do not must not meet.
   std::string Version() const override {
@@ -122,49 +91,43 @@ class NcclCarriers final : public RowCarrierFactory {
   RowMemory* memory() const override { return memory_.get(); }
 
   absl::StatusOr<std::string> MakeId() override {
+    CCOE_RETURN_IF_ERROR(slots_->Promise());
     LinkId id = {};
-    CCOE_RETURN_IF_ERROR(NcclStatus(ncclGetUniqueId(&id.to_acceptor), "ncclGetUniqueId"));
-    CCOE_RETURN_IF_ERROR(NcclStatus(ncclGetUniqueId(&id.to_opener), "ncclGetUniqueId"));
+    CCOE_RETURN_IF_ERROR(NcclStatus(ncclGetUniqueId(&id.nccl), "ncclGetUniqueId"));
     id.epoch = epoch_.fetch_add(1) + 1;
     return std::string(reinterpret_cast<const char*>(&id), sizeof(id));
   }
 
   absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
-                                                      absl::Time deadline) override {
+                                                      absl::Duration timeout,
+                                                      RowCarrier::SendNote send_note) override {
     LinkId link;
     if (id.size() != sizeof(link)) {
-      return absl::InvalidArgumentError(absl::StrCat("the id of a link's communicators: expected ",
+      return absl::InvalidArgumentError(absl::StrCat("the id of a link's communicator: expected ",
                                                      sizeof(link), " bytes, found ", id.size()));
     }
     std::memcpy(&link, id.data(), sizeof(link));
-    auto carrier = ConnectLink(link, opener, deadline);
-    if (!carrier.ok()) {
-      return Annotate(carrier.status(), absl::StrCat("communicators of epoch ", link.epoch));
-    }
+    const std::string name = absl::StrCat("communicator of epoch ", link.epoch);
+    absl::StatusOr<std::shared_ptr<const void>> slot = slots_->Take();
+    if (!slot.ok()) return Annotate(slot.status(), name);
+    auto make = [place = NcclCommunicator::Place{link.nccl, opener ? 0 : 1, memory_.get(),
+                                                 *std::move(slot)},
+                 this]() mutable -> std::unique_ptr<Communicator> {
+      return std::make_unique<NcclCommunicator>(std::move(place), options_);
+    };
+    auto carrier = thread_.Open(std::move(make), opener, timeout, std::move(send_note));
+    if (!carrier.ok()) return Annotate(carrier.status(), name);
+    if (!opener) slots_->Kept();
     return carrier;
   }
 
  private:
-  // Both ends meet in the same order.
-  absl::StatusOr<std::unique_ptr<RowCarrier>> ConnectLink(const LinkId& link, bool opener,
-                                                          absl::Time deadline) const {
-    const int rank = opener ? 0 : 1;
-    CCOE_ASSIGN_OR_RETURN(
-        auto to_acceptor,
-        NcclChannel::Create({link.to_acceptor, rank, memory_.get()}, options_, deadline));
-    CCOE_ASSIGN_OR_RETURN(auto to_opener, NcclChannel::Create({link.to_opener, rank, memory_.get()},
-                                                              options_, deadline));
-    auto& out = opener ? to_acceptor : to_opener;
-    auto& in = opener ? to_opener : to_acceptor;
-    auto carrier = std::make_unique<NcclCarrier>(std::move(out), std::move(in), options_.patience);
-    CCOE_RETURN_IF_ERROR(Annotate(carrier->WarmUp(opener, deadline), "the first rows"));
-    return std::unique_ptr<RowCarrier>(std::move(carrier));
-  }
-
   const NcclOptions options_;
   const int version_;
   const std::shared_ptr<RowMemory> memory_;  // null: host memory only
+  const std::shared_ptr<LinkSlots> slots_;
   std::atomic<uint64_t> epoch_ = 0;
+  DeviceThread thread_;
 };
 
 }  // namespace

@@ -112,5 +112,16 @@ TEST(ReferenceOpsTest, LogSoftmaxOfASmallCaseByHand) {
   EXPECT_NEAR(LogSoftmax({std::log(3), 0})[1], std::log(0.25), 1e-12);
 }
 
+TEST(ReferenceOpsTest, RopeAnglesByHand) {
+  const std::vector<int64_t> positions = {0, 3};
+  const std::vector<float> frequencies = {0.5f};
+  const RopeAnglesArgs args{positions, frequencies, 2.0f, {}, {}};
+  const Dense cos = RopeAngles(args, /*sines=*/false), sin = RopeAngles(args, /*sines=*/true);
+  EXPECT_EQ(cos.at(0, 0), 2.0);
+  EXPECT_EQ(sin.at(0, 0), 0.0);
+  EXPECT_NEAR(cos.at(1, 0), 0.1414744, 1e-7);  // 2 cos 1.5
+  EXPECT_NEAR(sin.at(1, 0), 1.9949900, 1e-7);  // 2 sin 1.5
+}
+
 }  // namespace
 }  // namespace ccoe::kernels::reference

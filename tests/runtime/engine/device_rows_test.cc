@@ -156,8 +156,8 @@ TEST_F(LayerExpertRowsTest, ReplaysAfterLostKvAndLackOfRoomAreTheSame) {
   const RecordedAnswer expected = Ask(*cluster_, Query());
   ASSERT_NO_FATAL_FAILURE(OpenOnDevice({}));
   cluster_->link().SetScript([](int number, const exchange::SwapHeader&) -> absl::Status {
-    if (number == 3) return absl::FailedPreconditionError("restarted");
-    if (number == 6) return absl::ResourceExhaustedError("no KV pages");
+    if (number == 3) return exchange::SwapError(exchange::SwapReason::kKvLost, "restarted");
+    if (number == 6) return exchange::SwapError(exchange::SwapReason::kNoPages, "no KV pages");
     return absl::OkStatus();
   });
   const RecordedAnswer answer = Ask(*cluster_, Query());
@@ -308,7 +308,7 @@ TEST_F(FfnExpertRowsTest, RowsOfABrokenWorkerGoToAReplicaOfEitherKind) {
     };
     ASSERT_NO_FATAL_FAILURE(Open(options, true));
     cluster_->link(0).SetScript([](int, const exchange::SwapHeader&) {
-      return absl::UnavailableError("the worker is gone");
+      return exchange::SwapError(exchange::SwapReason::kLinkBroken, "the worker is gone");
     });
     ExpectSame(Ask(*cluster_, Query(4)), expected);
     EXPECT_GT(cluster_->link(2).headers().size(), 0u);

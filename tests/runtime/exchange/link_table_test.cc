@@ -151,6 +151,15 @@ TEST_F(LinkTableTest, CapacityIsInBytesTooAndAnEnvelopeEntersAsAWhole) {
   EXPECT_TRUE(Begin({Header(5)}));
 }
 
+TEST_F(LinkTableTest, AnEnvelopeThatCouldNeverFitIsInvalid) {
+  LinkTable::Options options = Options();
+  options.capacity = {2 * kCost - 1, 100};
+  Start(std::move(options));
+  EXPECT_FALSE(Begin({Header(1), Header(2)}));
+  EXPECT_THAT(recorder_.Await(1), FailsWith(SwapReason::kInvalid, HasSubstr("at most 100 and 95")));
+  EXPECT_TRUE(Begin({Header(3)}));
+}
+
 TEST_F(LinkTableTest, AnEnvelopeOverTheBytesOfAMessageIsInvalid) {
   LinkTable::Options options = Options();
   options.max_bytes = 31;

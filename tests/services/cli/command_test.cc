@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace ccoe::cli {
@@ -126,6 +127,34 @@ TEST(FlagsTest, TakeTheEnvironmentWhereTheCommandLineIsSilent) {
   EXPECT_EQ(threads, 7);
   EXPECT_EQ(model, "from-line");
   EXPECT_TRUE(json);
+}
+
+TEST(FlagsTest, ACheckOfOnesOwnSaysWhatIsWrong) {
+  CLI::App app("", "ccoe");
+  std::string word;
+  AddFlag(&app, "--word", word, "").Check([](const std::string& text) {
+    return text == "right" ? "" : "expected right, found " + text;
+  });
+  const char* const right[] = {"ccoe", "--word", "right"};
+  app.parse(3, right);
+  EXPECT_EQ(word, "right");
+  const char* const wrong[] = {"ccoe", "--word", "wrong"};
+  try {
+    app.parse(3, wrong);
+    FAIL() << "was taken";
+  } catch (const CLI::ParseError& error) {
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("expected right, found wrong"));
+  }
+}
+
+TEST(FlagsTest, AFlagThatCommandsShareMayBeOptionalForOne) {
+  CLI::App app("", "ccoe");
+  std::string model;
+  AddFlag(&app, "--model", model, "Which.").Required();
+  FindFlag(&app, "--model").Optional().Help("Which, if any.");
+  const char* const argv[] = {"ccoe"};
+  app.parse(1, argv);
+  EXPECT_THAT(app.help(), ::testing::HasSubstr("Which, if any."));
 }
 
 }  // namespace

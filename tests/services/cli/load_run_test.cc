@@ -94,7 +94,7 @@ TEST_F(LoadRunTest, OpenLoopSendsWhateverTheServerDoes) {
 
 TEST_F(LoadRunTest, DurationEndsTheSendingAndLetsAnswersEnd) {
   LoadRunOptions options;
-  options.duration = absl::Milliseconds(200);
+  options.duration = absl::Seconds(1);
   options.arrivals.rate = 200;
   const LoadRunResult result = Run(options);
   EXPECT_GT(result.sent, 0);

@@ -23,7 +23,7 @@ TEST(MoeFlagsTest, BecomeAControl) {
   MoeFlags flags;
   std::string text;
   AddMoeFlags(command, flags);
-  AddPositional(command, "text", text);
+  AddPositional(command, "text", text, "");
   app.parse(
       "ask --active-experts 4 --active-experts 3:2 --mask-expert 3:17 --mask-expert 3:18 "
       "--force-expert 5 question");

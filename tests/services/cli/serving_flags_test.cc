@@ -15,7 +15,8 @@ TEST(ServingFlagsTest, FlagsBecomeEngineOptions) {
   AddThreadsFlag(command, threads);
   app.parse(
       "serve --kv-tokens 100 --step-tokens 20 --prefill-chunk 10 --max-running 3 "
-      "--max-waiting 0 --wire bf16 --threads 2 --moe-active-experts 1:4");
+      "--max-waiting 0 --replica-patience 0.5 --room-patience 7 --wire bf16 --threads 2 "
+      "--moe-active-experts 1:4");
   const engine::EngineOptions options = ToEngineOptions(flags);
   EXPECT_EQ(options.kv_tokens, 100);
   EXPECT_EQ(options.max_step_tokens, 20);
@@ -24,6 +25,8 @@ TEST(ServingFlagsTest, FlagsBecomeEngineOptions) {
   EXPECT_EQ(options.max_waiting, 0);
   EXPECT_EQ(options.wire_dtype, kernels::DType::kBF16);
   EXPECT_EQ(options.moe_policy.max_active_experts, 4);
+  EXPECT_EQ(options.replica_patience, absl::Milliseconds(500));
+  EXPECT_EQ(options.room_patience, absl::Seconds(7));
   EXPECT_EQ(threads, 2);
 }
 
@@ -36,6 +39,8 @@ TEST(ServingFlagsTest, DefaultsAreTheEngines) {
   const engine::EngineOptions options = ToEngineOptions(flags);
   EXPECT_EQ(options.kv_tokens, engine::EngineOptions().kv_tokens);
   EXPECT_EQ(options.wire_dtype, kernels::DType::kF32);
+  EXPECT_EQ(options.replica_patience, engine::EngineOptions().replica_patience);
+  EXPECT_EQ(options.room_patience, engine::EngineOptions().room_patience);
 }
 
 TEST(ServingFlagsTest, ComputeFlagsBecomeOptionsAndDeterminismIsTheDefault) {

@@ -17,12 +17,14 @@ constexpr char kLine[] =
     R"({"id":"m1","domain":"math","question":"1 + 1","answer":"2","check":"exact"})";
 
 TEST(ParseTestQuestionsTest, ReadsBothKindsOfCheck) {
-  const std::string sql = R"json({"id":"s1","domain":"sql","question":"q","answer":"SELECT 1","check":"sql","setup":"CREATE TABLE t (a)"})json";
-  ASSERT_OK_AND_ASSIGN(const auto questions, ParseTestQuestions(std::string(kLine) + "\n" + sql + "\n", "f"));
-ASSERT_EQ(questions.size(), 2u);
-EXPECT_EQ(questions[0].check, CheckKind::kExact);
-EXPECT_EQ(questions[1].check, CheckKind::kSql);
-EXPECT_EQ(questions[1].setup, "CREATE TABLE t (a)");
+  const std::string sql =
+      R"json({"id":"s1","domain":"sql","question":"q","answer":"SELECT 1","check":"sql","setup":"CREATE TABLE t (a)"})json";
+  ASSERT_OK_AND_ASSIGN(const auto questions,
+                       ParseTestQuestions(std::string(kLine) + "\n" + sql + "\n", "f"));
+  ASSERT_EQ(questions.size(), 2u);
+  EXPECT_EQ(questions[0].check, CheckKind::kExact);
+  EXPECT_EQ(questions[1].check, CheckKind::kSql);
+  EXPECT_EQ(questions[1].setup, "CREATE TABLE t (a)");
 }
 
 TEST(ParseTestQuestionsTest, SaysLineAndField) {

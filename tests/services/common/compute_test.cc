@@ -1,5 +1,7 @@
 #include "services/common/compute.h"
 
+#include <stdlib.h>
+
 #include "gmock/gmock.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "tests/testing/status_matchers.h"
@@ -39,6 +41,16 @@ TEST(ComputeTest, AGpuThatIsNotThereIsAnErrorThatNamesIt) {
   const absl::Status status = Compute::Create({"cuda:0"}, &team).status();
   EXPECT_FALSE(status.ok());
   EXPECT_THAT(std::string(status.message()), HasSubstr("device cuda:0"));
+}
+
+TEST(ComputeTest, AGpuIsOpenedWithAsManyHardwareQueuesAsThereAreUnlessToldOtherwise) {
+  ThreadTeam team(1);
+  for (const char* told : {"", "7"}) {
+    unsetenv("CUDA_DEVICE_MAX_CONNECTIONS");
+    if (*told != '\0') setenv("CUDA_DEVICE_MAX_CONNECTIONS", told, 1);
+    Compute::Create({"cuda:0"}, &team).status().IgnoreError();
+    EXPECT_STREQ(getenv("CUDA_DEVICE_MAX_CONNECTIONS"), *told == '\0' ? "32" : told);
+  }
 }
 
 TEST(ComputeTest, NumericsReachTheOpsOfAGpuAndAreRefusedOnTheCpu) {

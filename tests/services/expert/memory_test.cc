@@ -1,7 +1,7 @@
 #include "services/expert/memory.h"
 
 #include "gmock/gmock.h"
-#include "runtime/experts/ffn_runner.h"
+#include "runtime/experts/unit_host.h"
 #include "runtime/model/hf_config.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
@@ -19,18 +19,18 @@ TEST(ExpertMemoryTest, ALayerExpertTakesItsWeightsAndItsKv) {
   bundle.manifest.expert = {"math", 3};
   bundle.manifest.layers = {4, 8};
   ASSERT_OK_AND_ASSIGN(bundle.weights, model::Weights::Open(testing::GoldenFolder("ccoe/math")));
-  experts::ExpertRunnerOptions runner;
-  runner.kv_tokens = 1024;
+  experts::UnitHostOptions options;
+  options.ffn_experts = false;
+  options.kv_tokens = 1024;
   ASSERT_OK_AND_ASSIGN(const model::MemoryPlan on_cpu,
-                       PlanLayerExpertMemory(spec, bundle, runner, {}));
+                       PlanLayerExpertMemory(spec, bundle, options, {}));
   EXPECT_EQ(on_cpu.total_bytes(), 0);
   testing::TaggedDevice device;
   model::WeightTarget target;
   target.device = &device;
-  ASSERT_OK_AND_ASSIGN(const model::MemoryPlan buffers,
-                       PlanExpertPass(spec, runner.max_batch_rows, target));
+  ASSERT_OK_AND_ASSIGN(const model::MemoryPlan buffers, PlanPasses(spec, options, target));
   ASSERT_OK_AND_ASSIGN(const model::MemoryPlan expert,
-                       PlanLayerExpertMemory(spec, bundle, runner, target));
+                       PlanLayerExpertMemory(spec, bundle, options, target));
   EXPECT_THAT(buffers.ToString(), HasSubstr("buffers"));
   EXPECT_THAT(expert.ToString(), HasSubstr("weights of math@3"));
   EXPECT_THAT(expert.ToString(), HasSubstr("KV cache of 1024 tokens"));
@@ -38,7 +38,7 @@ TEST(ExpertMemoryTest, ALayerExpertTakesItsWeightsAndItsKv) {
   ThreadTeam team(1);
   ASSERT_OK_AND_ASSIGN(
       const auto running,
-      experts::ExpertRunner::Create(spec, testing::MakeTaggedOps(&device, &team), runner));
+      experts::UnitHost::Create(spec, testing::MakeTaggedOps(&device, &team), options));
   EXPECT_EQ(device.taken_bytes(), buffers.total_bytes());
   experts::Bundle placed = bundle;
   placed.weights = model::Weights::On(bundle.weights, target);
@@ -57,9 +57,10 @@ TEST(ExpertMemoryTest, FfnExpertsTakeTheirWeights) {
   one.Add(0, 1);
   two.Add(0, 1);
   two.Add(0, 2);
-  experts::FfnRunnerOptions options;
-  options.max_batch_rows = 16;
-  ASSERT_OK_AND_ASSIGN(const auto buffers, PlanFfnPass(spec, options.max_batch_rows, target));
+  experts::UnitHostOptions options;
+  options.layer_experts = false;
+  options.max_batch_pairs = 16;
+  ASSERT_OK_AND_ASSIGN(const auto buffers, PlanPasses(spec, options, target));
   ASSERT_OK_AND_ASSIGN(const auto none, PlanFfnShardMemory(spec, {}, weights, target));
   ASSERT_OK_AND_ASSIGN(const auto first, PlanFfnShardMemory(spec, one, weights, target));
   ASSERT_OK_AND_ASSIGN(const auto both, PlanFfnShardMemory(spec, two, weights, target));
@@ -69,7 +70,7 @@ TEST(ExpertMemoryTest, FfnExpertsTakeTheirWeights) {
   ThreadTeam team(1);
   ASSERT_OK_AND_ASSIGN(
       const auto running,
-      experts::FfnRunner::Create(spec, testing::MakeTaggedOps(&device, &team), options));
+      experts::UnitHost::Create(spec, testing::MakeTaggedOps(&device, &team), options));
   EXPECT_EQ(device.taken_bytes(), buffers.total_bytes());
   ASSERT_OK(running->AddShard(two, model::Weights::On(weights, target)));
   EXPECT_EQ(device.taken_bytes(), buffers.total_bytes() + both.total_bytes());

@@ -6,7 +6,10 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
@@ -37,36 +40,48 @@ class WatchedCarriers final : public RowCarrierFactory {
   RowMemory* memory() const override { return pipes_.memory(); }
   absl::StatusOr<std::string> MakeId() override { return pipes_.MakeId(); }
   absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
-                                                      absl::Duration timeout) override {
-    auto carrier = pipes_.Connect(id, opener, timeout);
+                                                      absl::Duration timeout,
+                                                      RowCarrier::SendNote send_note) override {
+    auto carrier = pipes_.Connect(id, opener, timeout, std::move(send_note));
     if (!carrier.ok()) return carrier.status();
     return std::make_unique<Watched>(this, *std::move(carrier));
   }
 
-  std::atomic<size_t> bytes = 0;
+  std::atomic<size_t> bytes = 0;         // sent from host memory
   std::atomic<size_t> device_bytes = 0;  // sent from the device, and received there
   std::atomic<bool> broken = false;
+  std::atomic<bool> slow = false;  // what is received waits for Hurry
+
+  // Begins what waits.
+  void Hurry() {
+    slow = false;
+    std::vector<absl::AnyInvocable<void()>> waiting;
+    {
+      absl::MutexLock lock(&mutex_);
+      waiting.swap(waiting_);
+    }
+    for (auto& each : waiting) each();
+  }
 
  private:
   class Watched final : public RowCarrier {
    public:
     Watched(WatchedCarriers* owner, std::unique_ptr<RowCarrier> carrier)
         : owner_(owner), carrier_(std::move(carrier)) {}
-    absl::Status Send(absl::string_view bytes) override {
-      if (owner_->broken) return absl::UnavailableError("the wire is cut");
-      owner_->bytes += bytes.size();
-      return carrier_->Send(bytes);
+    void Send(CarriedRows rows, Done done) override {
+      if (owner_->broken) return done(absl::UnavailableError("the wire is cut"));
+      (rows.on_device() ? owner_->device_bytes : owner_->bytes) += rows.size();
+      carrier_->Send(std::move(rows), std::move(done));
     }
-    absl::Status Receive(std::string& bytes) override { return carrier_->Receive(bytes); }
-    absl::Status SendRows(const RowBlock& rows) override {
-      if (owner_->broken) return absl::UnavailableError("the wire is cut");
-      owner_->device_bytes += rows.bytes();
-      return carrier_->SendRows(rows);
+    void Receive(CarriedRows room, Done done) override {
+      if (room.on_device()) owner_->device_bytes += room.size();
+      if (!owner_->slow) return carrier_->Receive(std::move(room), std::move(done));
+      absl::MutexLock lock(&owner_->mutex_);
+      owner_->waiting_.push_back([this, room = std::move(room), done = std::move(done)]() mutable {
+        carrier_->Receive(std::move(room), std::move(done));
+      });
     }
-    absl::Status ReceiveRows(const RowMemory::Fresh& rows) override {
-      owner_->device_bytes += rows.block.bytes();
-      return carrier_->ReceiveRows(rows);
-    }
+    void Take(const Note& note) override { carrier_->Take(note); }
     void Abort() override { carrier_->Abort(); }
 
    private:
@@ -74,6 +89,8 @@ class WatchedCarriers final : public RowCarrierFactory {
     const std::unique_ptr<RowCarrier> carrier_;
   };
 
+  absl::Mutex mutex_;
+  std::vector<absl::AnyInvocable<void()>> waiting_ ABSL_GUARDED_BY(mutex_);
   const std::string version_;
   PipeCarriers pipes_;
 };
@@ -89,6 +106,7 @@ class RowsBesideTest : public ::testing::Test {
   absl::StatusOr<std::unique_ptr<ActivationLink>> Open(RowCarrierFactory* carriers, bool require) {
     GrpcLinkOptions options;
     options.identity.hidden_size = 4;
+    options.patience.silence = absl::Milliseconds(500);
     options.carriers = carriers;
     options.require_carrier = require;
     return OpenGrpcLink(server_->TcpChannel(), options);
@@ -180,6 +198,25 @@ TEST_F(RowsBesideTest, TheRowsOfAnEnvelopeFollowSwapAfterSwap) {
   EXPECT_TRUE(recorder_.Await(2)->rows.empty());
   EXPECT_THAT(recorder_.Await(3)->rows, ::testing::ElementsAre(-1, -2, -3, -4));
   EXPECT_EQ(carriers_.bytes, (4 + 2) * 4 * sizeof(float));
+}
+
+TEST_F(RowsBesideTest, WhileRowsAreOnTheirWayTheStreamGoesOnAndKeepsItsOrder) {
+  Serve(&carriers_);
+  ASSERT_OK_AND_ASSIGN(const auto link, Open(&carriers_, /*require=*/true));
+  carriers_.slow = true;
+  recorder_.Send(*link, Header(1), TaggedRows(Header(1), 1));
+  link->ReleaseSequence(44);
+  // Several times what silence is allowed: heartbeats are answered, the link lives.
+  const absl::Time late = absl::Now() + absl::Milliseconds(1500);
+  while (link->healthy() && absl::Now() < late) absl::SleepFor(absl::Milliseconds(20));
+  EXPECT_OK(link->Health());
+  EXPECT_TRUE(handler_.events().empty());
+  EXPECT_THAT(link->WhereIs(1), HasSubstr("sent, not taken in"));
+  carriers_.Hurry();
+  EXPECT_OK(recorder_.Await(1).status());
+  ASSERT_TRUE(handler_.AwaitEvents(2));
+  EXPECT_EQ(handler_.events()[0].swap_id, 1);
+  EXPECT_TRUE(handler_.events()[1].release);
 }
 
 TEST_F(RowsBesideTest, ABrokenCarrierEndsTheLinkAndAFreshOneWorks) {

@@ -37,9 +37,8 @@ v1::SwapRequest Travelled(const SwapHeader& header) {
   return parsed.swaps(0);
 }
 
-absl::StatusOr<SwapResult> Decoded(v1::SwapAnswer& message, const SwapHeader& header) {
-  RowsBeside none;
-  return FromWire(message, header, none);
+absl::StatusOr<SwapResult> Decoded(const v1::SwapAnswer& message, const SwapHeader& header) {
+  return FromWire(message, header);
 }
 
 TEST(WireMessagesTest, AHeaderSurvivesTheRoundTrip) {
@@ -254,6 +253,7 @@ TEST(WireMessagesTest, RowsOfADeviceAreLeftToWhoeverCarriesThem) {
   ToWire(header, result, answer);
   EXPECT_EQ(answer.reason(), v1::SWAP_REASON_NONE);
   EXPECT_TRUE(answer.rows().empty());
+  EXPECT_OK(FromWire(answer, header, /*rows_beside=*/true).status());
   // Without them the answer is short of its rows.
   EXPECT_THAT(Decoded(answer, header), Not(testing::IsOk()));
   ToWire(MakeHeader(2, {{1, 0, 3, ReturnRows::kAll}}, 4), result, answer);

@@ -7,14 +7,15 @@
 #include <thread>
 #include <utility>
 
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/nccl/nccl_carriers.h"
-#include "services/expert/exchange_service.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
 #include "tests/runtime/exchange/link_conformance.h"
 #include "tests/runtime/exchange/nccl/rank_process.h"
@@ -55,9 +56,9 @@ class NcclWorker final : public LinkWorker {
 
   std::unique_ptr<ActivationLink> Connect(const LinkSetup& setup) override {
     GrpcLinkOptions options;
-    options.hidden_size = setup.hidden_size;
-    options.max_swaps_in_flight = setup.max_swaps_in_flight;
-    options.limits = setup.limits;
+    options.identity.hidden_size = setup.hidden_size;
+    options.use.limits = setup.limits;
+    options.backlog = setup.backlog;
     options.carriers = Carriers();
     options.require_carrier = true;
     options.open_timeout = kConnectTime;
@@ -67,16 +68,16 @@ class NcclWorker final : public LinkWorker {
   }
 
  private:
-  services::ExchangeServiceOptions Options(const LinkSetup& setup) {
-    services::ExchangeServiceOptions options;
-    options.max_swaps_in_flight = setup.max_swaps_in_flight;
-    options.limits = setup.limits;
-    options.carriers = &ranks_;
+  ExchangeServiceOptions Options(const LinkSetup& setup) {
+    ExchangeServiceOptions options;
+    options.link.identity.worker_id = "expert-1";
+    options.link.grant = {setup.credit, setup.limits};
+    options.link.carriers = &ranks_;
     return options;
   }
 
   RankProcesses ranks_{Carriers()->Version()};
-  services::ExchangeService service_;
+  ExchangeService service_;
   ExchangeServer server_;
 };
 
@@ -94,21 +95,25 @@ LinkTransport Nccl() {
 INSTANTIATE_TEST_SUITE_P(Nccl, LinkConformanceTest, ::testing::Values(Nccl()),
                          [](const auto& info) { return info.param.name; });
 
-// Both ends, connected.
+// Both ends, connected: what one says goes to the other.
 struct Ends {
   std::unique_ptr<RankProcess> process;
   std::unique_ptr<RowCarrier> here, there;
 };
 
-absl::StatusOr<Ends> Connect() {
-  Ends ends;
-  CCOE_ASSIGN_OR_RETURN(ends.process, RankProcess::Start());
+absl::StatusOr<std::unique_ptr<Ends>> Connect() {
+  auto ends = std::make_unique<Ends>();
+  CCOE_ASSIGN_OR_RETURN(ends->process, RankProcess::Start());
   absl::StatusOr<std::unique_ptr<RowCarrier>> there = absl::UnknownError("");
-  std::thread accepting([&] { there = ends.process->Connect(); });
-  auto here = Carriers()->Connect(ends.process->id(), /*opener=*/true, absl::Now() + kConnectTime);
+  std::thread accepting([&, raw = ends.get()] {
+    there = raw->process->Connect([raw](const RowCarrier::Note& note) { raw->here->Take(note); });
+  });
+  auto here = Carriers()->Connect(
+      ends->process->id(), /*opener=*/true, kConnectTime,
+      [raw = ends.get()](const RowCarrier::Note& note) { raw->there->Take(note); });
   accepting.join();
-  CCOE_ASSIGN_OR_RETURN(ends.here, std::move(here));
-  CCOE_ASSIGN_OR_RETURN(ends.there, std::move(there));
+  CCOE_ASSIGN_OR_RETURN(ends->here, std::move(here));
+  CCOE_ASSIGN_OR_RETURN(ends->there, std::move(there));
   return ends;
 }
 
@@ -119,59 +124,66 @@ std::string Bytes(size_t size, int seed) {
   return bytes;
 }
 
+// What became of a transfer.
+struct Outcome {
+  absl::Notification over;
+  absl::StatusOr<CarriedRows> rows = absl::UnknownError("");
+
+  RowCarrier::Done Keep() {
+    return [this](absl::StatusOr<CarriedRows> result) {
+      rows = std::move(result);
+      over.Notify();
+    };
+  }
+  absl::Status Await() {
+    over.WaitForNotification();
+    return rows.status();
+  }
+};
+
 TEST(NcclCarrierTest, BothDirectionsCarryAtOnceWhateverTheSize) {
-  ASSERT_OK_AND_ASSIGN(const Ends ends, Connect());
+  ASSERT_OK_AND_ASSIGN(const auto ends, Connect());
   for (const size_t size : {size_t{1}, size_t{8192}, size_t{4} << 20, (size_t{9} << 20) + 3}) {
     const std::string out = Bytes(size, 1), back = Bytes(size, 2);
-    absl::Status sent, returned;
-    std::thread sender([&] { sent = ends.here->Send(out); });
-    std::thread returner([&] { returned = ends.there->Send(back); });
-    std::string at_there(size, '\0'), at_here(size, '\0');
-    std::thread receiver([&] { EXPECT_OK(ends.there->Receive(at_there)); });
-    EXPECT_OK(ends.here->Receive(at_here));
-    sender.join();
-    returner.join();
-    receiver.join();
-    EXPECT_OK(sent);
-    EXPECT_OK(returned);
-    EXPECT_TRUE(at_there == out) << size;
-    EXPECT_TRUE(at_here == back) << size;
+    Outcome sent, returned, at_there, at_here;
+    ends->there->Receive(CarriedRows(std::string(size, '\0')), at_there.Keep());
+    ends->here->Receive(CarriedRows(std::string(size, '\0')), at_here.Keep());
+    ends->here->Send(CarriedRows(out), sent.Keep());
+    ends->there->Send(CarriedRows(back), returned.Keep());
+    EXPECT_OK(sent.Await());
+    EXPECT_OK(returned.Await());
+    ASSERT_OK(at_there.Await());
+    ASSERT_OK(at_here.Await());
+    EXPECT_TRUE(at_there.rows->bytes == out) << size;
+    EXPECT_TRUE(at_here.rows->bytes == back) << size;
   }
 }
 
-TEST(NcclCarrierTest, AKilledRankIsNoticedAndAFreshOneServes) {
-  ASSERT_OK_AND_ASSIGN(Ends ends, Connect());
-  ends.process->Kill();
+TEST(NcclCarrierTest, AnAbortEndsWhatAKilledRankLeavesAndAFreshOneServes) {
+  ASSERT_OK_AND_ASSIGN(auto ends, Connect());
+  Outcome waiting, late, arrived;
+  const std::string rows = Bytes(1 << 20, 3);
+  ends->here->Send(CarriedRows(rows), waiting.Keep());  // posted: the kernel runs
+  ends->process->Kill();
   const absl::Time killed = absl::Now();
-  std::string bytes(1 << 20, '\0');
-  EXPECT_THAT(ends.here->Receive(bytes), StatusIs(absl::StatusCode::kUnavailable));
-  const absl::Duration noticed = absl::Now() - killed;
-  EXPECT_THAT(ends.here->Send(bytes), StatusIs(absl::StatusCode::kUnavailable));
-  ends.here.reset();
-  RecordProperty("noticed_ms", static_cast<int>(absl::ToInt64Milliseconds(noticed)));
-  RecordProperty("aborted_ms", static_cast<int>(absl::ToInt64Milliseconds(absl::Now() - killed)));
-  std::printf("a killed rank: noticed after %.0f ms, communicators gone after %.0f ms\n",
-              absl::ToDoubleMilliseconds(noticed),
+  ends->here->Abort();  // as a link does whose stream has ended
+  EXPECT_THAT(waiting.Await(), StatusIs(absl::StatusCode::kUnavailable));
+  ends->here->Send(CarriedRows(rows), late.Keep());
+  EXPECT_THAT(late.Await(), StatusIs(absl::StatusCode::kUnavailable));
+  ends->here.reset();
+  std::printf("a killed rank: communicator gone after %.0f ms\n",
               absl::ToDoubleMilliseconds(absl::Now() - killed));
-  ASSERT_OK_AND_ASSIGN(const Ends fresh, Connect());
-  std::thread sender([&] { EXPECT_OK(fresh.here->Send(bytes)); });
-  std::string arrived(bytes.size(), 'x');
-  EXPECT_OK(fresh.there->Receive(arrived));
-  sender.join();
-  EXPECT_TRUE(arrived == bytes);
-}
-
-TEST(NcclCarrierTest, AnAbortEndsATransferThatWaits) {
-  ASSERT_OK_AND_ASSIGN(const Ends ends, Connect());
-  std::thread aborting([&] { ends.here->Abort(); });
-  std::string bytes(64, '\0');
-  EXPECT_THAT(ends.here->Receive(bytes), StatusIs(absl::StatusCode::kUnavailable));
-  aborting.join();
+  ASSERT_OK_AND_ASSIGN(const auto fresh, Connect());
+  fresh->there->Receive(CarriedRows(std::string(rows.size(), 'x')), arrived.Keep());
+  fresh->here->Send(CarriedRows(rows), [](absl::StatusOr<CarriedRows>) {});
+  ASSERT_OK(arrived.Await());
+  EXPECT_TRUE(arrived.rows->bytes == rows);
 }
 
 TEST(NcclCarrierTest, AnIdThatIsNoneIsRefused) {
-  EXPECT_THAT(Carriers()->Connect("x", true, absl::Now() + absl::Seconds(1)).status(),
-              StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(
+      Carriers()->Connect("x", true, absl::Seconds(1), [](const RowCarrier::Note&) {}).status(),
+      StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 }  // namespace

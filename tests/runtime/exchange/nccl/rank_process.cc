@@ -21,7 +21,19 @@ namespace ccoe::exchange {
 namespace {
 
 constexpr absl::Duration kConnectTime = absl::Seconds(30);
-constexpr int kSendingFd = 3, kReceivingFd = 4;
+constexpr int kSocketFd = 3;
+
+// What goes over the socket, followed by `bytes`: of a receive, in the request the room's size
+// alone.
+enum class Kind : uint32_t { kId, kConnect, kConnected, kSend, kReceive, kDone, kNote };
+struct Frame {
+  Kind kind = Kind::kId;
+  uint32_t failed = 0;    // of kConnected and kDone
+  uint64_t transfer = 0;  // of kSend, kReceive and kDone
+  RowCarrier::Note note;  // of kNote
+  uint64_t room = 0;      // of kReceive
+  uint64_t size = 0;      // of what follows
+};
 
 bool WriteAll(int fd, const void* data, size_t size) {
   const char* next = static_cast<const char*>(data);
@@ -45,52 +57,115 @@ bool ReadAll(int fd, void* data, size_t size) {
   return true;
 }
 
-bool WriteBytes(int fd, absl::string_view bytes) {
-  const uint64_t size = bytes.size();
-  return WriteAll(fd, &size, sizeof(size)) && WriteAll(fd, bytes.data(), bytes.size());
-}
-
-bool ReadBytes(int fd, std::string& bytes) {
-  uint64_t size = 0;
-  if (!ReadAll(fd, &size, sizeof(size)) || size > (uint64_t{1} << 30)) return false;
-  bytes.resize(size);
-  return ReadAll(fd, bytes.data(), size);
-}
-
-absl::Status NoDevice() {
-  return absl::FailedPreconditionError("rows of a device end in the rank's process");
-}
-
-// This process's end: each call is one request to a thread of the rank's process.
-class RankCarrier final : public RowCarrier {
+// One end of the socket. Thread-safe for writing.
+class Wire {
  public:
-  RankCarrier(int sending, int receiving) : sending_(sending), receiving_(receiving) {}
-  ~RankCarrier() override { Abort(); }
+  explicit Wire(int fd) : fd_(fd) {}
 
-  absl::Status Send(absl::string_view bytes) override {
-    char done = 0;
-    if (WriteBytes(sending_, bytes) && ReadAll(sending_, &done, 1) && done == 1) {
-      return absl::OkStatus();
-    }
-    return absl::UnavailableError("the rank's process is gone or its carrier broken");
+  bool Write(Frame frame, absl::string_view bytes = "") {
+    absl::MutexLock lock(&mutex_);
+    frame.size = bytes.size();
+    return WriteAll(fd_, &frame, sizeof(frame)) && WriteAll(fd_, bytes.data(), bytes.size());
   }
-  absl::Status Receive(std::string& bytes) override {
-    const uint64_t size = bytes.size();
-    if (WriteAll(receiving_, &size, sizeof(size)) && ReadBytes(receiving_, bytes) &&
-        bytes.size() == size) {
-      return absl::OkStatus();
-    }
-    return absl::UnavailableError("the rank's process is gone or its carrier broken");
+  bool Read(Frame& frame, std::string& bytes) {
+    if (!ReadAll(fd_, &frame, sizeof(frame)) || frame.size > (uint64_t{1} << 30)) return false;
+    bytes.resize(frame.size);
+    return ReadAll(fd_, bytes.data(), frame.size);
   }
-  absl::Status SendRows(const RowBlock&) override { return NoDevice(); }
-  absl::Status ReceiveRows(const RowMemory::Fresh&) override { return NoDevice(); }
-  void Abort() override {
-    shutdown(sending_, SHUT_RDWR);
-    shutdown(receiving_, SHUT_RDWR);
-  }
+  void Shut() { shutdown(fd_, SHUT_RDWR); }
 
  private:
-  const int sending_, receiving_;
+  const int fd_;
+  absl::Mutex mutex_;
+};
+
+// This process's end: each call is one request to the rank's process.
+class RankCarrier final : public RowCarrier {
+ public:
+  RankCarrier(int socket, SendNote send_note) : wire_(socket), send_note_(std::move(send_note)) {
+    reader_ = std::thread([this] { Read(); });
+  }
+  ~RankCarrier() override {
+    Abort();
+    reader_.join();
+  }
+
+  void Send(CarriedRows rows, Done done) override {
+    Frame frame;
+    frame.kind = Kind::kSend;
+    const std::string bytes = rows.bytes;
+    Ask(frame, bytes, std::move(rows), std::move(done));
+  }
+  void Receive(CarriedRows room, Done done) override {
+    Frame frame;
+    frame.kind = Kind::kReceive;
+    frame.room = room.size();
+    Ask(frame, "", std::move(room), std::move(done));
+  }
+  void Take(const Note& note) override {
+    Frame frame;
+    frame.kind = Kind::kNote;
+    frame.note = note;
+    wire_.Write(frame);
+  }
+  void Abort() override { wire_.Shut(); }
+
+ private:
+  struct Waiting {
+    CarriedRows rows;
+    Done done;
+  };
+
+  static absl::Status Gone() {
+    return absl::UnavailableError("the rank's process is gone or its carrier broken");
+  }
+
+  void Ask(Frame frame, const std::string& bytes, CarriedRows rows, Done done) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!over_) {
+        frame.transfer = ++last_;
+        waiting_[frame.transfer] = {std::move(rows), std::move(done)};
+      }
+    }
+    if (frame.transfer == 0) return done(Gone());
+    wire_.Write(frame, bytes);  // the reader sees where it does not get there
+  }
+
+  void Read() {
+    Frame frame;
+    std::string bytes;
+    while (wire_.Read(frame, bytes)) {
+      if (frame.kind == Kind::kNote) {
+        send_note_(frame.note);
+        continue;
+      }
+      Waiting waiting;
+      {
+        absl::MutexLock lock(&mutex_);
+        waiting = std::move(waiting_.at(frame.transfer));
+        waiting_.erase(frame.transfer);
+      }
+      if (!bytes.empty()) waiting.rows.bytes = std::move(bytes);
+      waiting.done(frame.failed != 0 ? absl::StatusOr<CarriedRows>(Gone())
+                                     : std::move(waiting.rows));
+    }
+    std::map<uint64_t, Waiting> waiting;
+    {
+      absl::MutexLock lock(&mutex_);
+      over_ = true;
+      waiting.swap(waiting_);
+    }
+    for (auto& [transfer, each] : waiting) each.done(Gone());
+  }
+
+  Wire wire_;
+  SendNote send_note_;
+  absl::Mutex mutex_;
+  std::map<uint64_t, Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
+  uint64_t last_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool over_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread reader_;
 };
 
 // A carrier with the process it lives in.
@@ -98,12 +173,13 @@ class OwningCarrier final : public RowCarrier {
  public:
   OwningCarrier(std::unique_ptr<RankProcess> process, std::unique_ptr<RowCarrier> carrier)
       : process_(std::move(process)), carrier_(std::move(carrier)) {}
-  absl::Status Send(absl::string_view bytes) override { return carrier_->Send(bytes); }
-  absl::Status Receive(std::string& bytes) override { return carrier_->Receive(bytes); }
-  absl::Status SendRows(const RowBlock& rows) override { return carrier_->SendRows(rows); }
-  absl::Status ReceiveRows(const RowMemory::Fresh& rows) override {
-    return carrier_->ReceiveRows(rows);
+  void Send(CarriedRows rows, Done done) override {
+    carrier_->Send(std::move(rows), std::move(done));
   }
+  void Receive(CarriedRows room, Done done) override {
+    carrier_->Receive(std::move(room), std::move(done));
+  }
+  void Take(const Note& note) override { carrier_->Take(note); }
   void Abort() override { carrier_->Abort(); }
 
  private:
@@ -111,40 +187,60 @@ class OwningCarrier final : public RowCarrier {
   const std::unique_ptr<RowCarrier> carrier_;
 };
 
-// From the rank's device where its bytes are a row of whole values there, as most are, else from
+// Room on the rank's device where its bytes are a row of whole values there, as most are, else in
 // host memory: the peer cannot tell.
-absl::Status SendFrom(RowMemory& memory, RowCarrier& carrier, const std::string& bytes) {
-  if (bytes.empty() || bytes.size() % 2 != 0) return carrier.Send(bytes);
-  CCOE_ASSIGN_OR_RETURN(
-      const RowMemory::Fresh rows,
-      memory.Take(1, static_cast<int64_t>(bytes.size() / 2), kernels::DType::kBF16));
-  CCOE_RETURN_IF_ERROR(memory.device()->CopyFromHost(bytes.data(), rows.rows.data, bytes.size()));
-  return carrier.SendRows(rows.block);
+absl::StatusOr<CarriedRows> Room(RowMemory& memory, uint64_t bytes) {
+  if (bytes % 2 != 0) return CarriedRows(std::string(bytes, '\0'));
+  CCOE_ASSIGN_OR_RETURN(RowMemory::Fresh fresh,
+                        memory.Take(1, static_cast<int64_t>(bytes / 2), kernels::DType::kBF16));
+  return CarriedRows(std::move(fresh));
 }
 
-absl::Status ReceiveInto(RowMemory& memory, RowCarrier& carrier, std::string& bytes) {
-  if (bytes.empty() || bytes.size() % 2 != 0) return carrier.Receive(bytes);
-  CCOE_ASSIGN_OR_RETURN(
-      const RowMemory::Fresh rows,
-      memory.Take(1, static_cast<int64_t>(bytes.size() / 2), kernels::DType::kBF16));
-  CCOE_RETURN_IF_ERROR(carrier.ReceiveRows(rows));
-  return memory.device()->CopyToHost(rows.rows.data, bytes.data(), bytes.size());
+absl::StatusOr<CarriedRows> ToSend(RowMemory& memory, const std::string& bytes) {
+  CCOE_ASSIGN_OR_RETURN(CarriedRows rows, Room(memory, bytes.size()));
+  if (!rows.on_device()) return CarriedRows(bytes);
+  CCOE_RETURN_IF_ERROR(memory.device()->CopyFromHost(bytes.data(), rows.data(), bytes.size()));
+  return rows;
 }
 
-void SendFor(RowMemory& memory, RowCarrier& carrier) {
+absl::StatusOr<std::string> Received(RowMemory& memory, absl::StatusOr<CarriedRows> rows) {
+  CCOE_RETURN_IF_ERROR(rows.status());
+  if (!rows->on_device()) return std::move(rows->bytes);
+  std::string bytes(rows->size(), '\0');
+  CCOE_RETURN_IF_ERROR(memory.device()->CopyToHost(rows->data(), bytes.data(), bytes.size()));
+  return bytes;
+}
+
+// Does what is asked of the rank until the socket ends.
+void Serve(Wire& wire, RowMemory& memory, RowCarrier& carrier) {
+  Frame frame;
   std::string bytes;
-  while (ReadBytes(kSendingFd, bytes)) {
-    const char done = SendFrom(memory, carrier, bytes).ok() ? 1 : 0;
-    if (!WriteAll(kSendingFd, &done, 1)) break;
-  }
-}
-
-void ReceiveFor(RowMemory& memory, RowCarrier& carrier) {
-  uint64_t size = 0;
-  while (ReadAll(kReceivingFd, &size, sizeof(size))) {
-    std::string bytes(size, '\0');
-    if (!ReceiveInto(memory, carrier, bytes).ok()) bytes.clear();
-    if (!WriteBytes(kReceivingFd, bytes)) break;
+  while (wire.Read(frame, bytes)) {
+    const auto answer = [&wire, &memory, transfer = frame.transfer,
+                         receives =
+                             frame.kind == Kind::kReceive](absl::StatusOr<CarriedRows> rows) {
+      const absl::StatusOr<std::string> came =
+          receives ? Received(memory, std::move(rows))
+                   : (rows.ok() ? absl::StatusOr<std::string>("") : rows.status());
+      Frame done;
+      done.kind = Kind::kDone;
+      done.transfer = transfer;
+      done.failed = came.ok() ? 0 : 1;
+      wire.Write(done, came.ok() ? *came : "");
+    };
+    if (frame.kind == Kind::kNote) {
+      carrier.Take(frame.note);
+      continue;
+    }
+    absl::StatusOr<CarriedRows> rows =
+        frame.kind == Kind::kSend ? ToSend(memory, bytes) : Room(memory, frame.room);
+    if (!rows.ok()) {
+      answer(rows.status());
+    } else if (frame.kind == Kind::kSend) {
+      carrier.Send(*std::move(rows), answer);
+    } else {
+      carrier.Receive(*std::move(rows), answer);
+    }
   }
 }
 
@@ -157,45 +253,46 @@ int RunRank() {
   options.memory_device = device->get();
   auto carriers = MakeNcclCarriers(options);
   if (!carriers.ok()) return 3;
-  RowMemory& memory = *(*carriers)->memory();
   const auto id = (*carriers)->MakeId();
-  if (!id.ok() || !WriteBytes(kSendingFd, *id)) return 4;
-  char go = 0;
-  if (!ReadAll(kSendingFd, &go, 1)) return 0;
-  auto carrier = (*carriers)->Connect(*id, /*opener=*/false, absl::Now() + kConnectTime);
-  const char connected = carrier.ok() ? 1 : 0;
-  if (!WriteAll(kSendingFd, &connected, 1) || !carrier.ok()) return 5;
-  std::thread receiver([&] { ReceiveFor(memory, **carrier); });
-  SendFor(memory, **carrier);
-  (*carrier)->Abort();
-  receiver.join();
+  Wire wire(kSocketFd);
+  Frame frame;
+  std::string none;
+  if (!id.ok() || !wire.Write(frame, *id)) return 4;
+  if (!wire.Read(frame, none)) return 0;
+  auto carrier = (*carriers)->Connect(*id, /*opener=*/false, kConnectTime,
+                                      [&wire](const RowCarrier::Note& note) {
+                                        Frame said;
+                                        said.kind = Kind::kNote;
+                                        said.note = note;
+                                        wire.Write(said);
+                                      });
+  Frame connected;
+  connected.kind = Kind::kConnected;
+  connected.failed = carrier.ok() ? 0 : 1;
+  if (!wire.Write(connected) || !carrier.ok()) return 5;
+  Serve(wire, *(*carriers)->memory(), **carrier);
   return 0;
 }
 
 absl::StatusOr<std::unique_ptr<RankProcess>> RankProcess::Start() {
-  int sending[2], receiving[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sending) != 0 ||
-      socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, receiving) != 0) {
+  int sockets[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0) {
     return absl::InternalError("socketpair");
   }
   std::unique_ptr<RankProcess> process(new RankProcess());
   process->pid_ = fork();
   if (process->pid_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    // Above the two descriptors they become.
-    const int from_sending = fcntl(sending[1], F_DUPFD_CLOEXEC, 16);
-    const int from_receiving = fcntl(receiving[1], F_DUPFD_CLOEXEC, 16);
-    dup2(from_sending, kSendingFd);
-    dup2(from_receiving, kReceivingFd);
+    // Above the descriptor it becomes.
+    dup2(fcntl(sockets[1], F_DUPFD_CLOEXEC, 16), kSocketFd);
     setenv("NCCL_HOSTID", "ccoe-test-rank", /*overwrite=*/1);
     execl("/proc/self/exe", "nccl_link_test", kRankArgument, nullptr);
     _exit(127);
   }
-  close(sending[1]);
-  close(receiving[1]);
-  process->sending_ = sending[0];
-  process->receiving_ = receiving[0];
-  if (process->pid_ < 0 || !ReadBytes(process->sending_, process->id_)) {
+  close(sockets[1]);
+  process->socket_ = sockets[0];
+  Frame frame;
+  if (process->pid_ < 0 || !Wire(process->socket_).Read(frame, process->id_)) {
     return absl::UnavailableError("the rank's process did not start");
   }
   return process;
@@ -203,8 +300,7 @@ absl::StatusOr<std::unique_ptr<RankProcess>> RankProcess::Start() {
 
 RankProcess::~RankProcess() {
   Kill();
-  close(sending_);
-  close(receiving_);
+  close(socket_);
 }
 
 void RankProcess::Kill() {
@@ -214,13 +310,15 @@ void RankProcess::Kill() {
   pid_ = 0;
 }
 
-absl::StatusOr<std::unique_ptr<RowCarrier>> RankProcess::Connect() {
-  const char go = 1;
-  char connected = 0;
-  if (!WriteAll(sending_, &go, 1) || !ReadAll(sending_, &connected, 1) || connected != 1) {
+absl::StatusOr<std::unique_ptr<RowCarrier>> RankProcess::Connect(RowCarrier::SendNote send_note) {
+  Wire wire(socket_);
+  Frame frame;
+  frame.kind = Kind::kConnect;
+  std::string none;
+  if (!wire.Write(frame) || !wire.Read(frame, none) || frame.failed != 0) {
     return absl::UnavailableError("the rank's process could not connect");
   }
-  return std::make_unique<RankCarrier>(sending_, receiving_);
+  return std::make_unique<RankCarrier>(socket_, std::move(send_note));
 }
 
 absl::StatusOr<std::string> RankProcesses::MakeId() {
@@ -232,14 +330,15 @@ absl::StatusOr<std::string> RankProcesses::MakeId() {
 }
 
 absl::StatusOr<std::unique_ptr<RowCarrier>> RankProcesses::Connect(const std::string& id, bool,
-                                                                   absl::Time) {
+                                                                   absl::Duration,
+                                                                   RowCarrier::SendNote send_note) {
   std::unique_ptr<RankProcess> process;
   {
     absl::MutexLock lock(&mutex_);
     process = std::move(waiting_[id]);
     waiting_.erase(id);
   }
-  CCOE_ASSIGN_OR_RETURN(auto carrier, process->Connect());
+  CCOE_ASSIGN_OR_RETURN(auto carrier, process->Connect(std::move(send_note)));
   return std::make_unique<OwningCarrier>(std::move(process), std::move(carrier));
 }
 

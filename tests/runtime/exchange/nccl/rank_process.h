@@ -1,5 +1,5 @@
 // The accepting end of an NCCL link in a process of its own, as NCCL wants it: two ranks of one
-// process cannot share a GPU. What comes over NCCL there goes through a pipe to this process, and
+// process cannot share a GPU. What comes over NCCL there goes through a socket to this process, and
 // back.
 #ifndef CCOE_TESTS_RUNTIME_EXCHANGE_NCCL_RANK_PROCESS_H_
 #define CCOE_TESTS_RUNTIME_EXCHANGE_NCCL_RANK_PROCESS_H_
@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -26,19 +27,19 @@ class RankProcess {
 
   void Kill();  // -9
 
-  // The id it made, and its carrier, which ends with this object.
+  // The id it made, and its carrier, which ends before this object.
   const std::string& id() const { return id_; }
-  absl::StatusOr<std::unique_ptr<RowCarrier>> Connect();
+  absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(RowCarrier::SendNote send_note);
 
  private:
   RankProcess() = default;
 
   pid_t pid_ = 0;
-  int sending_ = -1, receiving_ = -1;  // sockets to its two threads
+  int socket_ = -1;
   std::string id_;
 };
 
-// For services::ExchangeService: every carrier in a fresh RankProcess.
+// For ExchangeService: every carrier in a fresh RankProcess.
 class RankProcesses final : public RowCarrierFactory {
  public:
   explicit RankProcesses(std::string version) : version_(std::move(version)) {}
@@ -48,7 +49,8 @@ class RankProcesses final : public RowCarrierFactory {
   RowMemory* memory() const override { return nullptr; }
   absl::StatusOr<std::string> MakeId() override;
   absl::StatusOr<std::unique_ptr<RowCarrier>> Connect(const std::string& id, bool opener,
-                                                      absl::Time deadline) override;
+                                                      absl::Duration timeout,
+                                                      RowCarrier::SendNote send_note) override;
 
  private:
   const std::string version_;
@@ -58,7 +60,7 @@ class RankProcesses final : public RowCarrierFactory {
 
 inline constexpr char kRankArgument[] = "--nccl-rank";
 
-// What main does in the started process; its exit code.
+// What main() of the rank's process does.
 int RunRank();
 
 }  // namespace ccoe::exchange
