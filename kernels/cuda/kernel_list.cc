@@ -1,5 +1,7 @@
 #include "kernels/cuda/kernel_list.h"
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 
@@ -20,26 +22,26 @@ bool ListKernel(const void* kernel, const char* spelled) {
   return true;
 }
 
-// "... [with auto kKernel = ccoe::kernels::{anonymous}::GateKernel]" or the like.
+// "... [with auto kKernel = ccoe::kernels::{anonymous}::GateKernel]" or the like: without what
+// stands before a "::".
 std::string KernelName(const KernelEntry& entry) {
-  absl::string_view name = entry.spelled;
-  const size_t begin = name.find("kKernel = ");
-  if (begin == absl::string_view::npos) return std::string(name);
-  name.remove_prefix(begin + sizeof("kKernel = ") - 1);
-  name = name.substr(0, name.find_last_of(']'));
-  std::string plain = absl::StrReplaceAll(name, {{"ccoe::kernels::", ""},
-                                                 {"{anonymous}::", ""},
-                                                 {"<unnamed>::", ""},
-                                                 {"(anonymous namespace)::", ""},
-                                                 {"MatmulKind::", ""}});
-  // nvcc's anonymous namespaces have names, of the file.
-  for (size_t at = plain.find("_GLOBAL__N__"); at != std::string::npos;
-       at = plain.find("_GLOBAL__N__")) {
-    const size_t end = plain.find("::", at);
-    if (end == std::string::npos) break;
-    plain.erase(at, end + 2 - at);
+  absl::string_view spelled = entry.spelled;
+  const size_t begin = spelled.find("kKernel = ");
+  if (begin == absl::string_view::npos) return std::string(spelled);
+  spelled.remove_prefix(begin + sizeof("kKernel = ") - 1);
+  std::string name;
+  for (const char c : absl::StrReplaceAll(spelled.substr(0, spelled.find_last_of(']')),
+                                          {{"{anonymous}", "anonymous"},
+                                           {"<unnamed>", "anonymous"},
+                                           {"(anonymous namespace)", "anonymous"}})) {
+    name.push_back(c);
+    if (!absl::EndsWith(name, "::")) continue;
+    name.resize(name.size() - 2);
+    while (!name.empty() && (absl::ascii_isalnum(name.back()) || name.back() == '_')) {
+      name.pop_back();
+    }
   }
-  return plain;
+  return name;
 }
 
 }  // namespace ccoe::kernels

@@ -14,7 +14,7 @@ namespace ccoe::exchange {
 // What is put up with while swaps are in flight.
 struct PeerPatience {
   // Without a sign of life. InfiniteDuration: a peer without a wire, never looked at.
-  absl::Duration silence = absl::Seconds(1);
+  absl::Duration silence = absl::Milliseconds(700);
   // Without a pass that ended or a swap that was answered.
   absl::Duration stall = absl::Seconds(60);
 };

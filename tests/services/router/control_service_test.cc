@@ -108,7 +108,7 @@ TEST_F(ControlServiceTest, RefusesAWorkerOfAnotherVersionOrModelWithBothNames) {
   ASSERT_TRUE(old.Send(report));
   EXPECT_EQ(old.Next().epoch(), -1);
   EXPECT_THAT(old.Finish(), StatusIs(absl::StatusCode::kFailedPrecondition,
-                                     AllOf(HasSubstr("speaks 1"), HasSubstr("worker 9"))));
+                                     AllOf(HasSubstr("router speaks 2"), HasSubstr("worker 9"))));
   FakeWorker backbone(channel_);
   ASSERT_TRUE(backbone.Send(BackboneReport("b0")));
   backbone.Next();

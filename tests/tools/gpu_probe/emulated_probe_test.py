@@ -10,7 +10,7 @@ PROBE = "tests/tools/gpu_probe/emulated_gpu_probe"
 FILTER = "Cuda/OpsConformance.*Norm*:Cuda/OpsConformance.*Gather*:KernelList*:BlasTest.*"
 
 
-def run(*words, timeout=280):
+def run(*words, timeout=880):
     done = subprocess.run([PROBE, "--sizes", "small", *words], capture_output=True, text=True, timeout=timeout, check=False)
     return done, [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -18,7 +18,7 @@ def run(*words, timeout=280):
 class EmulatedProbeTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.done, cls.lines = run("--budget", "250", "--tests", FILTER)
+        cls.done, cls.lines = run("--budget", "850", "--tests", FILTER)
 
     def of(self, section, **fields):
         return [l for l in self.lines if l["section"] == section and all(l.get(k) == v for k, v in fields.items())]
