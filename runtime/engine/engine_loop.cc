@@ -47,7 +47,7 @@ EngineLoop::EngineLoop(std::unique_ptr<ModelRunner> runner, std::shared_ptr<Requ
       output_(runner_.get(), &sequences_, options.observer, options.clock),
       recovery_(options, &sequences_, directories.layer_experts),
       layers_(options, {runner_.get(), &in_flight_, &recovery_}),
-      moe_(options, {runner_.get(), &output_, directories.ffn_experts, &in_flight_}) {
+      moe_(options, {runner_.get(), &output_, directories.ffn_experts, &in_flight_, &recovery_}) {
   runner_->CountIn(options.moe_statistics);
 }
 
@@ -82,7 +82,6 @@ void EngineLoop::Handle(RequestQueue::Events events) {
   }
   sequences_.FinishExpired(clock_.Now());
   for (SwapAnswer& answer : events.answers) Land(std::move(answer));
-  while (std::optional<RemoteMoe::Resumed> resumed = moe_.TryAgain()) Resume(*std::move(resumed));
   sequences_.FinishExpired(clock_.Now());
   if (sequences_.TakeFinishedInStep()) in_flight_.CancelDead();
   for (const std::string& hung : in_flight_.TakeHung(clock_.Now())) {

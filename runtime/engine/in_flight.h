@@ -6,7 +6,7 @@
 //                            |  Send: swaps that are not sent yet, an envelope a link
 //                            |  Land: an answer finds its flight and swap
 //                            v
-//                         all arrived: Release --> micro batch
+//                         all arrived, or nobody waits: Release --> micro batch
 // clang-format on
 //
 // There are no deadlines here: a link answers every swap, when it breaks too.
@@ -66,15 +66,7 @@ struct SuspendedMoe {
   // the wire's dtype on the device.
   exchange::RowBlock rows;
   std::vector<FfnPart> own;  // the part that ran here: one or none
-
-  // Pairs that nobody could take: tried again at `next_try`. Why, and since when.
-  std::vector<int32_t> unplaced;
-  absl::Status why;
-  absl::Duration patience;
-  absl::Time unplaced_since = absl::InfiniteFuture();
-  absl::Time next_try = absl::InfiniteFuture();
-  int tries = 0;
-  absl::flat_hash_set<const exchange::ActivationLink*> broken;  // that failed since next_try
+  absl::flat_hash_set<const exchange::ActivationLink*> failed;  // links not to be asked again
 };
 
 // A micro batch that waits: for one swap to a layer expert (`binding` set), or for FFN experts of
@@ -135,10 +127,8 @@ class InFlightTable {
   // Adds the steps that are still worth waiting for to `occupancy`, see
   // EngineOptions::step_patience.
   void Count(absl::Time now, Occupancy& occupancy) const;
-  // When the next of them stops being so, a swap is to be named as hung, or SuspendedMoe::next_try.
+  // When the next of them stops being so, or a swap is to be named as hung.
   absl::Time NextEvent(absl::Time now) const;
-  // Suspended flights that have something to try again by now.
-  std::vector<Flight*> DueMoe(absl::Time now) const;
   // Names, once each, the swaps that are away for longer than EngineOptions::hung_after.
   std::vector<std::string> TakeHung(absl::Time now);
 

@@ -38,10 +38,11 @@ struct StepEntry {
   int64_t row_count = 0;
   std::vector<float> hidden;  // [layers + 1, row_count, hidden_size] where the query wants hidden
                               // states, else empty
+  bool withdrawn = false;     // the query tries this step again later
 
   int64_t end_position() const { return first_position + row_count; }
-  // A query that ended while its rows were away: what comes back for it is dropped.
-  bool alive() const { return !sequence->finished(); }
+  // Else what still comes back for it is dropped.
+  bool alive() const { return !withdrawn && !sequence->finished(); }
   // Whether the last row's logits choose the next token.
   bool samples() const {
     return sequence->Generates() && end_position() == sequence->known_tokens();
@@ -61,7 +62,7 @@ struct MicroBatch {
   const model::LmHead* head = nullptr;
 
   bool away() const { return state == State::kAway; }
-  // Indices of the entries whose queries have not ended.
+  // Indices of the entries that are alive.
   std::vector<size_t> Living() const;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/device_error.h"
 #include "runtime/base/status_macros.h"
 
 namespace ccoe::engine {
@@ -10,20 +11,6 @@ namespace {
 
 // Bounds the memory for logits: with a vocabulary of 150 000, 38 MB.
 constexpr size_t kHeadRows = ModelRunner::kMaxHeadRows;
-
-// What a device says that is gone or out of order; other errors are about one pass.
-bool IsOfTheDevice(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kInternal:
-    case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kUnknown:
-    case absl::StatusCode::kAborted:
-    case absl::StatusCode::kDataLoss:
-      return true;
-    default:
-      return false;
-  }
-}
 
 }  // namespace
 
@@ -51,7 +38,7 @@ void OutputProcessor::Fail(absl::Span<StepEntry> entries, const absl::Status& st
 }
 
 void OutputProcessor::FailPass(absl::Span<StepEntry> entries, const absl::Status& status) {
-  if (!IsOfTheDevice(status)) return Fail(entries, status);
+  if (!kernels::IsDeviceFailure(status)) return Fail(entries, status);
   if (device_error_.ok()) {
     device_error_ = absl::UnavailableError(absl::StrCat("the device failed: ", status.message()));
   }

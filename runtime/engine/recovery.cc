@@ -17,6 +17,17 @@ constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
 constexpr int kMaxPauseDoublings = 8;  // 1.28 s
 constexpr absl::Duration kSeekPause = absl::Milliseconds(50);
 
+bool IsFull(SwapReason reason) {
+  return reason == SwapReason::kNoPages || reason == SwapReason::kQueueFull ||
+         reason == SwapReason::kLinkFull;
+}
+
+// Whether another worker may do, or this one later.
+bool IsLost(SwapReason reason) {
+  return reason == SwapReason::kLinkBroken || reason == SwapReason::kShuttingDown ||
+         reason == SwapReason::kDeviceFailed || reason == SwapReason::kUnknownExpert;
+}
+
 // Doubles until the query makes progress: those that are not put off get the time to use the room.
 absl::Duration NextPause(RecoveryState& recovery) {
   return kFirstPause * (1 << std::min(recovery.pauses++, kMaxPauseDoublings));
@@ -28,13 +39,17 @@ void Recovery::End(const Failure& failure, absl::Time now) {
   table_->Finish(failure.sequence, FinishReason::kError, failure.error, now);
 }
 
-bool Recovery::EndIfImpatient(const Failure& failure, absl::Time now) {
-  RecoveryState& recovery = failure.sequence->recovery;
-  recovery.no_room_since = std::min(recovery.no_room_since, now);
-  if (now - recovery.no_room_since < options_.room_patience) return false;
+bool Recovery::EndIfImpatient(const Failure& failure, absl::Time since, absl::Time now) {
+  const SwapReason reason = exchange::ReasonOf(failure.error);
+  const absl::Duration patience = IsFull(reason)   ? options_.room_patience
+                                  : IsLost(reason) ? options_.replica_patience
+                                                   : absl::ZeroDuration();
+  if (now - since < patience) return false;
   absl::Status error = failure.error;
-  error.SetPayload(kRetryAfterPayload,
-                   absl::Cord(absl::StrCat(absl::ToInt64Milliseconds(options_.room_patience))));
+  if (IsFull(reason)) {
+    error.SetPayload(kRetryAfterPayload,
+                     absl::Cord(absl::StrCat(absl::ToInt64Milliseconds(options_.room_patience))));
+  }
   End({failure.sequence, error}, now);
   return true;
 }
@@ -43,10 +58,12 @@ void Recovery::PutOff(Sequence& sequence, absl::Time now) {
   table_->Preempt(sequence, now + NextPause(sequence.recovery));
 }
 
-void Recovery::TryAgainLater(const Failure& failure, absl::Time now) {
-  if (EndIfImpatient(failure, now)) return;
+void Recovery::TryStepAgain(const Failure& failure, absl::Time now) {
+  RecoveryState& recovery = failure.sequence->recovery;
+  recovery.stalled_since = std::min(recovery.stalled_since, now);
+  if (EndIfImpatient(failure, recovery.stalled_since, now)) return;
   table_->AbortStep(*failure.sequence);
-  table_->Pause(*failure.sequence, now + NextPause(failure.sequence->recovery));
+  table_->Pause(*failure.sequence, now + NextPause(recovery));
 }
 
 void Recovery::ComputeAgain(const Failure& failure, absl::Time now) {
@@ -57,6 +74,15 @@ void Recovery::ComputeAgain(const Failure& failure, absl::Time now) {
 
 void Recovery::GoElsewhere(const Failure& failure, absl::Time now) {
   Sequence& sequence = *failure.sequence;
+  if (++sequence.recovery.lost_workers > kMaxLostWorkers) {
+    return End(
+        {failure.sequence,
+         absl::Status(failure.error.code(),
+                      absl::StrCat(failure.error.message(), "; the ", kMaxLostWorkers,
+                                   " workers that computed this query before were lost too"))},
+        now);
+  }
+  sequence.recovery.needs_replica = true;
   sequence.recovery.avoid.push_back(sequence.binding()->link);
   sequence.recovery.no_replica_since = std::min(sequence.recovery.no_replica_since, now);
   sequence.recovery.why = failure.error;
@@ -72,7 +98,7 @@ bool Recovery::Seek(const std::shared_ptr<Sequence>& sequence, absl::Time now) {
                             : directory_->FindReplica(*sequence->binding(), recovery.avoid);
   if (replica.ok()) {
     sequence->Rebind(*std::move(replica));
-    recovery.no_replica_since = absl::InfiniteFuture();
+    recovery.needs_replica = false;
     if (options_.observer != nullptr) options_.observer->OnFailover();
     return true;
   }
@@ -97,7 +123,7 @@ bool Recovery::Seek(const std::shared_ptr<Sequence>& sequence, absl::Time now) {
 void Recovery::SeekReplicas(absl::Time now) {
   for (auto it = seeking_.begin(); it != seeking_.end();) {
     const std::shared_ptr<Sequence> sequence = table_->Find(*it);
-    const bool waits = sequence != nullptr && sequence->recovery.needs_replica();
+    const bool waits = sequence != nullptr && sequence->recovery.needs_replica;
     if (waits && (sequence->not_before > now || !Seek(sequence, now))) {
       ++it;
     } else {
@@ -116,7 +142,9 @@ void Recovery::MakeRoomFor(const Failure& alone, absl::Time now) {
     others = true;
     if (handle > youngest->handle() && other->state() == SequenceState::kRunnable) youngest = other;
   }
-  if (!others && EndIfImpatient(alone, now)) return;
+  RecoveryState& recovery = sequence->recovery;
+  recovery.no_room_since = std::min(recovery.no_room_since, now);
+  if (!others && EndIfImpatient(alone, recovery.no_room_since, now)) return;
   table_->AbortStep(*sequence);
   PutOff(*youngest, now);
 }
@@ -146,7 +174,7 @@ void Recovery::Recover(std::vector<Failure> failures, absl::Time now) {
         break;
       case SwapReason::kQueueFull:
       case SwapReason::kLinkFull:
-        TryAgainLater(failure, now);
+        TryStepAgain(failure, now);
         break;
       case SwapReason::kKvLost:
       case SwapReason::kCancelled:

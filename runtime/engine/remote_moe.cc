@@ -19,10 +19,6 @@ namespace {
 // worker can begin while the next part is sent.
 constexpr int64_t kMaxPartBytes = int64_t{16} << 20;
 
-constexpr absl::Duration kSeekPause = absl::Milliseconds(50);
-constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
-constexpr int kMaxPauseDoublings = 8;  // 1.28 s
-
 std::vector<int32_t> AllPairs(const model::RoutedRows& routed) {
   std::vector<int32_t> pairs(static_cast<size_t>(routed.pairs()));
   std::iota(pairs.begin(), pairs.end(), 0);
@@ -70,23 +66,6 @@ bool AllHereIn(const FfnTable& table, int32_t layer) {
 bool AnyBroken(const FfnTable& table) {
   return std::any_of(table.peers.begin(), table.peers.end(),
                      [](const FfnPeer& peer) { return !peer.link->healthy(); });
-}
-
-// Whether waiting for another worker may help.
-bool MayPass(exchange::SwapReason reason) {
-  switch (reason) {
-    case exchange::SwapReason::kLinkBroken:
-    case exchange::SwapReason::kShuttingDown:
-    case exchange::SwapReason::kDeviceFailed:
-    case exchange::SwapReason::kUnknownExpert:
-      return true;
-    default:
-      return false;
-  }
-}
-
-bool IsFull(exchange::SwapReason reason) {
-  return reason == exchange::SwapReason::kQueueFull || reason == exchange::SwapReason::kLinkFull;
 }
 
 }  // namespace
@@ -146,10 +125,13 @@ absl::Status RemoteMoe::Run(MicroBatch& batch) {
   const std::shared_ptr<const FfnTable> table = Table();
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed, Route(batch));
   FfnDispatchPlan plan = Plan(routed, AllPairs(routed), *table, nullptr);
-  const bool all_here = plan.lost.empty() &&
-                        std::all_of(plan.parts.begin(), plan.parts.end(), [](const FfnPart& part) {
-                          return part.peer == FfnTable::kHere;
-                        });
+  if (!plan.lost.empty()) {
+    Withdraw(batch, routed, std::move(plan.lost), absl::OkStatus());
+    if (batch.Living().empty()) return DropDead(batch);
+  }
+  const bool all_here = std::all_of(plan.parts.begin(), plan.parts.end(), [](const FfnPart& part) {
+    return part.peer == FfnTable::kHere;
+  });
   if (!all_here) return Suspend(batch, std::move(routed), std::move(plan), *table);
   CCOE_RETURN_IF_ERROR(RunOwn(routed, plan.parts));
   CCOE_RETURN_IF_ERROR(Finish(layer, routed, plan.parts, {}));
@@ -192,7 +174,7 @@ FfnDispatchPlan RemoteMoe::Plan(const model::RoutedRows& routed, absl::Span<cons
   usable.reserve(table.peers.size());
   for (const FfnPeer& peer : table.peers) {
     usable.push_back(peer.link->healthy() &&
-                     (suspended == nullptr || !suspended->broken.contains(peer.link.get())));
+                     (suspended == nullptr || !suspended->failed.contains(peer.link.get())));
   }
   FfnDispatchOptions options;
   options.combine = options_.combine_on_workers;
@@ -251,7 +233,6 @@ absl::Status RemoteMoe::Suspend(MicroBatch& batch, model::RoutedRows routed, Ffn
                                 const FfnTable& table) {
   auto held = std::make_unique<Flight>();
   Flight& flight = *held;
-  flight.batch = batch;
   SuspendedMoe& moe = flight.moe.emplace(parts_.runner->NewBatchState());
   moe.routed = std::move(routed);
   const auto away =
@@ -263,20 +244,18 @@ absl::Status RemoteMoe::Suspend(MicroBatch& batch, model::RoutedRows routed, Ffn
   moe.own = std::move(plan.parts);
   CCOE_RETURN_IF_ERROR(KeepRows(flight));
   CCOE_RETURN_IF_ERROR(PackRows(flight));
+  const std::shared_ptr<Step> step = batch.step;  // stays with both
+  flight.batch = std::move(batch);
+  batch.step = step;
   std::vector<std::unique_ptr<Flight>> flights;
   flights.push_back(std::move(held));
   parts_.in_flight->Hold(std::move(flights));
   absl::StatusOr<BatchState> parked = RunOwnAndPark(moe);
   if (!parked.ok()) {
-    parts_.in_flight->Release(flight);
+    batch = std::move(parts_.in_flight->Release(flight)->batch);
     return parked.status();
   }
   moe.parked = *std::move(parked);
-  if (!plan.lost.empty()) {
-    moe.unplaced = std::move(plan.lost);
-    moe.patience = options_.replica_patience;
-    moe.next_try = clock_.Now();
-  }
   batch.entries.clear();
   batch.state = MicroBatch::State::kAway;
   return absl::OkStatus();
@@ -311,69 +290,38 @@ absl::Status RemoteMoe::DropDead(MicroBatch& batch) {
   return living.empty() ? absl::OkStatus() : parts_.runner->Keep(rows);
 }
 
-void RemoteMoe::FailRows(absl::Span<StepEntry> entries, const model::RoutedRows& routed,
-                         absl::Span<const int32_t> pairs, const absl::Status& status) {
-  int64_t row = 0;
-  size_t next = 0;
-  for (size_t i = 0; i < entries.size() && next < pairs.size(); ++i) {
-    row += entries[i].row_count;
-    const int32_t end = routed.offsets[static_cast<size_t>(row)];  // of the entry's pairs
-    if (pairs[next] < end) parts_.output->Fail(entries.subspan(i, 1), status);
-    while (next < pairs.size() && pairs[next] < end) ++next;
-  }
-}
-
-RemoteMoe::Retry RemoteMoe::RetryOf(const AwaySwap& failed, const Step& step,
-                                    const absl::Status& why) const {
-  const exchange::SwapReason reason = exchange::ReasonOf(why);
-  Retry retry;
-  retry.pairs = failed.part.pairs;
-  retry.why = Annotate(why, failed.Describe(step));
-  retry.at_once = !IsFull(reason);
-  retry.patience = IsFull(reason)    ? options_.room_patience
-                   : MayPass(reason) ? options_.replica_patience
-                                     : absl::ZeroDuration();
-  return retry;
-}
-
-void RemoteMoe::Fail(Flight& flight, absl::Span<const int32_t> pairs, const absl::Status& why) {
-  const model::RoutedRows& routed = flight.moe->routed;
+void RemoteMoe::Withdraw(MicroBatch& batch, const model::RoutedRows& routed,
+                         std::vector<int32_t> pairs, const absl::Status& why) {
+  std::sort(pairs.begin(), pairs.end());
   const std::string names = ExpertNames(routed, pairs);
   const absl::Status error =
-      why.ok() ? absl::UnavailableError(absl::StrCat("step ", flight.batch.step->id,
-                                                     ": no worker holds ", names, " now",
-                                                     LastHolder(routed, pairs, *Table())))
-               : absl::Status(why.code(),
-                              absl::StrCat(why.message(), "; no other worker holds ", names));
-  FailRows(absl::MakeSpan(flight.batch.entries), routed, pairs, error);
-}
-
-void RemoteMoe::Wait(Flight& flight, std::vector<int32_t> pairs, const Retry& retry) {
-  SuspendedMoe& moe = *flight.moe;
-  const absl::Time now = clock_.Now();
-  moe.unplaced_since = std::min(moe.unplaced_since, now);
-  if (now - moe.unplaced_since >= retry.patience) {
-    moe.unplaced_since = absl::InfiniteFuture();
-    std::sort(pairs.begin(), pairs.end());
-    return Fail(flight, pairs, retry.why);
+      why.ok()
+          ? exchange::SwapError(exchange::SwapReason::kLinkBroken,
+                                absl::StrCat("step ", batch.step->id, ": no worker holds ", names,
+                                             " now", LastHolder(routed, pairs, *Table())))
+          : exchange::SwapError(exchange::ReasonOf(why),
+                                absl::StrCat(why.message(), "; no other worker took ", names));
+  int64_t row = 0;
+  size_t next = 0;
+  for (StepEntry& entry : batch.entries) {
+    row += entry.row_count;
+    const int32_t end = routed.offsets[static_cast<size_t>(row)];  // of the entry's pairs
+    const bool needs = next < pairs.size() && pairs[next] < end;
+    while (next < pairs.size() && pairs[next] < end) ++next;
+    if (!needs || !entry.alive()) continue;
+    entry.withdrawn = true;
+    parts_.recovery->TryStepAgain({entry.sequence, error}, clock_.Now());
   }
-  moe.unplaced.insert(moe.unplaced.end(), pairs.begin(), pairs.end());
-  moe.why = retry.why;
-  moe.patience = retry.patience;
-  const absl::Duration pause =
-      retry.at_once ? kSeekPause : kFirstPause * (1 << std::min(moe.tries++, kMaxPauseDoublings));
-  moe.next_try = std::min(moe.next_try, now + pause);
 }
 
-void RemoteMoe::Place(Flight& flight, Retry retry) {
+void RemoteMoe::Place(Flight& flight, absl::Span<const int32_t> pairs, const absl::Status& why) {
   const std::shared_ptr<const FfnTable> table = Table();
-  FfnDispatchPlan plan = Plan(flight.moe->routed, retry.pairs, *table, &*flight.moe);
+  FfnDispatchPlan plan = Plan(flight.moe->routed, pairs, *table, &*flight.moe);
   AddSwaps(std::move(plan.parts), *table, flight);
-  if (!plan.lost.empty()) Wait(flight, std::move(plan.lost), retry);
+  if (!plan.lost.empty()) Withdraw(flight.batch, flight.moe->routed, std::move(plan.lost), why);
   if (absl::Status packed = PackRows(flight); !packed.ok()) {
     // Nothing of this batch can be computed any more.
     parts_.output->FailPass(absl::MakeSpan(flight.batch.entries), packed);
-    flight.moe->unplaced.clear();
     flight.swaps.remove_if(
         [](const AwaySwap& swap) { return swap.state == AwaySwap::State::kUnsent; });
   }
@@ -395,33 +343,12 @@ std::optional<RemoteMoe::Resumed> RemoteMoe::Land(InFlightTable::Landing landing
   } else {
     const AwaySwap failed = std::move(swap);
     flight.swaps.erase(landing.swap);
-    Retry retry = RetryOf(failed, *flight.batch.step, status);
-    if (retry.at_once) {
-      flight.moe->broken.insert(failed.peer.link.get());
-      Place(flight, std::move(retry));
-    } else {
-      std::vector<int32_t> pairs = retry.pairs;
-      Wait(flight, std::move(pairs), retry);
+    flight.moe->failed.insert(failed.peer.link.get());
+    if (!flight.batch.Living().empty()) {
+      Place(flight, failed.part.pairs, Annotate(status, failed.Describe(*flight.batch.step)));
     }
   }
   return Resume(flight);
-}
-
-std::optional<RemoteMoe::Resumed> RemoteMoe::TryAgain() {
-  for (Flight* flight : parts_.in_flight->DueMoe(clock_.Now())) {
-    SuspendedMoe& moe = *flight->moe;
-    Retry retry;
-    retry.pairs = std::exchange(moe.unplaced, {});
-    std::sort(retry.pairs.begin(), retry.pairs.end());
-    retry.why = moe.why;
-    retry.patience = moe.patience;
-    moe.next_try = absl::InfiniteFuture();
-    moe.broken.clear();  // they may be sound again
-    Place(*flight, std::move(retry));
-    if (moe.unplaced.empty()) moe.unplaced_since = absl::InfiniteFuture();
-    if (std::optional<Resumed> resumed = Resume(*flight)) return resumed;
-  }
-  return std::nullopt;
 }
 
 std::optional<RemoteMoe::Resumed> RemoteMoe::Resume(Flight& waiting) {

@@ -7,8 +7,9 @@
 //     all here:  run them, add contributions, on
 //     else:      send the parts; run what is here; park the rows  ... answers ...  restore, add, on
 // clang-format on
-// A part whose worker fails goes to other holders of its experts; pairs that nobody can take wait
-// for a holder, a bounded time.
+// A part whose worker fails goes to other holders of its experts. Where none takes a pair, its
+// sequence leaves the micro batch and tries the step again later (see recovery.h); the others go
+// on.
 #ifndef CCOE_RUNTIME_ENGINE_REMOTE_MOE_H_
 #define CCOE_RUNTIME_ENGINE_REMOTE_MOE_H_
 
@@ -26,6 +27,7 @@
 #include "runtime/engine/micro_batch.h"
 #include "runtime/engine/model_runner.h"
 #include "runtime/engine/output_processor.h"
+#include "runtime/engine/recovery.h"
 
 namespace ccoe::engine {
 
@@ -39,6 +41,7 @@ class RemoteMoe {
     OutputProcessor* output = nullptr;
     FfnDirectory* directory = nullptr;
     InFlightTable* in_flight = nullptr;
+    Recovery* recovery = nullptr;
   };
   RemoteMoe(const EngineOptions& options, const Parts& parts);
 
@@ -47,7 +50,7 @@ class RemoteMoe {
   int32_t NextStop(const MicroBatch& batch, int32_t last);
 
   // Runs the MoE layer at the batch's cursor over the rows in the runner. The batch is away then,
-  // or the layer is done and the entries whose queries lived on are left. An error is the device's
+  // or the layer is done and the living entries are left. An error is the device's
   // or the decoder's and leaves the batch as it was.
   absl::Status Run(MicroBatch& batch);
 
@@ -60,19 +63,8 @@ class RemoteMoe {
   // Takes in the answer to a swap of a suspended flight. nullopt: others are still away.
   std::optional<Resumed> Land(InFlightTable::Landing landing,
                               absl::StatusOr<exchange::SwapResult> result);
-  // Looks again for holders of pairs that nobody could take. To be called until it gives nothing
-  // more: each micro batch it gives has to be run first.
-  std::optional<Resumed> TryAgain();
 
  private:
-  // What is done with pairs whose swap failed.
-  struct Retry {
-    std::vector<int32_t> pairs;  // rising
-    absl::Status why;            // OK: nobody was asked yet
-    bool at_once = true;         // else after a pause: the worker is full
-    absl::Duration patience;     // how long they may wait
-  };
-
   std::shared_ptr<const FfnTable> Table();
   // By layer of the model: all experts are here, by the table now.
   const std::vector<bool>& AllHere();
@@ -97,13 +89,13 @@ class RemoteMoe {
                       const std::list<AwaySwap>& away);
   absl::Status DropDead(MicroBatch& batch);
 
-  Retry RetryOf(const AwaySwap& failed, const Step& step, const absl::Status& why) const;
-  // Sends the pairs to other holders, or has them wait for one, or ends the queries that need them.
-  void Place(Flight& flight, Retry retry);
-  void Wait(Flight& flight, std::vector<int32_t> pairs, const Retry& retry);
-  void Fail(Flight& flight, absl::Span<const int32_t> pairs, const absl::Status& why);
-  void FailRows(absl::Span<StepEntry> entries, const model::RoutedRows& routed,
-                absl::Span<const int32_t> pairs, const absl::Status& status);
+  // Sends pairs (rising) whose swap failed to other holders; their sequences leave where there is
+  // none.
+  void Place(Flight& flight, absl::Span<const int32_t> pairs, const absl::Status& why);
+  // The sequences of the pairs try the step again later. `why`: of the swap that failed; OK: nobody
+  // was asked.
+  void Withdraw(MicroBatch& batch, const model::RoutedRows& routed, std::vector<int32_t> pairs,
+                const absl::Status& why);
   // nullopt: something of it is still away.
   std::optional<Resumed> Resume(Flight& flight);
 

@@ -58,11 +58,15 @@ bool Planner::IsVictim(size_t i, uint64_t handle) const {
 }
 
 bool Planner::FindPages(const SequenceView& view, int64_t needed) {
+  if (needed <= free_pages_) {
+    free_pages_ -= needed;
+    return true;
+  }
+  short_of_pages_ = true;
   int64_t available = free_pages_;
   for (size_t i = 0; i < running_.size(); ++i) {
     if (IsVictim(i, view.handle)) available += running_[i].held_pages;
   }
-  short_of_pages_ = short_of_pages_ || free_pages_ < needed;
   if (available < needed) return false;
   for (size_t i = running_.size(); free_pages_ < needed && i-- > 0;) {
     if (!IsVictim(i, view.handle)) continue;

@@ -51,6 +51,7 @@ void Sequence::EndStep(int64_t rows) {
   MoveTo(SequenceState::kInStep, SequenceState::kRunnable);
   computed_ += rows;
   CCOE_CHECK(computed_ <= known_tokens());
+  recovery.GotOn();
 }
 
 void Sequence::AbortStep() { MoveTo(SequenceState::kInStep, SequenceState::kRunnable); }

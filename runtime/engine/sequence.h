@@ -36,17 +36,26 @@ struct SequenceInit {
   absl::Time submitted;
 };
 
-// What a query has been through since its last token; see recovery.h.
+// What a query has been through; see recovery.h.
 struct RecoveryState {
-  int pauses = 0;  // put off because its expert or a queue had no room
-  absl::Time no_room_since = absl::InfiniteFuture();
-  int lost_kv = 0;  // the expert had lost the KV
-  // Set: the worker was lost (`why`, as the query would end with), and no replica is found yet.
-  absl::Time no_replica_since = absl::InfiniteFuture();
-  absl::Status why;
-  LinkList avoid;  // links that failed
+  // Since its last token.
+  int pauses = 0;  // put off, because there was no room or nobody to compute its rows
+  absl::Time no_room_since = absl::InfiniteFuture();  // for its KV
+  int lost_kv = 0;                                    // the expert had lost the KV
+  int lost_workers = 0;
 
-  bool needs_replica() const { return no_replica_since != absl::InfiniteFuture(); }
+  // Since it last got on by a step: nobody took its rows; its expert's worker is lost.
+  absl::Time stalled_since = absl::InfiniteFuture();
+  absl::Time no_replica_since = absl::InfiniteFuture();
+
+  bool needs_replica = false;  // none is found yet
+  absl::Status why;            // the worker was lost, as the query would end with
+  LinkList avoid;              // links that failed
+
+  void GotOn() {
+    stalled_since = absl::InfiniteFuture();
+    no_replica_since = absl::InfiniteFuture();
+  }
 };
 
 // Used by the engine's thread alone.
@@ -109,7 +118,7 @@ class Sequence {
   absl::Time first_token() const { return first_token_; }
   absl::Time last_token() const { return last_token_; }
 
-  // Owned by the roster's page pool.
+  // Owned by the sequence table's page pool.
   model::BlockTable& pages() { return pages_; }
   const model::BlockTable& pages() const { return pages_; }
 

@@ -199,6 +199,7 @@ void LinkTable::CloseLocked(absl::string_view why) {
   entries_.clear();
   in_flight_ = {};
   sent_bytes_ = 0;
+  next_look_ = absl::InfiniteFuture();
   wake_.Signal();
 }
 

@@ -4,6 +4,7 @@
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "kernels/device_error.h"
 #include "kernels/serving_thread.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/experts/ffn_pass.h"
@@ -13,13 +14,6 @@ namespace {
 
 using exchange::SwapError;
 using exchange::SwapReason;
-
-// What a pass says of its own rows or of memory that is short leaves the device as it was.
-bool IsOfDevice(const absl::Status& error) {
-  return error.code() != absl::StatusCode::kInvalidArgument &&
-         error.code() != absl::StatusCode::kFailedPrecondition &&
-         error.code() != absl::StatusCode::kResourceExhausted;
-}
 
 absl::Status CheckDevice(const WaitingSwap& swap, const kernels::Device& device) {
   const exchange::RowBlock& block = swap.swap.rows.block;
@@ -266,9 +260,10 @@ void UnitHost::Compute(Work work) {
   work.layers.reset();  // where the expert was removed, its memory goes now
   if (!results.ok()) {
     const absl::Status error = Annotate(results.status(), work.unit.ToString());
-    return Finish(AnswersOf(
-        std::move(work.swaps),
-        IsOfDevice(error) ? Fail(error) : SwapError(SwapReason::kInternal, error.message())));
+    return Finish(
+        AnswersOf(std::move(work.swaps), kernels::IsDeviceFailure(error)
+                                             ? Fail(error)
+                                             : SwapError(SwapReason::kInternal, error.message())));
   }
   Answers answers;
   for (size_t i = 0; i < work.swaps.size(); ++i) {

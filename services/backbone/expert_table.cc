@@ -30,7 +30,7 @@ ExpertTable::ExpertTable(ExpertTableOptions options) : options_(std::move(option
   LinkPoolOptions links = options_.links;
   links.on_change = [this] {
     absl::MutexLock lock(&mutex_);
-    RebuildTable();
+    if (!stopping_) RebuildTable();  // the pool's threads outlive the pointer to it
   };
   absl::MutexLock lock(&mutex_);
   links_ = std::make_unique<LinkPool>(std::move(links));

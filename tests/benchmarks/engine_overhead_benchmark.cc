@@ -41,7 +41,7 @@ model::RandomModelOptions TinyModel() {
 }
 
 engine::BackboneModel LoadTinyModel(const std::string& folder, ThreadTeam& team) {
-  CCOE_CHECK(model::WriteRandomModel(TinyModel(), folder, &team).ok());
+  CCOE_CHECK(model::WriteRandomModel(TinyModel(), folder, team).ok());
   engine::BackboneModel backbone;
   backbone.spec = *model::RandomModelSpec(TinyModel());
   const auto weights = *model::Weights::Open(folder);

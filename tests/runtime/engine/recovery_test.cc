@@ -142,6 +142,66 @@ TEST_F(RecoveryTest, PatienceEndsWithEverythingNamed) {
                              HasSubstr("in 10s"), HasSubstr("nobody holds it"))));
 }
 
+TEST_F(RecoveryTest, AQueryThatLosesWorkerAfterWorkerEnds) {
+  directory_.replica = TestBinding("math", {4, 8}, std::make_shared<FakeLink>());
+  const auto a = Running(1);
+  for (int i = 0; i < kMaxLostWorkers; ++i) {
+    Recover({a}, SwapError(SwapReason::kLinkBroken, "gone"));
+    ASSERT_EQ(recorder_.Now().finishes, 0);
+    table_.Admit(1, kTestTime);
+  }
+  Recover({a}, SwapError(SwapReason::kLinkBroken, "math@1: gone"));
+  EXPECT_THAT(recorder_.Now().status,
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("math@1: gone"), HasSubstr("3 workers"))));
+}
+
+TEST_F(RecoveryTest, AReplicaThatIsLostTooDoesNotStartThePatienceAnew) {
+  directory_.replica = TestBinding("math", {4, 8}, std::make_shared<FakeLink>());
+  const auto a = Running(1);
+  Recover({a}, SwapError(SwapReason::kLinkBroken, "gone"));
+  table_.Admit(1, kTestTime);
+  directory_.replica = nullptr;
+  Recover({a}, SwapError(SwapReason::kLinkBroken, "gone"), kTestTime + absl::Seconds(10));
+  EXPECT_EQ(recorder_.Now().reason, FinishReason::kError);
+}
+
+TEST_F(RecoveryTest, AStepThatNobodyTakesIsTriedAgainForAsLongAsItsReasonAllows) {
+  struct Case {
+    SwapReason reason;
+    absl::Duration patience;
+  };
+  for (const Case& each : {Case{SwapReason::kQueueFull, options_.room_patience},
+                           Case{SwapReason::kLinkBroken, options_.replica_patience}}) {
+    AnswerRecorder recorder;
+    SequenceTable table(64, 4, nullptr);
+    Recovery recovery(options_, &table, nullptr);
+    const auto a = TestSequence(1, 4, recorder);
+    table.Enqueue(a);
+    table.Admit(1, kTestTime);
+    const auto try_at = [&](absl::Duration after) {
+      table.Wake(kTestTime + after);
+      table.BeginStep(*a, 1);
+      recovery.TryStepAgain({a, SwapError(each.reason, "FFN expert 3")}, kTestTime + after);
+    };
+    try_at(absl::ZeroDuration());
+    EXPECT_EQ(table.runnable(), 0);
+    EXPECT_EQ(a->state(), SequenceState::kRunnable);  // its KV stays
+    try_at(each.patience / 2);
+    EXPECT_EQ(recorder.Now().finishes, 0);
+    // It gets on by a step: the wait was over.
+    table.Wake(kTestTime + each.patience);
+    table.BeginStep(*a, 1);
+    table.EndStep(*a, 1);
+    try_at(each.patience);
+    EXPECT_EQ(recorder.Now().finishes, 0);
+    try_at(2 * each.patience);
+    EXPECT_EQ(recorder.Now().reason, FinishReason::kError);
+    EXPECT_EQ(recorder.Now().status.GetPayload(kRetryAfterPayload).has_value(),
+              each.reason == SwapReason::kQueueFull);
+  }
+}
+
 TEST_F(RecoveryTest, AQueryThatEndsWhileItSeeksIsForgotten) {
   const auto a = Running(1);
   Recover({a}, SwapError(SwapReason::kLinkBroken, "gone"));

@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "runtime/base/retry_hint.h"
 #include "runtime/engine/moe_statistics.h"
 #include "tests/testing/engine_cluster.h"
 #include "tests/testing/golden_model.h"
@@ -197,6 +199,50 @@ TEST_F(RemoteMoeTest, WithoutAReplicaOnlyTheQueriesThatNeedTheWorkerEnd) {
   EXPECT_GT(failed, 0);
   cluster->link(5).SetScript(nullptr);
   ExpectReference(*cluster);
+}
+
+TEST_F(RemoteMoeTest, QueriesThatWaitForAnExpertHoldUpNoOthers) {
+  MoeClusterOptions options;
+  options.workers = 8;  // one expert each
+  options.engine.replica_patience = absl::Hours(1);
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  std::atomic<bool> broken = true;
+  cluster->link(5).SetScript([&](int, const exchange::SwapHeader& header) {
+    return broken && header.ffn()->layer == 2 ? Broken("the peer died") : absl::OkStatus();
+  });
+  // One token each, in common steps; those that choose expert 5 at layer 2 wait.
+  constexpr int kQueries = 32;
+  std::vector<AnswerRecorder> recorders(kQueries);
+  for (int i = 0; i < kQueries; ++i) {
+    ASSERT_OK(cluster->engine().Submit(GreedyQuery({i}, "", 1), recorders[i].Sink()));
+  }
+  const auto finished = [&] {
+    int count = 0;
+    for (AnswerRecorder& recorder : recorders) count += recorder.Now().finishes;
+    return count;
+  };
+  const absl::Time enough = absl::Now() + absl::Minutes(1);
+  while (finished() < kQueries / 4 && absl::Now() < enough) absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_GE(finished(), kQueries / 4);
+  EXPECT_LT(finished(), kQueries);
+  broken = false;
+  for (AnswerRecorder& recorder : recorders) EXPECT_OK(recorder.Wait().status);
+  ExpectReference(*cluster);
+}
+
+TEST_F(RemoteMoeTest, AWorkerThatStaysFullEndsTheQueryWithAHint) {
+  MoeClusterOptions options;
+  options.workers = 2;
+  options.engine.room_patience = absl::Milliseconds(50);
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  cluster->link(0).SetScript([](int, const exchange::SwapHeader&) {
+    return exchange::SwapError(exchange::SwapReason::kQueueFull, "full");
+  });
+  const RecordedAnswer answer = Ask(*cluster, ScoreQuery(golden_->prompts[0]));
+  EXPECT_THAT(answer.status,
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("full"), HasSubstr("FFN expert"), HasSubstr("expert-0"))));
+  EXPECT_TRUE(answer.status.GetPayload(kRetryAfterPayload).has_value());
 }
 
 TEST_F(RemoteMoeTest, WithoutAReplicaQueriesWaitForOneAndGoOnWithTheSameBits) {
