@@ -21,6 +21,9 @@ namespace {
 // How often a client may ping: half of what ChannelFactory's clients do.
 constexpr int kMinPingIntervalMs = 5000;
 
+// A connection without traffic is asked after this time, and given up after another.
+constexpr int kKeepaliveMs = 10000;
+
 // gRPC's reflection library puts its plugin into every server of the process once it is linked.
 // This puts the choice back to the single server.
 class ReflectionOption final : public grpc::ServerBuilderOption {
@@ -60,6 +63,10 @@ void SetLimits(const ServerOptions& options, grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                               kMinPingIntervalMs);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  // A client whose machine is gone says nothing: what is held for it (KV of an expert, a stream)
+  // would stay.
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveMs);
 }
 
 bool WantsReflection(const ServerOptions& options, const std::vector<HostPort>& addresses) {
