@@ -74,21 +74,28 @@ void Recovery::ComputeAgain(const Failure& failure, absl::Time now) {
 
 void Recovery::GoElsewhere(const Failure& failure, absl::Time now) {
   Sequence& sequence = *failure.sequence;
-  if (++sequence.recovery.lost_workers > kMaxLostWorkers) {
-    return End(
-        {failure.sequence,
-         absl::Status(failure.error.code(),
-                      absl::StrCat(failure.error.message(), "; the ", kMaxLostWorkers,
-                                   " workers that computed this query before were lost too"))},
-        now);
+  RecoveryState& recovery = sequence.recovery;
+  recovery.no_replica_since = std::min(recovery.no_replica_since, now);
+  recovery.why = failure.error;
+  if (++recovery.lost_workers > kMaxLostWorkers ||
+      now - recovery.no_replica_since >= options_.replica_patience) {
+    return GiveUp(failure.sequence,
+                  absl::StrCat(recovery.lost_workers, " were lost before its next token"), now);
   }
-  sequence.recovery.needs_replica = true;
-  sequence.recovery.avoid.push_back(sequence.binding()->link);
-  sequence.recovery.no_replica_since = std::min(sequence.recovery.no_replica_since, now);
-  sequence.recovery.why = failure.error;
+  recovery.needs_replica = true;
+  recovery.avoid.push_back(sequence.binding()->link);
   table_->AbortStep(sequence);
   table_->Preempt(sequence, absl::InfinitePast());
   if (!Seek(failure.sequence, now)) seeking_.insert(sequence.handle());
+}
+
+void Recovery::GiveUp(const std::shared_ptr<Sequence>& sequence, absl::string_view last,
+                      absl::Time now) {
+  const RecoveryState& recovery = sequence->recovery;
+  const absl::Duration waited = now - recovery.no_replica_since;
+  std::string text = absl::StrCat(recovery.why.message(), "; no other worker took over");
+  if (waited > absl::ZeroDuration()) absl::StrAppend(&text, " in ", absl::FormatDuration(waited));
+  End({sequence, absl::Status(recovery.why.code(), absl::StrCat(text, ": ", last))}, now);
 }
 
 bool Recovery::Seek(const std::shared_ptr<Sequence>& sequence, absl::Time now) {
@@ -102,16 +109,8 @@ bool Recovery::Seek(const std::shared_ptr<Sequence>& sequence, absl::Time now) {
     if (options_.observer != nullptr) options_.observer->OnFailover();
     return true;
   }
-  const absl::Duration waited = now - recovery.no_replica_since;
-  if (directory_ == nullptr || waited >= options_.replica_patience) {
-    End({sequence,
-         absl::Status(recovery.why.code(),
-                      absl::StrCat(recovery.why.message(), "; no other worker took over",
-                                   waited > absl::ZeroDuration()
-                                       ? absl::StrCat(" in ", absl::FormatDuration(waited))
-                                       : "",
-                                   ": ", replica.status().message()))},
-        now);
+  if (directory_ == nullptr || now - recovery.no_replica_since >= options_.replica_patience) {
+    GiveUp(sequence, replica.status().message(), now);
     return true;
   }
   // What failed before may be sound again by then.

@@ -7,7 +7,7 @@
 //   queue full, link full               the step is tried again after a pause; all KV stays
 //   KV lost, cancelled                  computed again from the first token, 3 times between two tokens
 //   link broken, worker stops,          layer expert: computed again from the first token at another worker
-//   device failed, unknown expert       with this expert, 3 times between two tokens; while there is none,
+//   device failed, unknown expert       with this expert, 8 times between two tokens; while there is none,
 //                                       the query waits for one
 //                                       FFN experts, that no other worker holds: as for a full queue
 //   too long, invalid, internal         the query ends with the error
@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "runtime/engine/directory.h"
 #include "runtime/engine/engine_options.h"
@@ -37,7 +38,7 @@ namespace ccoe::engine {
 // How often a query whose KV was lost is computed again without making progress.
 inline constexpr int kMaxLostKvRetries = 3;
 // And how many workers one may lose: it may be the query that breaks them.
-inline constexpr int kMaxLostWorkers = 3;
+inline constexpr int kMaxLostWorkers = 8;
 
 // Used by the engine's thread alone.
 class Recovery {
@@ -65,6 +66,9 @@ class Recovery {
  private:
   void ComputeAgain(const Failure& failure, absl::Time now);
   void GoElsewhere(const Failure& failure, absl::Time now);
+  // Ends the query: no worker took over since the first was lost. `last`: what became of the
+  // search.
+  void GiveUp(const std::shared_ptr<Sequence>& sequence, absl::string_view last, absl::Time now);
   // False: it still waits.
   bool Seek(const std::shared_ptr<Sequence>& sequence, absl::Time now);
   void MakeRoom(const std::vector<Failure>& group, absl::Time now);

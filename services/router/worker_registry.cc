@@ -76,7 +76,9 @@ bool SameWeights(const v1::WorkerReport& a, const v1::WorkerReport& b) {
   }
   for (int i = 0; i < a.experts_size(); ++i) {
     const v1::HeldExpert &x = a.experts(i), &y = b.experts(i);
-    if (x.weights_digest() != y.weights_digest() ||
+    if (x.weights_digest() != y.weights_digest() || x.base_fingerprint() != y.base_fingerprint() ||
+        x.info().first_layer() != y.info().first_layer() ||
+        x.info().last_layer() != y.info().last_layer() ||
         x.info().expert().name() != y.info().expert().name() ||
         x.info().expert().version() != y.info().expert().version()) {
       return false;
@@ -139,15 +141,26 @@ absl::Status WorkerRegistry::CheckWeights(const v1::WorkerReport& report) const 
     for (const v1::HeldExpert& theirs : worker.report.experts()) {
       const auto ours =
           held.find({theirs.info().expert().name(), theirs.info().expert().version()});
-      if (ours == held.end() || theirs.weights_digest().empty() ||
-          ours->second->weights_digest().empty() ||
-          theirs.weights_digest() == ours->second->weights_digest()) {
+      if (ours == held.end()) continue;
+      const v1::HeldExpert& mine = *ours->second;
+      if (theirs.base_fingerprint() != mine.base_fingerprint() ||
+          theirs.info().first_layer() != mine.info().first_layer() ||
+          theirs.info().last_layer() != mine.info().last_layer()) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "expert ", ours->first.ToString(), ": worker ", id, " holds it for base ",
+            theirs.base_fingerprint().substr(0, kShownDigest), ", layers ",
+            theirs.info().first_layer(), " to ", theirs.info().last_layer(), ", this one for base ",
+            absl::CEscape(mine.base_fingerprint().substr(0, kShownDigest)), ", layers ",
+            mine.info().first_layer(), " to ", mine.info().last_layer()));
+      }
+      if (theirs.weights_digest().empty() || mine.weights_digest().empty() ||
+          theirs.weights_digest() == mine.weights_digest()) {
         continue;
       }
       return absl::FailedPreconditionError(
           absl::StrCat("expert ", ours->first.ToString(), ": worker ", id, " holds weights ",
                        theirs.weights_digest().substr(0, kShownDigest), ", this one ",
-                       absl::CEscape(ours->second->weights_digest().substr(0, kShownDigest)),
+                       absl::CEscape(mine.weights_digest().substr(0, kShownDigest)),
                        " (SHA-256): other weights need another version"));
     }
   }

@@ -153,7 +153,7 @@ TEST_F(RecoveryTest, AQueryThatLosesWorkerAfterWorkerEnds) {
   Recover({a}, SwapError(SwapReason::kLinkBroken, "math@1: gone"));
   EXPECT_THAT(recorder_.Now().status,
               StatusIs(absl::StatusCode::kUnavailable,
-                       AllOf(HasSubstr("math@1: gone"), HasSubstr("3 workers"))));
+                       AllOf(HasSubstr("math@1: gone"), HasSubstr("9 were lost"))));
 }
 
 TEST_F(RecoveryTest, AReplicaThatIsLostTooDoesNotStartThePatienceAnew) {

@@ -115,7 +115,7 @@ TEST_F(RemoteLayersTest, RowsGoToTheirExpertAndTheOthersStay) {
   EXPECT_TRUE(landed.batch.entries[0].sequence->swapped);
   EXPECT_EQ(landed.returned, 2);
   EXPECT_THAT(landed.rows.host(), ElementsAreArray(Rows({2, 5})));
-  EXPECT_EQ(landed.held[1].first, 1);
+  EXPECT_EQ(landed.held[1].begin, 1);
   EXPECT_EQ(landed.held[1].count, 1);
   EXPECT_EQ(landed.binding, binding_);
   EXPECT_TRUE(in_flight_->empty());
@@ -152,7 +152,7 @@ TEST_F(RemoteLayersTest, OneSequencesFailureIsItsOwn) {
   ASSERT_THAT(landed.batch.entries, SizeIs(1));
   EXPECT_EQ(landed.batch.entries[0].sequence->handle(), 3u);
   EXPECT_THAT(landed.rows.host(), ElementsAreArray(Rows({7})));
-  EXPECT_EQ(landed.held[0].first, 0);
+  EXPECT_EQ(landed.held[0].begin, 0);
   EXPECT_EQ(recorders_[2].Now().finishes, 0);
   EXPECT_THAT(recorders_[1].Now().status.message(),
               AllOf(HasSubstr("math@1"), HasSubstr("layers [4, 8)"), HasSubstr("too long")));

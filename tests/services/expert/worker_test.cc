@@ -93,7 +93,7 @@ TEST_F(ExpertWorkerTest, TellsTheRouterWhatItHolds) {
 TEST_F(ExpertWorkerTest, NeedsNoWeightsOfTheBase) {
   options_.base_folder = WithoutWeights();
   ASSERT_OK_AND_ASSIGN(const auto worker, ExpertWorker::Create(options_, environment_));
-  EXPECT_EQ(worker->Load().size(), 2u);
+  EXPECT_EQ(worker->Load().experts.size(), 2u);
 }
 
 TEST_F(ExpertWorkerTest, RefusesABundleOfAnotherBaseAndNamesIt) {
@@ -159,19 +159,19 @@ TEST_F(FfnWorkerTest, LoadsWhatTheRouterAssignsAndReportsIt) {
   StartRouter(kPlacement);
   ASSERT_OK_AND_ASSIGN(const auto worker, ExpertWorker::Create(options_, environment_));
   EXPECT_OK(worker->status());
-  EXPECT_EQ(worker->LoadOfFfn().shard.ToString(), "layers 0-3: 0-2");
-  EXPECT_EQ(worker->LoadOfFfn().weight_bytes, 12 * 3 * 64 * 80 * 2);
-  EXPECT_TRUE(worker->Load().empty());
+  EXPECT_EQ(worker->Load().ffn.shard.ToString(), "layers 0-3: 0-2");
+  EXPECT_EQ(worker->Load().ffn.weight_bytes, 12 * 3 * 64 * 80 * 2);
+  EXPECT_TRUE(worker->Load().experts.empty());
   const v1::WorkerStatus known = Known();
   EXPECT_EQ(known.ffn_shard().layers_size(), 4);
   EXPECT_EQ(known.ffn_shard().layers(0).experts_size(), 3);
-  EXPECT_EQ(known.ffn_bytes(), worker->LoadOfFfn().weight_bytes);
+  EXPECT_EQ(known.ffn_bytes(), worker->Load().ffn.weight_bytes);
 }
 
 TEST_F(FfnWorkerTest, WithoutAnAssignmentItHoldsNothing) {
   StartRouter("");
   ASSERT_OK_AND_ASSIGN(const auto worker, ExpertWorker::Create(options_, environment_));
-  EXPECT_TRUE(worker->LoadOfFfn().shard.empty());
+  EXPECT_TRUE(worker->Load().ffn.shard.empty());
   EXPECT_EQ(Known().ffn_shard().layers_size(), 0);
 }
 

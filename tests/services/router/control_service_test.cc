@@ -76,7 +76,7 @@ TEST_F(ControlServiceTest, SendsADirectiveAtRegistrationAndAfterEveryChange) {
   const v1::Directive second = backbone.Next();
   EXPECT_EQ(second.epoch(), 1);
   ASSERT_EQ(second.experts_size(), 1);
-  EXPECT_EQ(second.experts(0).addresses(0), "inproc:e0");
+  EXPECT_EQ(second.experts(0).workers(0).address(), "inproc:e0");
   expert.Leave();
   EXPECT_OK(expert.Finish());
   EXPECT_EQ(backbone.Next().experts_size(), 0);

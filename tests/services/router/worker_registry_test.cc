@@ -100,6 +100,20 @@ TEST_F(WorkerRegistryTest, RefusesASecondExpertOfTheSameNameAndVersionWithOtherW
   EXPECT_OK(registry_.Register(first));  // the same worker, restarted
 }
 
+TEST_F(WorkerRegistryTest, RefusesASecondExpertOfTheSameNameAndVersionForAnotherBaseOrOtherLayers) {
+  ASSERT_OK(registry_.Register(ExpertReport("e0", "math")));
+  v1::WorkerReport second = ExpertReport("e1", "math");
+  ASSERT_OK_AND_ASSIGN(const WorkerSession session, registry_.Register(second));
+  second.mutable_experts(0)->set_base_fingerprint("eeee4444");
+  EXPECT_THAT(registry_.Report(session, second),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("math@1"), HasSubstr("e0"), HasSubstr("eeee4444"))));
+  second = ExpertReport("e2", "math");
+  second.mutable_experts(0)->mutable_info()->set_last_layer(77);
+  EXPECT_THAT(registry_.Register(second),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("77")));
+}
+
 TEST_F(WorkerRegistryTest, TakesAnotherModelWhenTheLastBackboneHasGone) {
   ASSERT_OK_AND_ASSIGN(const WorkerSession session, registry_.Register(BackboneReport("b0")));
   ASSERT_OK(registry_.Register(ExpertReport("e0", "math")));
