@@ -82,6 +82,7 @@ void EngineLoop::Handle(RequestQueue::Events events) {
   }
   sequences_.FinishExpired(clock_.Now());
   for (SwapAnswer& answer : events.answers) Land(std::move(answer));
+  while (std::optional<RemoteMoe::Resumed> resumed = moe_.TryAgain()) Resume(*std::move(resumed));
   sequences_.FinishExpired(clock_.Now());
   if (sequences_.TakeFinishedInStep()) in_flight_.CancelDead();
   for (const std::string& hung : in_flight_.TakeHung(clock_.Now())) {

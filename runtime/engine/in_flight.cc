@@ -76,6 +76,7 @@ SwapEvent EventOf(const AwaySwap& swap, const absl::StatusOr<exchange::SwapResul
 }
 
 bool Flight::complete() const {
+  if (moe.has_value() && !moe->unplaced.empty()) return false;
   return std::all_of(swaps.begin(), swaps.end(),
                      [](const AwaySwap& swap) { return swap.state == AwaySwap::State::kArrived; });
 }
@@ -187,6 +188,7 @@ void InFlightTable::Count(absl::Time now, Occupancy& occupancy) const {
 absl::Time InFlightTable::NextEvent(absl::Time now) const {
   absl::Time next = absl::InfiniteFuture();
   for (const auto& [key, flight] : flights_) {
+    if (flight->moe.has_value()) next = std::min(next, flight->moe->next_try);
     for (const AwaySwap& swap : flight->swaps) {
       if (swap.state != AwaySwap::State::kAway) continue;
       const absl::Time impatient = swap.sent + patience_.now();
@@ -195,6 +197,14 @@ absl::Time InFlightTable::NextEvent(absl::Time now) const {
     }
   }
   return next;
+}
+
+std::vector<Flight*> InFlightTable::DueMoe(absl::Time now) const {
+  std::vector<Flight*> due;
+  for (const auto& [key, flight] : flights_) {
+    if (flight->moe.has_value() && flight->moe->next_try <= now) due.push_back(flight.get());
+  }
+  return due;
 }
 
 std::vector<std::string> InFlightTable::TakeHung(absl::Time now) {

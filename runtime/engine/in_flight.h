@@ -67,6 +67,13 @@ struct SuspendedMoe {
   exchange::RowBlock rows;
   std::vector<FfnPart> own;  // the part that ran here: one or none
   absl::flat_hash_set<const exchange::ActivationLink*> failed;  // links not to be asked again
+
+  // Pairs whose workers are full: they are asked again at `next_try`.
+  std::vector<int32_t> unplaced;
+  absl::Status full;                               // as the worker asked last said it
+  absl::Time full_since = absl::InfiniteFuture();  // the first time
+  absl::Time next_try = absl::InfiniteFuture();
+  int tries = 0;
 };
 
 // A micro batch that waits: for one swap to a layer expert (`binding` set), or for FFN experts of
@@ -127,8 +134,10 @@ class InFlightTable {
   // Adds the steps that are still worth waiting for to `occupancy`, see
   // EngineOptions::step_patience.
   void Count(absl::Time now, Occupancy& occupancy) const;
-  // When the next of them stops being so, or a swap is to be named as hung.
+  // When the next of them stops being so, a swap is to be named as hung, or SuspendedMoe::next_try.
   absl::Time NextEvent(absl::Time now) const;
+  // Suspended flights whose next_try has come.
+  std::vector<Flight*> DueMoe(absl::Time now) const;
   // Names, once each, the swaps that are away for longer than EngineOptions::hung_after.
   std::vector<std::string> TakeHung(absl::Time now);
 

@@ -17,11 +17,6 @@ constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
 constexpr int kMaxPauseDoublings = 8;  // 1.28 s
 constexpr absl::Duration kSeekPause = absl::Milliseconds(50);
 
-bool IsFull(SwapReason reason) {
-  return reason == SwapReason::kNoPages || reason == SwapReason::kQueueFull ||
-         reason == SwapReason::kLinkFull;
-}
-
 // Whether another worker may do, or this one later.
 bool IsLost(SwapReason reason) {
   return reason == SwapReason::kLinkBroken || reason == SwapReason::kShuttingDown ||
@@ -35,18 +30,23 @@ absl::Duration NextPause(RecoveryState& recovery) {
 
 }  // namespace
 
+bool MeansFull(SwapReason reason) {
+  return reason == SwapReason::kNoPages || reason == SwapReason::kQueueFull ||
+         reason == SwapReason::kLinkFull;
+}
+
 void Recovery::End(const Failure& failure, absl::Time now) {
   table_->Finish(failure.sequence, FinishReason::kError, failure.error, now);
 }
 
 bool Recovery::EndIfImpatient(const Failure& failure, absl::Time since, absl::Time now) {
   const SwapReason reason = exchange::ReasonOf(failure.error);
-  const absl::Duration patience = IsFull(reason)   ? options_.room_patience
-                                  : IsLost(reason) ? options_.replica_patience
-                                                   : absl::ZeroDuration();
+  const absl::Duration patience = MeansFull(reason) ? options_.room_patience
+                                  : IsLost(reason)  ? options_.replica_patience
+                                                    : absl::ZeroDuration();
   if (now - since < patience) return false;
   absl::Status error = failure.error;
-  if (IsFull(reason)) {
+  if (MeansFull(reason)) {
     error.SetPayload(kRetryAfterPayload,
                      absl::Cord(absl::StrCat(absl::ToInt64Milliseconds(options_.room_patience))));
   }
@@ -58,9 +58,9 @@ void Recovery::PutOff(Sequence& sequence, absl::Time now) {
   table_->Preempt(sequence, now + NextPause(sequence.recovery));
 }
 
-void Recovery::TryStepAgain(const Failure& failure, absl::Time now) {
+void Recovery::TryStepAgain(const Failure& failure, absl::Time since, absl::Time now) {
   RecoveryState& recovery = failure.sequence->recovery;
-  recovery.stalled_since = std::min(recovery.stalled_since, now);
+  recovery.stalled_since = std::min(recovery.stalled_since, since);
   if (EndIfImpatient(failure, recovery.stalled_since, now)) return;
   table_->AbortStep(*failure.sequence);
   table_->Pause(*failure.sequence, now + NextPause(recovery));
@@ -173,7 +173,7 @@ void Recovery::Recover(std::vector<Failure> failures, absl::Time now) {
         break;
       case SwapReason::kQueueFull:
       case SwapReason::kLinkFull:
-        TryStepAgain(failure, now);
+        TryStepAgain(failure, now, now);
         break;
       case SwapReason::kKvLost:
       case SwapReason::kCancelled:

@@ -40,6 +40,9 @@ inline constexpr int kMaxLostKvRetries = 3;
 // And how many workers one may lose: it may be the query that breaks them.
 inline constexpr int kMaxLostWorkers = 8;
 
+// Whether a worker that says so has room later.
+bool MeansFull(exchange::SwapReason reason);
+
 // Used by the engine's thread alone.
 class Recovery {
  public:
@@ -55,9 +58,9 @@ class Recovery {
   // The failures of one swap; the sequences are in a step, or have ended (and are passed over).
   void Recover(std::vector<Failure> failures, absl::Time now);
 
-  // The step of a sequence cannot go on, since nobody takes its rows now: it is tried again after a
-  // pause. All KV stays.
-  void TryStepAgain(const Failure& failure, absl::Time now);
+  // The step of a sequence cannot go on, since nobody takes its rows since `since`: it is tried
+  // again after a pause. All KV stays.
+  void TryStepAgain(const Failure& failure, absl::Time since, absl::Time now);
 
   // Looks again for workers for the queries that wait for one. To be called before the views of
   // startable sequences are asked for.

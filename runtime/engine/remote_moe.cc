@@ -19,6 +19,9 @@ namespace {
 // worker can begin while the next part is sent.
 constexpr int64_t kMaxPartBytes = int64_t{16} << 20;
 
+constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
+constexpr int kMaxPauseDoublings = 8;  // 1.28 s
+
 std::vector<int32_t> AllPairs(const model::RoutedRows& routed) {
   std::vector<int32_t> pairs(static_cast<size_t>(routed.pairs()));
   std::iota(pairs.begin(), pairs.end(), 0);
@@ -126,7 +129,7 @@ absl::Status RemoteMoe::Run(MicroBatch& batch) {
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed, Route(batch));
   FfnDispatchPlan plan = Plan(routed, AllPairs(routed), *table, nullptr);
   if (!plan.lost.empty()) {
-    Withdraw(batch, routed, std::move(plan.lost), absl::OkStatus());
+    Withdraw(batch, routed, std::move(plan.lost), absl::OkStatus(), clock_.Now());
     if (batch.Living().empty()) return DropDead(batch);
   }
   const bool all_here = std::all_of(plan.parts.begin(), plan.parts.end(), [](const FfnPart& part) {
@@ -291,7 +294,7 @@ absl::Status RemoteMoe::DropDead(MicroBatch& batch) {
 }
 
 void RemoteMoe::Withdraw(MicroBatch& batch, const model::RoutedRows& routed,
-                         std::vector<int32_t> pairs, const absl::Status& why) {
+                         std::vector<int32_t> pairs, const absl::Status& why, absl::Time since) {
   std::sort(pairs.begin(), pairs.end());
   const std::string names = ExpertNames(routed, pairs);
   const absl::Status error =
@@ -310,18 +313,35 @@ void RemoteMoe::Withdraw(MicroBatch& batch, const model::RoutedRows& routed,
     while (next < pairs.size() && pairs[next] < end) ++next;
     if (!needs || !entry.alive()) continue;
     entry.withdrawn = true;
-    parts_.recovery->TryStepAgain({entry.sequence, error}, clock_.Now());
+    parts_.recovery->TryStepAgain({entry.sequence, error}, since, clock_.Now());
   }
+}
+
+void RemoteMoe::PutAside(Flight& flight, std::vector<int32_t> pairs, const absl::Status& why) {
+  SuspendedMoe& moe = *flight.moe;
+  const absl::Time now = clock_.Now();
+  if (!MeansFull(exchange::ReasonOf(why))) {
+    return Withdraw(flight.batch, moe.routed, std::move(pairs), why, now);
+  }
+  moe.full_since = std::min(moe.full_since, now);
+  if (now - moe.full_since >= options_.room_patience) {
+    return Withdraw(flight.batch, moe.routed, std::move(pairs), why, moe.full_since);
+  }
+  moe.unplaced.insert(moe.unplaced.end(), pairs.begin(), pairs.end());
+  moe.full = why;
+  moe.next_try =
+      std::min(moe.next_try, now + kFirstPause * (1 << std::min(moe.tries++, kMaxPauseDoublings)));
 }
 
 void RemoteMoe::Place(Flight& flight, absl::Span<const int32_t> pairs, const absl::Status& why) {
   const std::shared_ptr<const FfnTable> table = Table();
   FfnDispatchPlan plan = Plan(flight.moe->routed, pairs, *table, &*flight.moe);
   AddSwaps(std::move(plan.parts), *table, flight);
-  if (!plan.lost.empty()) Withdraw(flight.batch, flight.moe->routed, std::move(plan.lost), why);
+  if (!plan.lost.empty()) PutAside(flight, std::move(plan.lost), why);
   if (absl::Status packed = PackRows(flight); !packed.ok()) {
     // Nothing of this batch can be computed any more.
     parts_.output->FailPass(absl::MakeSpan(flight.batch.entries), packed);
+    flight.moe->unplaced.clear();
     flight.swaps.remove_if(
         [](const AwaySwap& swap) { return swap.state == AwaySwap::State::kUnsent; });
   }
@@ -349,6 +369,19 @@ std::optional<RemoteMoe::Resumed> RemoteMoe::Land(InFlightTable::Landing landing
     }
   }
   return Resume(flight);
+}
+
+std::optional<RemoteMoe::Resumed> RemoteMoe::TryAgain() {
+  for (Flight* flight : parts_.in_flight->DueMoe(clock_.Now())) {
+    SuspendedMoe& moe = *flight->moe;
+    std::vector<int32_t> pairs = std::exchange(moe.unplaced, {});
+    std::sort(pairs.begin(), pairs.end());
+    moe.next_try = absl::InfiniteFuture();
+    moe.failed.clear();
+    Place(*flight, pairs, moe.full);
+    if (std::optional<Resumed> resumed = Resume(*flight)) return resumed;
+  }
+  return std::nullopt;
 }
 
 std::optional<RemoteMoe::Resumed> RemoteMoe::Resume(Flight& waiting) {

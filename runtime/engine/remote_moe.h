@@ -7,9 +7,9 @@
 //     all here:  run them, add contributions, on
 //     else:      send the parts; run what is here; park the rows  ... answers ...  restore, add, on
 // clang-format on
-// A part whose worker fails goes to other holders of its experts. Where none takes a pair, its
-// sequence leaves the micro batch and tries the step again later (see recovery.h); the others go
-// on.
+// A part whose worker fails goes to other holders of its experts. A worker that is full is asked
+// again a little later. Where nobody is left who could take a pair, its sequence leaves the micro
+// batch and tries the step again later (see recovery.h); the others go on.
 #ifndef CCOE_RUNTIME_ENGINE_REMOTE_MOE_H_
 #define CCOE_RUNTIME_ENGINE_REMOTE_MOE_H_
 
@@ -63,6 +63,9 @@ class RemoteMoe {
   // Takes in the answer to a swap of a suspended flight. nullopt: others are still away.
   std::optional<Resumed> Land(InFlightTable::Landing landing,
                               absl::StatusOr<exchange::SwapResult> result);
+  // Asks workers that were full again. To be called until it gives nothing more: each micro batch
+  // it gives has to be run first.
+  std::optional<Resumed> TryAgain();
 
  private:
   std::shared_ptr<const FfnTable> Table();
@@ -89,13 +92,14 @@ class RemoteMoe {
                       const std::list<AwaySwap>& away);
   absl::Status DropDead(MicroBatch& batch);
 
-  // Sends pairs (rising) whose swap failed to other holders; their sequences leave where there is
-  // none.
+  // Sends pairs (rising) whose swap failed to other holders. Where there is none they wait for one
+  // that is full, or their sequences leave.
   void Place(Flight& flight, absl::Span<const int32_t> pairs, const absl::Status& why);
-  // The sequences of the pairs try the step again later. `why`: of the swap that failed; OK: nobody
-  // was asked.
+  void PutAside(Flight& flight, std::vector<int32_t> pairs, const absl::Status& why);
+  // The sequences of the pairs, which nobody takes since `since`, try the step again later. `why`:
+  // of the swap that failed; OK: nobody was asked.
   void Withdraw(MicroBatch& batch, const model::RoutedRows& routed, std::vector<int32_t> pairs,
-                const absl::Status& why);
+                const absl::Status& why, absl::Time since);
   // nullopt: something of it is still away.
   std::optional<Resumed> Resume(Flight& flight);
 

@@ -253,6 +253,7 @@ absl::Status TaggedDevice::BeforeCopy() {
   std::function<absl::Status()> hook;
   {
     absl::MutexLock lock(&mutex_);
+    if (!error_.ok()) return error_;
     hook = copy_hook_;
   }
   return hook ? hook() : absl::OkStatus();

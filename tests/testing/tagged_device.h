@@ -49,7 +49,7 @@ class TaggedDevice final : public kernels::Device {
   // Allocations abort from now on, whoever asks; or no longer.
   void ForbidAllocation(bool forbidden = true) { forbidden_.store(forbidden); }
 
-  // The device computes no more: waiting for its ops gives `error`.
+  // The device computes no more: copies and waiting for its ops give `error`.
   void FailFromNowOn(absl::Status error) {
     absl::MutexLock lock(&mutex_);
     error_ = std::move(error);

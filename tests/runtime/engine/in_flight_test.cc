@@ -169,6 +169,19 @@ TEST_F(InFlightTableTest, EachWorkerGetsItsRowsAndAFlightIsCompleteWhenAllAreBac
   EXPECT_EQ(step_->flights, 0);
 }
 
+TEST_F(InFlightTableTest, PairsWhoseWorkersAreFullKeepAFlightWaitingUntilTheirNextTry) {
+  Flight& held = Hold(ToFfnExperts());
+  for (SwapAnswer& answer : queue_->Take(absl::InfiniteDuration()).answers) {
+    table_->Land(answer.swap_id);
+  }
+  held.moe->unplaced = {0};
+  held.moe->next_try = kTestTime + absl::Milliseconds(50);
+  EXPECT_FALSE(held.complete());
+  EXPECT_EQ(table_->NextEvent(kTestTime), kTestTime + absl::Milliseconds(50));
+  EXPECT_THAT(table_->DueMoe(kTestTime), IsEmpty());
+  EXPECT_THAT(table_->DueMoe(kTestTime + absl::Milliseconds(50)), ElementsAre(&held));
+}
+
 TEST_F(InFlightTableTest, StepsThatTakeTooLongAreNotWaitedFor) {
   for (const auto& link : links_) link->Hold();
   Hold(ToLayers(1));

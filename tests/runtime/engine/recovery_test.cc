@@ -182,7 +182,8 @@ TEST_F(RecoveryTest, AStepThatNobodyTakesIsTriedAgainForAsLongAsItsReasonAllows)
     const auto try_at = [&](absl::Duration after) {
       table.Wake(kTestTime + after);
       table.BeginStep(*a, 1);
-      recovery.TryStepAgain({a, SwapError(each.reason, "FFN expert 3")}, kTestTime + after);
+      recovery.TryStepAgain({a, SwapError(each.reason, "FFN expert 3")}, kTestTime + after,
+                            kTestTime + after);
     };
     try_at(absl::ZeroDuration());
     EXPECT_EQ(table.runnable(), 0);
