@@ -126,6 +126,7 @@ class TaggedOps final : public kernels::Ops {
   absl::Status SampleRows(const kernels::SampleRowsArgs& args,
                           absl::Span<kernels::SampledRow> out) override {
     CCOE_CHECK(!capturing);
+    CCOE_RETURN_IF_ERROR(device_->error());  // it waits
     for (const kernels::SampleRow& row : OfHost(args.rows)) {
       OfHost(row.counts);
       OfHost(row.held_back);

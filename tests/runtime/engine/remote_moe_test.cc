@@ -283,8 +283,7 @@ TEST_F(RemoteMoeTest, SwapsThatNobodyWaitsForAreCancelled) {
   recorder.Wait();
   EXPECT_TRUE(cluster->engine().Drain(absl::Now() + absl::Minutes(1)));
   EXPECT_THAT(cluster->link(0).cancelled(), ::testing::ElementsAre(1u));
-  cluster->link(0).LetGo();
-  ExpectReference(*cluster);
+  cluster->link(0).LetGo();  // the late answer finds nobody
 }
 
 TEST_F(RemoteMoeTest, PartsThatALinkMayNotCarryTogetherGoOneByOne) {
