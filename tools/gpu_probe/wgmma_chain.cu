@@ -46,7 +46,7 @@ __device__ __forceinline__ void Store(float* to, int row, int lane, const float 
 }
 
 __global__ void __launch_bounds__(kThreads) ChainsKernel(const __grid_constant__ ChainParams p) {
-  __shared__ alignas(128) uint4 step[2 * kChainCols];
+  [[maybe_unused]] __shared__ alignas(128) uint4 step[2 * kChainCols];  // of wgmma alone
   const int lane = threadIdx.x % kWarp, row = threadIdx.x / kWarp * 16 + lane / 4;
   float by_mma[4] = {}, by_wgmma[4] = {};
   const auto pair = [&](const uint16_t* matrix, int64_t line, int64_t feature) {

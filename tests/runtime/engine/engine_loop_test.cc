@@ -86,6 +86,7 @@ class EngineLoopTest : public ::testing::Test {
   }
 
   ThreadTeam team_{1};
+  testing::TaggedDevice tagged_;
   testing::TaggedDevice* device_ = nullptr;  // null: the CPU
   EngineOptions options_;
   std::shared_ptr<RequestQueue> queue_ = std::make_shared<RequestQueue>(100, 1);
@@ -194,14 +195,13 @@ TEST_F(EngineLoopTest, ALinkThatBreaksEndsTheQueryWhereThereAreNoReplicas) {
 }
 
 TEST_F(EngineLoopTest, ADeadDeviceEndsEverythingAndRefusesWhatComes) {
-  testing::TaggedDevice device;
-  device_ = &device;
+  device_ = &tagged_;
   Start();
   AnswerRecorder before;
   Submit(before);
   EXPECT_THAT(before.Wait().tokens, SizeIs(3));
   EXPECT_OK(queue_->Health());
-  device.FailFromNowOn(absl::InternalError("the device fell off the bus"));
+  tagged_.FailFromNowOn(absl::InternalError("the device fell off the bus"));
   AnswerRecorder lost;
   Submit(lost);
   EXPECT_THAT(lost.Wait().status,
