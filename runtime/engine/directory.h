@@ -28,7 +28,7 @@ struct ExpertBinding {
   std::string worker_id;                          // for messages
   std::string numerics;        // of the worker, see exchange::LinkPeer; empty: not known
   std::string weights_digest;  // of the expert; empty: not known
-  int64_t kv_tokens = 0;  // of the expert's whole KV cache; 0: not known
+  int64_t kv_tokens = 0;       // of the expert's whole KV cache; 0: not known
 };
 
 // Links to keep away from. Weak: a link that is gone cannot be chosen.

@@ -13,8 +13,6 @@ namespace {
 
 using exchange::SwapReason;
 
-constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
-constexpr int kMaxPauseDoublings = 8;  // 1.28 s
 constexpr absl::Duration kSeekPause = absl::Milliseconds(50);
 
 // Whether another worker may do, or this one later.
@@ -24,11 +22,11 @@ bool IsLost(SwapReason reason) {
 }
 
 // Doubles until the query makes progress: those that are not put off get the time to use the room.
-absl::Duration NextPause(RecoveryState& recovery) {
-  return kFirstPause * (1 << std::min(recovery.pauses++, kMaxPauseDoublings));
-}
+absl::Duration NextPause(RecoveryState& recovery) { return PauseBefore(recovery.pauses++); }
 
 }  // namespace
+
+absl::Duration PauseBefore(int tries) { return absl::Milliseconds(5) * (1 << std::min(tries, 8)); }
 
 bool MeansFull(SwapReason reason) {
   return reason == SwapReason::kNoPages || reason == SwapReason::kQueueFull ||

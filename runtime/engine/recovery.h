@@ -40,6 +40,8 @@ inline constexpr int kMaxLostKvRetries = 3;
 // And how many workers one may lose: it may be the query that breaks them.
 inline constexpr int kMaxLostWorkers = 8;
 
+// Before a worker is asked again that was asked `tries` times: 5 ms, doubling up to 1.28 s.
+absl::Duration PauseBefore(int tries);
 // Whether a worker that says so has room later.
 bool MeansFull(exchange::SwapReason reason);
 

@@ -19,9 +19,6 @@ namespace {
 // worker can begin while the next part is sent.
 constexpr int64_t kMaxPartBytes = int64_t{16} << 20;
 
-constexpr absl::Duration kFirstPause = absl::Milliseconds(5);
-constexpr int kMaxPauseDoublings = 8;  // 1.28 s
-
 std::vector<int32_t> AllPairs(const model::RoutedRows& routed) {
   std::vector<int32_t> pairs(static_cast<size_t>(routed.pairs()));
   std::iota(pairs.begin(), pairs.end(), 0);
@@ -329,8 +326,7 @@ void RemoteMoe::PutAside(Flight& flight, std::vector<int32_t> pairs, const absl:
   }
   moe.unplaced.insert(moe.unplaced.end(), pairs.begin(), pairs.end());
   moe.full = why;
-  moe.next_try =
-      std::min(moe.next_try, now + kFirstPause * (1 << std::min(moe.tries++, kMaxPauseDoublings)));
+  moe.next_try = std::min(moe.next_try, now + PauseBefore(moe.tries++));
 }
 
 void RemoteMoe::Place(Flight& flight, absl::Span<const int32_t> pairs, const absl::Status& why) {

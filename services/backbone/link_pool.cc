@@ -92,11 +92,6 @@ absl::StatusOr<std::shared_ptr<exchange::ActivationLink>> LinkPool::Get(
   return entry.link->Health();
 }
 
-void LinkPool::Wake() {
-  absl::MutexLock lock(&mutex_);
-  wake_ = true;
-}
-
 void LinkPool::Run() {
   while (true) {
     {

@@ -49,9 +49,6 @@ class LinkPool {
   absl::StatusOr<std::shared_ptr<exchange::ActivationLink>> Get(const std::string& address)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Has broken links looked after now rather than at the next turn.
-  void Wake() ABSL_LOCKS_EXCLUDED(mutex_);
-
  private:
   struct Entry {
     std::shared_ptr<exchange::ActivationLink> link;  // null until it was opened

@@ -124,8 +124,4 @@ LinkPeer PeerOf(const v1::OpenAccepted& accepted) {
   return peer;
 }
 
-LinkPeer PeerOf(const v1::OpenLink& open) {
-  return {open.worker_id(), open.numerics(), open.served_digest(), 0};
-}
-
 }  // namespace ccoe::exchange

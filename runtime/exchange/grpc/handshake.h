@@ -49,7 +49,6 @@ absl::Status CheckAccepted(const v1::LinkReply& reply);
 // What a checked OpenAccepted grants, and who gave it.
 LinkGrant GrantOf(const v1::OpenAccepted& accepted);
 LinkPeer PeerOf(const v1::OpenAccepted& accepted);
-LinkPeer PeerOf(const v1::OpenLink& open);
 
 }  // namespace ccoe::exchange
 

@@ -97,7 +97,6 @@ TEST_F(LinkPoolTest, ABrokenLinkIsOpenedAgainAndTheOldOneClosesWithItsLastHolder
   const int changes = changes_;
   broken_ = true;
   EXPECT_THAT(pool->Get("a"), StatusIs(absl::StatusCode::kUnavailable));
-  pool->Wake();
   while (changes_ == changes) absl::SleepFor(absl::Milliseconds(1));
   broken_ = false;
   const auto after = Await(*pool, "a");

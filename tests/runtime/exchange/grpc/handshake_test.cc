@@ -28,10 +28,9 @@ TEST(HandshakeTest, TwoOfOneModelMeet) {
   other.numerics = "another class";
   other.served_digest = "another form";
   EXPECT_OK(CheckOpen(Open(other), Ours()));
-  const LinkPeer peer = PeerOf(Open(other));
-  EXPECT_EQ(peer.worker_id, "expert-1");
-  EXPECT_EQ(peer.numerics, "another class");
-  EXPECT_EQ(peer.served_digest, "another form");
+  EXPECT_EQ(Open(other).worker_id(), "expert-1");
+  EXPECT_EQ(Open(other).numerics(), "another class");
+  EXPECT_EQ(Open(other).served_digest(), "another form");
 }
 
 TEST(HandshakeTest, EmptyTextsAreNotCompared) {
