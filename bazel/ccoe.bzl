@@ -61,6 +61,8 @@ def ccoe_cuda_library(name, srcs, hdrs = [], deps = [], copts = [], archs = ["80
         name = name,
         srcs = objects + [s for s in srcs if not s.endswith(".cu") and not s.endswith(".cuh")],
         hdrs = [h for h in hdrs if not h.endswith(".cuh")],
+        # The runtime is an archive, and a program has one: a shared library of ours could not take it along.
+        linkstatic = True,
         deps = all_deps,
         copts = WARNINGS,
         target_compatible_with = NEEDS_CUDA,

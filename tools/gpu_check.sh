@@ -9,7 +9,7 @@
 #   tools/gpu_check.sh              all parts; tools/gpu_check.sh b d: these
 #   DEVICE=cpu tools/gpu_check.sh   the parts that mean something on a CPU (b, d, e)
 #
-# Writes gpu_check/table.md (a line a part) and a log a part to $OUT (default: ./gpu_check_results). Exit code: 0 every part passed,
+# Writes table.md (a line a part) and a log a part to $OUT (default: ./gpu_check_results). Exit code: 0 every part passed,
 # 1 one failed, 3 none failed and one could not run. A part that cannot run says why and is never counted as passed.
 #
 # Also from the environment: DEVICE (cuda, cuda:N, cpu), CCOE (the binary), GOLDEN (the golden models), WORK (scratch; default: made in
@@ -143,7 +143,12 @@ main() {
   case ${1:-} in
     smoke | speed | cluster)
       [ $# -eq 1 ] && { run_profile "$1"; exit; }
-      [ $# -eq 3 ] && [ "$2" = --pack ] && { pack_profile "$1" "$3"; exit; }
+      if [ $# -eq 3 ] && [ "$2" = --pack ]; then
+        # Without this an unset variable packs into /, and another flag into a folder of its name.
+        case $3 in "" | -*) echo "gpu_check: --pack expected a folder, found \"$3\"" >&2; exit 2 ;; esac
+        pack_profile "$1" "$3"
+        exit
+      fi
       echo "gpu_check: expected PROFILE or PROFILE --pack DIR, found $*" >&2
       exit 2
       ;;

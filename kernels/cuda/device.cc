@@ -14,7 +14,13 @@ namespace {
 constexpr int kLeastMajor = 8;
 
 absl::Status CheckDevice(int index) {
-  const int count = CudaDeviceCount();
+  int count = 0;
+  if (const cudaError_t error = cudaGetDeviceCount(&count); error != cudaSuccess) {
+    cudaGetLastError();
+    return absl::NotFoundError(
+        absl::StrCat("cuda: device ", index,
+                     ": no device of this machine can be used: ", cudaGetErrorString(error)));
+  }
   if (index < 0 || index >= count) {
     return absl::NotFoundError(absl::StrCat("cuda: device ", index, ": expected one of the ", count,
                                             " devices of this machine"));

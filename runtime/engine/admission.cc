@@ -89,10 +89,10 @@ absl::Status CheckLayers(const ExpertBinding* binding, const AdmissionLimits& li
     return Annotate(MissingLayers(0, all, limits), "a query without expert cannot run here");
   }
   const model::LayerRange layers = binding->layers;
-  if (layers.first < 0 || layers.empty() || layers.last > all || binding->link == nullptr) {
-    return absl::InternalError(
-        absl::StrCat("expert ", binding->expert.ToString(), ": expected a link and layers in [0, ",
-                     all, "), found layers [", layers.first, ", ", layers.last, ")"));
+  if (layers.first < 0 || layers.empty() || layers.last > all) {
+    return absl::InternalError(absl::StrCat("expert ", binding->expert.ToString(),
+                                            ": expected layers in [0, ", all, "), found [",
+                                            layers.first, ", ", layers.last, ")"));
   }
   if (layers.first > limits.held_layers.last) return MissingLayers(0, layers.first, limits);
   if (layers.last < all && limits.held_layers.last < all)

@@ -23,9 +23,9 @@ namespace ccoe::engine {
 struct ExpertBinding {
   ExpertRef expert;  // real version
   model::LayerRange layers;
-  std::shared_ptr<exchange::ActivationLink> link;
-  std::shared_ptr<const model::LmHead> own_head;  // null: the backbone's
-  std::string worker_id;                          // for messages
+  std::shared_ptr<exchange::ActivationLink> link;  // null: no worker has it now, one may come
+  std::shared_ptr<const model::LmHead> own_head;   // null: the backbone's
+  std::string worker_id;                           // for messages
   std::string numerics;        // of the worker, see exchange::LinkPeer; empty: not known
   std::string weights_digest;  // of the expert; empty: not known
   int64_t kv_tokens = 0;       // of the expert's whole KV cache; 0: not known
@@ -38,13 +38,15 @@ using LinkList = std::vector<std::weak_ptr<exchange::ActivationLink>>;
 class ExpertDirectory {
  public:
   virtual ~ExpertDirectory() = default;
-  // NOT_FOUND (says which experts there are) or UNAVAILABLE (no worker holds it now).
+  // NOT_FOUND says which experts there are. A binding without link: the expert is known, and no
+  // worker serves it now.
   virtual absl::StatusOr<std::shared_ptr<const ExpertBinding>> Find(const ExpertRef& expert) = 0;
 
-  // The expert of `lost` (name, version, weights) over another link than those of `avoid`; on a
-  // worker of the same numerics where there is one. UNAVAILABLE: no worker has it now.
+  // Where the expert of `bound` (name, version, weights) is served best now, over no link of
+  // `avoid`: on a worker of the same numerics where there is one; over the link of `bound` unless
+  // another one carries less. UNAVAILABLE: no such worker has it now.
   virtual absl::StatusOr<std::shared_ptr<const ExpertBinding>> FindReplica(
-      const ExpertBinding& lost, const LinkList& avoid) = 0;
+      const ExpertBinding& bound, const LinkList& avoid) = 0;
 };
 
 // A worker that holds FFN experts, and the link to it.
@@ -66,8 +68,8 @@ class FfnTable {
   FfnTable(std::vector<FfnPeer> peers, const Holders& holders);
 
   std::vector<FfnPeer> peers;
-  // Of experts, by (layer, expert), that are nowhere now: who held it last and what became of it,
-  // for messages ("expert worker expert-2: the link is closed").
+  // Of experts, by (layer, expert), that are nowhere now: who held it and what became of them, for
+  // messages ("expert worker expert-2 (the link is closed)").
   std::map<std::pair<int32_t, int32_t>, std::string> gone;
 
   int32_t layers() const { return static_cast<int32_t>(first_expert_.size()) - 1; }

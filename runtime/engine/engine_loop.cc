@@ -61,19 +61,23 @@ void EngineLoop::Run() {
     if (!output_.device_error().ok()) EndWithDevice();
     const bool formed = FormStep();
     Publish();
-    wake = formed ? absl::InfinitePast() : NextEvent(clock_.Now());
+    wake = formed ? absl::InfinitePast() : NextEvent();
   }
   EndAll(FinishReason::kCancelled, absl::CancelledError("the engine stops"));
+  in_flight_.CancelDead();
   Publish();
 }
 
-absl::Time EngineLoop::NextEvent(absl::Time now) const {
-  return std::min(sequences_.NextEvent(), in_flight_.NextEvent(now));
+absl::Time EngineLoop::NextEvent() const {
+  return std::min(sequences_.NextEvent(), in_flight_.NextEvent(counted_));
 }
 
 void EngineLoop::Handle(RequestQueue::Events events) {
-  for (SequenceInit& init : events.submissions)
-    sequences_.Enqueue(std::make_shared<Sequence>(std::move(init)));
+  for (SequenceInit& init : events.submissions) {
+    const auto sequence = std::make_shared<Sequence>(std::move(init));
+    sequences_.Enqueue(sequence);
+    if (sequence->awaits_worker()) recovery_.AwaitWorker(sequence, clock_.Now());
+  }
   for (uint64_t handle : events.cancels) {
     const std::shared_ptr<Sequence> sequence = sequences_.Find(handle);
     if (sequence == nullptr) continue;
@@ -121,6 +125,7 @@ void EngineLoop::Publish() {
 
 bool EngineLoop::FormStep() {
   const absl::Time now = clock_.Now();
+  counted_ = now;
   sequences_.Wake(now);
   recovery_.SeekReplicas(now);
   const int64_t running = static_cast<int64_t>(sequences_.running().size());
@@ -134,7 +139,10 @@ bool EngineLoop::FormStep() {
                sequences_.pages().free_pages(), sequences_.OthersRunning());
   for (uint64_t handle : plan.preempted)
     sequences_.Preempt(*sequences_.Find(handle), absl::InfinitePast());
-  for (uint64_t handle : plan.admitted) sequences_.Admit(handle, now);
+  for (uint64_t handle : plan.admitted) {
+    recovery_.ChooseWorker(*sequences_.Find(handle));
+    sequences_.Admit(handle, now);
+  }
   if (plan.rows.empty()) return false;
   RunStep(StartStep(plan));
   return true;

@@ -54,7 +54,7 @@ class EngineLoop {
   void EndAll(FinishReason reason, const absl::Status& status);
   void EndWithDevice();
   void Publish();
-  absl::Time NextEvent(absl::Time now) const;
+  absl::Time NextEvent() const;
 
   // Forms a step if it is time to, and runs it as far as it goes without an expert. False: nothing
   // to do now.
@@ -92,6 +92,7 @@ class EngineLoop {
   RemoteMoe moe_;
   uint64_t last_step_id_ = 0;
   int64_t last_step_rows_ = 0;
+  absl::Time counted_ = absl::InfinitePast();  // in_flight_, for whether a step may be formed
 };
 
 }  // namespace ccoe::engine

@@ -75,8 +75,7 @@ SwapEvent EventOf(const AwaySwap& swap, const absl::StatusOr<exchange::SwapResul
   return event;
 }
 
-bool Flight::complete() const {
-  if (moe.has_value() && !moe->unplaced.empty()) return false;
+bool Flight::landed() const {
   return std::all_of(swaps.begin(), swaps.end(),
                      [](const AwaySwap& swap) { return swap.state == AwaySwap::State::kArrived; });
 }
@@ -116,7 +115,7 @@ void InFlightTable::SendOver(const std::shared_ptr<exchange::ActivationLink>& li
   const exchange::LinkBounds bounds = link->bounds();
   exchange::Envelope envelope;
   exchange::SwapBytes bytes;
-  int64_t rows = 0;
+  int64_t rows = 0, sequences = 0;
   const auto send = [&] {
     if (envelope.swaps.empty()) return;
     envelope.step_id = step_id;
@@ -124,17 +123,23 @@ void InFlightTable::SendOver(const std::shared_ptr<exchange::ActivationLink>& li
       queue->Answer({id, std::move(result)});
     });
     bytes = {};
-    rows = 0;
+    rows = sequences = 0;
   };
   for (AwaySwap* swap : swaps) {
     const exchange::SwapBytes more = exchange::SizeOf(swap->header);
     const int64_t more_rows = swap->header.rows();
+    const exchange::LayerSwap* layer = swap->header.layer();
+    const auto more_sequences =
+        layer == nullptr ? int64_t{0} : static_cast<int64_t>(layer->sequences.size());
     if (rows + more_rows > bounds.max_rows || bytes.sent + more.sent > bounds.max_bytes ||
-        bytes.returned + more.returned > bounds.max_bytes) {
+        bytes.returned + more.returned > bounds.max_bytes ||
+        sequences + more_sequences > bounds.max_sequences ||
+        static_cast<int64_t>(envelope.swaps.size()) == bounds.max_swaps) {
       send();
     }
     bytes += more;
     rows += more_rows;
+    sequences += more_sequences;
     envelope.swaps.push_back({swap->header, std::exchange(swap->outgoing, {})});
   }
   send();
@@ -180,19 +185,19 @@ void InFlightTable::Count(absl::Time now, Occupancy& occupancy) const {
     const absl::Time sent = LastSent(*flight);
     if (sent == absl::InfinitePast() || sent + patience_.now() <= now) continue;
     steps.insert(flight->batch.step.get());
-    occupancy.in_step += static_cast<int64_t>(flight->batch.entries.size());
+    occupancy.in_step += static_cast<int64_t>(flight->batch.Living().size());
   }
   occupancy.steps_in_flight += static_cast<int>(steps.size());
 }
 
-absl::Time InFlightTable::NextEvent(absl::Time now) const {
+absl::Time InFlightTable::NextEvent(absl::Time counted) const {
   absl::Time next = absl::InfiniteFuture();
   for (const auto& [key, flight] : flights_) {
     if (flight->moe.has_value()) next = std::min(next, flight->moe->next_try);
     for (const AwaySwap& swap : flight->swaps) {
       if (swap.state != AwaySwap::State::kAway) continue;
       const absl::Time impatient = swap.sent + patience_.now();
-      if (impatient > now) next = std::min(next, impatient);
+      if (impatient > counted) next = std::min(next, impatient);
       if (!swap.named_hung) next = std::min(next, swap.sent + options_.hung_after);
     }
   }

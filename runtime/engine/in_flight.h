@@ -66,11 +66,12 @@ struct SuspendedMoe {
   // the wire's dtype on the device.
   exchange::RowBlock rows;
   std::vector<FfnPart> own;  // the part that ran here: one or none
-  absl::flat_hash_set<const exchange::ActivationLink*> failed;  // links not to be asked again
+  // Links not to be asked now: broken, or full.
+  absl::flat_hash_set<std::shared_ptr<exchange::ActivationLink>> failed;
 
   // Pairs whose workers are full: they are asked again at `next_try`.
   std::vector<int32_t> unplaced;
-  absl::Status full;                               // as the worker asked last said it
+  absl::Status full;  // as the worker asked last said it; OK: none of `failed` is full
   absl::Time full_since = absl::InfiniteFuture();  // the first time
   absl::Time next_try = absl::InfiniteFuture();
   int tries = 0;
@@ -84,7 +85,9 @@ struct Flight {
   std::shared_ptr<const ExpertBinding> binding;
   std::optional<SuspendedMoe> moe;
 
-  bool complete() const;
+  // Whether nothing of it is away any more.
+  bool landed() const;
+  bool complete() const { return landed() && (!moe.has_value() || moe->unplaced.empty()); }
 };
 
 // What an observer is told of an answer that came at `now`.
@@ -135,7 +138,8 @@ class InFlightTable {
   // EngineOptions::step_patience.
   void Count(absl::Time now, Occupancy& occupancy) const;
   // When the next of them stops being so, a swap is to be named as hung, or SuspendedMoe::next_try.
-  absl::Time NextEvent(absl::Time now) const;
+  // `counted` is the time that Count was asked for last: what ended since then is over at once.
+  absl::Time NextEvent(absl::Time counted) const;
   // Suspended flights whose next_try has come.
   std::vector<Flight*> DueMoe(absl::Time now) const;
   // Names, once each, the swaps that are away for longer than EngineOptions::hung_after.

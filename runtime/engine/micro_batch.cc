@@ -91,15 +91,11 @@ std::vector<size_t> Staying(const MicroBatch& batch, absl::Span<const LeavingGro
   return staying;
 }
 
-std::vector<StepEntry> MoveOut(MicroBatch& batch, absl::Span<const size_t> entries) {
-  std::vector<StepEntry> out;
-  out.reserve(entries.size());
-  for (size_t i : entries) out.push_back(std::move(batch.entries[i]));
-  return out;
-}
-
 void KeepEntries(MicroBatch& batch, absl::Span<const size_t> entries) {
-  batch.entries = MoveOut(batch, entries);
+  std::vector<StepEntry> kept;
+  kept.reserve(entries.size());
+  for (size_t i : entries) kept.push_back(std::move(batch.entries[i]));
+  batch.entries = std::move(kept);
 }
 
 model::RowBatch BatchOf(const MicroBatch& batch) {

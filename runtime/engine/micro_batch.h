@@ -85,9 +85,7 @@ std::vector<int32_t> RowsOf(const MicroBatch& batch, absl::Span<const size_t> en
 // The entries that no group takes along.
 std::vector<size_t> Staying(const MicroBatch& batch, absl::Span<const LeavingGroup> groups);
 
-// Moves the given entries out of the batch, which must then be cut down to the others with
-// KeepEntries.
-std::vector<StepEntry> MoveOut(MicroBatch& batch, absl::Span<const size_t> entries);
+// Cuts the batch down to the given entries.
 void KeepEntries(MicroBatch& batch, absl::Span<const size_t> entries);
 
 // The micro batch as the decoder takes it. Views the sequences' block tables.

@@ -183,7 +183,7 @@ absl::StatusOr<model::RoutedRows> ModelRunner::Route(int32_t layer,
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed,
                         model_.decoder->Route(layer, *now_.pass, *ops_, scratch_, now_.hidden));
   now_.pass->steering = nullptr;
-  CCOE_RETURN_IF_ERROR(CountChoices());  // the branch may be parked now
+  CCOE_RETURN_IF_ERROR(CountChoices());  // the batch may be parked now
   in_use_.clear();                       // the choice is on the host, so all before it is done
   return routed;
 }

@@ -1,4 +1,4 @@
-// Runs a branch's rows on the device: embedding, layers, head. Holds the rows of one branch at a
+// Runs a micro batch's rows on the device: embedding, layers, head. Holds the rows of one at a
 // time.
 #ifndef CCOE_RUNTIME_ENGINE_MODEL_RUNNER_H_
 #define CCOE_RUNTIME_ENGINE_MODEL_RUNNER_H_
@@ -38,8 +38,8 @@ class RowBuffer {
   kernels::Buffer buffer_;
 };
 
-// What a branch keeps while it is suspended before the end of a MoE layer: on the device, or in
-// host memory where there is no more room for it. Movable.
+// What a micro batch keeps while it is suspended before the end of a MoE layer: on the device, or
+// in host memory where there is no more room for it. Movable.
 struct BatchState {
   explicit BatchState(kernels::Device* device)
       : hidden_buffer(device), shared_buffer(device), own_buffer(device) {}
@@ -81,7 +81,7 @@ struct Contributions {
   std::vector<ArrivedRows> arrived;
 };
 
-// How large branches get, for the memory that is taken when a runner is made.
+// How large micro batches get, for the memory that is taken when a runner is made.
 struct BatchLimits {
   int64_t max_rows = 512;
   // Branches of models with MoE layers whose rows stay on the device while they are suspended;
@@ -89,7 +89,7 @@ struct BatchLimits {
   int suspended = 2;
 };
 
-// The KV of all layers of the model's decoder, and the rows of the branch that runs now. Used by
+// The KV of all layers of the model's decoder, and the rows of the one that runs now. Used by
 // one thread. Errors are the device's or the decoder's; after one the rows are undefined until the
 // next Embed or Load.
 class ModelRunner {
@@ -98,7 +98,7 @@ class ModelRunner {
   static constexpr int64_t kMaxHeadRows = 64;
 
   // `pages` of `page_tokens` tokens in each layer, K and V as `kv_dtype`. Takes all device memory
-  // that branches within `limits` need. RESOURCE_EXHAUSTED from the device.
+  // that micro batches within `limits` need. RESOURCE_EXHAUSTED from the device.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(
       BackboneModel model, std::unique_ptr<kernels::Ops> ops, int64_t pages, int64_t page_tokens,
       kernels::DType kv_dtype = kernels::DType::kF32, const BatchLimits& limits = {});
@@ -113,7 +113,7 @@ class ModelRunner {
   // From now on what rows choose at MoE layers that Run runs is counted there (null: nowhere), at
   // the next wait for the device: before anything that came of it is known on the host.
   void CountIn(MoeStatistics* statistics) { statistics_ = statistics; }
-  // Waits for what was not counted yet, if there is any: to be called when the branch is done.
+  // Waits for what was not counted yet, if there is any: to be called when the batch is done.
   absl::Status CountChoices();
   // After an error: what is not counted may never have been computed.
   void DropChoices() { scratch_.choices().Drop(); }
@@ -139,7 +139,7 @@ class ModelRunner {
   absl::Status RunShared(const model::RoutedRows& routed);
   absl::Status FinishMoe(int32_t layer, const Contributions& contributions);
 
-  // Takes the rows out, so that another branch can run; and brings them back.
+  // Takes the rows out, so that another batch can run; and brings them back.
   absl::StatusOr<BatchState> Park();
   BatchState NewBatchState() { return BatchState(&ops_->device()); }
   absl::Status Restore(BatchState rows);
@@ -151,7 +151,7 @@ class ModelRunner {
   absl::Status Read(int64_t begin, int64_t count, float* out);
   absl::Status Read(absl::Span<const int32_t> rows, std::vector<float>& out);
 
-  // Rows to be handed over, which are complete after the next Wait: the given ones of the branch,
+  // Rows to be handed over, which are complete after the next Wait: the given ones of the batch,
   // or of `from` [.., hidden_size] on this device.
   absl::StatusOr<exchange::RowBlock> HandOver(absl::Span<const int32_t> rows, const RowForm& form);
   absl::StatusOr<exchange::RowBlock> HandOver(kernels::ConstMatrix from,
@@ -192,8 +192,8 @@ class ModelRunner {
   MoeStatistics* statistics_ = nullptr;
   RowBuffer gathered_buffer_, logits_buffer_, contributions_buffer_, upload_buffer_;
   kernels::Matrix logits_;                  // in logits_buffer_
-  BatchState now_;                          // the branch that runs
-  std::vector<BatchState> idle_;            // memory for branches to park in
+  BatchState now_;                          // the micro batch that runs
+  std::vector<BatchState> idle_;            // memory for others to park in
   std::vector<exchange::RowBlock> in_use_;  // by ops that may still run
 };
 

@@ -28,8 +28,7 @@ struct HeldRows {
 // Used by the engine's thread alone.
 class OutputProcessor {
  public:
-  // The pointers must outlive the processor; `observer` may be null.
-  // `clock` too.
+  // The pointers must outlive the processor; `observer` and `clock` may be null.
   OutputProcessor(ModelRunner* runner, SequenceTable* table, EngineObserver* observer,
                   const Clock* clock)
       : runner_(runner), table_(table), observer_(observer), clock_(ClockOr(clock)) {}

@@ -14,6 +14,10 @@ namespace {
 using exchange::SwapReason;
 
 constexpr absl::Duration kSeekPause = absl::Milliseconds(50);
+// After PauseBefore(lost workers + this) a worker that failed may be asked again: 160 ms, doubling.
+constexpr int kForgive = 4;
+// A worker that is lost takes so long to come back, or longer.
+constexpr absl::Duration kRestartHint = absl::Seconds(1);
 
 // Whether another worker may do, or this one later.
 bool IsLost(SwapReason reason) {
@@ -21,8 +25,11 @@ bool IsLost(SwapReason reason) {
          reason == SwapReason::kDeviceFailed || reason == SwapReason::kUnknownExpert;
 }
 
-// Doubles until the query makes progress: those that are not put off get the time to use the room.
-absl::Duration NextPause(RecoveryState& recovery) { return PauseBefore(recovery.pauses++); }
+// Told to the client: when it is worth asking again.
+absl::Status WithHint(absl::Status status, absl::Duration delay) {
+  status.SetPayload(kRetryAfterPayload, absl::Cord(absl::StrCat(absl::ToInt64Milliseconds(delay))));
+  return status;
+}
 
 }  // namespace
 
@@ -37,31 +44,38 @@ void Recovery::End(const Failure& failure, absl::Time now) {
   table_->Finish(failure.sequence, FinishReason::kError, failure.error, now);
 }
 
-bool Recovery::EndIfImpatient(const Failure& failure, absl::Time since, absl::Time now) {
+bool Recovery::EndIfImpatient(const Failure& failure, absl::Duration waited, absl::Time now) {
   const SwapReason reason = exchange::ReasonOf(failure.error);
   const absl::Duration patience = MeansFull(reason) ? options_.room_patience
                                   : IsLost(reason)  ? options_.replica_patience
                                                     : absl::ZeroDuration();
-  if (now - since < patience) return false;
-  absl::Status error = failure.error;
-  if (MeansFull(reason)) {
-    error.SetPayload(kRetryAfterPayload,
-                     absl::Cord(absl::StrCat(absl::ToInt64Milliseconds(options_.room_patience))));
-  }
-  End({failure.sequence, error}, now);
+  if (waited < patience) return false;
+  End({failure.sequence,
+       WithHint(failure.error, MeansFull(reason) ? options_.room_patience : kRestartHint)},
+      now);
   return true;
 }
 
-void Recovery::PutOff(Sequence& sequence, absl::Time now) {
-  table_->Preempt(sequence, now + NextPause(sequence.recovery));
+void Recovery::PutOff(Sequence& sequence, absl::Duration pause, absl::Time now) {
+  LinkList& avoid = sequence.recovery.avoid;
+  const auto& link = sequence.binding()->link;
+  if (avoid.empty() || avoid.back().lock() != link) avoid.push_back(link);
+  table_->Preempt(sequence, now + pause);
 }
 
-void Recovery::TryStepAgain(const Failure& failure, absl::Time since, absl::Time now) {
-  RecoveryState& recovery = failure.sequence->recovery;
-  recovery.stalled_since = std::min(recovery.stalled_since, since);
-  if (EndIfImpatient(failure, recovery.stalled_since, now)) return;
-  table_->AbortStep(*failure.sequence);
-  table_->Pause(*failure.sequence, now + NextPause(recovery));
+void Recovery::TryStepAgain(const Failure& failure, absl::Duration waited, absl::Time now) {
+  Sequence& sequence = *failure.sequence;
+  RecoveryState& recovery = sequence.recovery;
+  recovery.stalled += waited;
+  if (EndIfImpatient(failure, recovery.stalled, now)) return;
+  const absl::Duration pause = PauseBefore(recovery.pauses++);
+  recovery.stalled += pause;
+  table_->AbortStep(sequence);
+  if (failure.at_expert && sequence.computed_tokens() == 0) {
+    PutOff(sequence, pause, now);
+  } else {
+    table_->Pause(sequence, now + pause);
+  }
 }
 
 void Recovery::ComputeAgain(const Failure& failure, absl::Time now) {
@@ -73,59 +87,99 @@ void Recovery::ComputeAgain(const Failure& failure, absl::Time now) {
 void Recovery::GoElsewhere(const Failure& failure, absl::Time now) {
   Sequence& sequence = *failure.sequence;
   RecoveryState& recovery = sequence.recovery;
-  recovery.no_replica_since = std::min(recovery.no_replica_since, now);
   recovery.why = failure.error;
-  if (++recovery.lost_workers > kMaxLostWorkers ||
-      now - recovery.no_replica_since >= options_.replica_patience) {
+  if (++recovery.lost_workers > kMaxLostWorkers) {
     return GiveUp(failure.sequence,
                   absl::StrCat(recovery.lost_workers, " were lost before its next token"), now);
   }
-  recovery.needs_replica = true;
   recovery.avoid.push_back(sequence.binding()->link);
   table_->AbortStep(sequence);
   table_->Preempt(sequence, absl::InfinitePast());
-  if (!Seek(failure.sequence, now)) seeking_.insert(sequence.handle());
+  AwaitWorker(failure.sequence, now);
+}
+
+void Recovery::AwaitWorker(const std::shared_ptr<Sequence>& sequence, absl::Time now) {
+  sequence->recovery.needs_replica = true;
+  sequence->recovery.seeking_since = now;
+  Missing missing;
+  if (!Seek(sequence, missing, now)) seeking_.insert(sequence->handle());
 }
 
 void Recovery::GiveUp(const std::shared_ptr<Sequence>& sequence, absl::string_view last,
                       absl::Time now) {
   const RecoveryState& recovery = sequence->recovery;
-  const absl::Duration waited = now - recovery.no_replica_since;
-  std::string text = absl::StrCat(recovery.why.message(), "; no other worker took over");
-  if (waited > absl::ZeroDuration()) absl::StrAppend(&text, " in ", absl::FormatDuration(waited));
-  End({sequence, absl::Status(recovery.why.code(), absl::StrCat(text, ": ", last))}, now);
+  const std::string waited =
+      recovery.without_worker > absl::ZeroDuration()
+          ? absl::StrCat(" in ", absl::FormatDuration(recovery.without_worker))
+          : "";
+  const absl::Status error =
+      recovery.why.ok()
+          ? absl::UnavailableError(absl::StrCat(last, "; no worker came", waited))
+          : absl::Status(recovery.why.code(),
+                         absl::StrCat(recovery.why.message(), "; no other worker took over", waited,
+                                      ": ", last));
+  End({sequence, WithHint(error, kRestartHint)}, now);
 }
 
-bool Recovery::Seek(const std::shared_ptr<Sequence>& sequence, absl::Time now) {
+absl::StatusOr<std::shared_ptr<const ExpertBinding>> Recovery::FindWorker(const Sequence& sequence,
+                                                                          const LinkList& avoid,
+                                                                          Missing& missing) {
+  if (directory_ == nullptr) return absl::UnavailableError("no other worker holds it");
+  const ExpertBinding& bound = *sequence.binding();
+  Missing::key_type key = {bound.expert, bound.weights_digest, {}};
+  for (const auto& link : avoid) std::get<2>(key).push_back(link.lock().get());
+  if (const auto known = missing.find(key); known != missing.end()) return known->second;
+  auto found = directory_->FindReplica(bound, avoid);
+  if (!found.ok()) missing.emplace(std::move(key), found.status());
+  return found;
+}
+
+bool Recovery::Seek(const std::shared_ptr<Sequence>& sequence, Missing& missing, absl::Time now) {
   RecoveryState& recovery = sequence->recovery;
-  absl::StatusOr<std::shared_ptr<const ExpertBinding>> replica =
-      directory_ == nullptr ? absl::UnavailableError("no other worker holds it")
-                            : directory_->FindReplica(*sequence->binding(), recovery.avoid);
-  if (replica.ok()) {
-    sequence->Rebind(*std::move(replica));
-    recovery.needs_replica = false;
+  const absl::Duration seeks = now - recovery.seeking_since;
+  // A worker that did not have the expert may have it by now.
+  const bool forgives = seeks >= PauseBefore(recovery.lost_workers + kForgive);
+  auto worker = FindWorker(*sequence, forgives ? LinkList() : recovery.avoid, missing);
+  const bool ends = worker.ok() || directory_ == nullptr ||
+                    recovery.without_worker + seeks >= options_.replica_patience;
+  if (!ends) {
+    table_->Pause(*sequence, now + kSeekPause);
+    return false;
+  }
+  recovery.without_worker += seeks;
+  recovery.needs_replica = false;
+  if (!worker.ok()) {
+    GiveUp(sequence, worker.status().message(), now);
+    return true;
+  }
+  if (!recovery.why.ok() && (*worker)->link != sequence->binding()->link) {
+    sequence->CountFailover();
     if (options_.observer != nullptr) options_.observer->OnFailover();
-    return true;
   }
-  if (directory_ == nullptr || now - recovery.no_replica_since >= options_.replica_patience) {
-    GiveUp(sequence, replica.status().message(), now);
-    return true;
-  }
-  // What failed before may be sound again by then.
-  recovery.avoid.clear();
-  table_->Pause(*sequence, now + kSeekPause);
-  return false;
+  sequence->Rebind(*std::move(worker));
+  table_->Pause(*sequence, absl::InfinitePast());
+  return true;
 }
 
 void Recovery::SeekReplicas(absl::Time now) {
+  if (seeking_.empty() || now < next_seek_) return;
+  next_seek_ = now + kSeekPause;
+  Missing missing;
   for (auto it = seeking_.begin(); it != seeking_.end();) {
     const std::shared_ptr<Sequence> sequence = table_->Find(*it);
     const bool waits = sequence != nullptr && sequence->recovery.needs_replica;
-    if (waits && (sequence->not_before > now || !Seek(sequence, now))) {
-      ++it;
-    } else {
-      it = seeking_.erase(it);
-    }
+    it = waits && !Seek(sequence, missing, now) ? std::next(it) : seeking_.erase(it);
+  }
+}
+
+void Recovery::ChooseWorker(Sequence& sequence) {
+  if (directory_ == nullptr || sequence.binding() == nullptr) return;
+  const ExpertBinding& bound = *sequence.binding();
+  absl::StatusOr<std::shared_ptr<const ExpertBinding>> best =
+      directory_->FindReplica(bound, sequence.recovery.avoid);
+  if (!best.ok()) return sequence.recovery.avoid.clear();  // this one or none
+  if ((*best)->link != bound.link && (*best)->numerics == bound.numerics) {
+    sequence.Rebind(*std::move(best));
   }
 }
 
@@ -140,10 +194,12 @@ void Recovery::MakeRoomFor(const Failure& alone, absl::Time now) {
     if (handle > youngest->handle() && other->state() == SequenceState::kRunnable) youngest = other;
   }
   RecoveryState& recovery = sequence->recovery;
-  recovery.no_room_since = std::min(recovery.no_room_since, now);
-  if (!others && EndIfImpatient(alone, recovery.no_room_since, now)) return;
+  if (others) recovery.short_of_kv = absl::ZeroDuration();  // they make room sooner or later
+  if (!others && EndIfImpatient(alone, recovery.short_of_kv, now)) return;
   table_->AbortStep(*sequence);
-  PutOff(*youngest, now);
+  const absl::Duration pause = PauseBefore(youngest->recovery.pauses++);
+  if (!others) recovery.short_of_kv += pause;
+  PutOff(*youngest, pause, now);
 }
 
 void Recovery::MakeRoom(const std::vector<Failure>& group, absl::Time now) {
@@ -154,7 +210,7 @@ void Recovery::MakeRoom(const std::vector<Failure>& group, absl::Time now) {
     Sequence& sequence = *group[i].sequence;
     // KV that is there is given up for one query at a time: that may be enough.
     if (i + 1 < group.size() && sequence.computed_tokens() > 0) break;
-    PutOff(sequence, now);
+    PutOff(sequence, PauseBefore(sequence.recovery.pauses++), now);
   }
 }
 
@@ -171,7 +227,8 @@ void Recovery::Recover(std::vector<Failure> failures, absl::Time now) {
         break;
       case SwapReason::kQueueFull:
       case SwapReason::kLinkFull:
-        TryStepAgain(failure, now, now);
+        TryStepAgain({failure.sequence, failure.error, /*at_expert=*/true}, absl::ZeroDuration(),
+                     now);
         break;
       case SwapReason::kKvLost:
       case SwapReason::kCancelled:

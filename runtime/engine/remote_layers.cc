@@ -27,7 +27,8 @@ void StoreCaptured(const exchange::LayerSwap& header, const exchange::SwapResult
 bool Fits(const exchange::SwapHeader& header, const exchange::LinkBounds& bounds) {
   const exchange::SwapBytes bytes = exchange::SizeOf(header);
   return header.rows() <= bounds.max_rows && bytes.sent <= bounds.max_bytes &&
-         bytes.returned <= bounds.max_bytes;
+         bytes.returned <= bounds.max_bytes &&
+         static_cast<int64_t>(header.layer()->sequences.size()) <= bounds.max_sequences;
 }
 
 std::vector<StepEntry> EntriesOf(const MicroBatch& batch, const std::vector<size_t>& numbers) {

@@ -19,6 +19,9 @@ namespace {
 // worker can begin while the next part is sent.
 constexpr int64_t kMaxPartBytes = int64_t{16} << 20;
 
+// For how long entries whose workers are full hold up the others of their micro batch.
+constexpr absl::Duration kHoldUp = absl::Milliseconds(50);
+
 std::vector<int32_t> AllPairs(const model::RoutedRows& routed) {
   std::vector<int32_t> pairs(static_cast<size_t>(routed.pairs()));
   std::iota(pairs.begin(), pairs.end(), 0);
@@ -32,12 +35,12 @@ std::string ExpertNames(const model::RoutedRows& routed, absl::Span<const int32_
                       " of layer ", routed.layer);
 }
 
-// "; the last was expert worker expert-2: the link is closed", of the first of `pairs`.
-std::string LastHolder(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
-                       const FfnTable& table) {
+// "; held by expert worker expert-2 (the link is closed)", of the first of `pairs`.
+std::string LastHolders(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
+                        const FfnTable& table) {
   const auto gone =
       table.gone.find({routed.layer, routed.experts[static_cast<size_t>(pairs.front())]});
-  return gone == table.gone.end() ? "" : absl::StrCat("; the last was ", gone->second);
+  return gone == table.gone.end() ? "" : absl::StrCat("; held by ", gone->second);
 }
 
 bool AnyWantsRouting(const MicroBatch& batch) {
@@ -126,7 +129,7 @@ absl::Status RemoteMoe::Run(MicroBatch& batch) {
   CCOE_ASSIGN_OR_RETURN(model::RoutedRows routed, Route(batch));
   FfnDispatchPlan plan = Plan(routed, AllPairs(routed), *table, nullptr);
   if (!plan.lost.empty()) {
-    Withdraw(batch, routed, std::move(plan.lost), absl::OkStatus(), clock_.Now());
+    Withdraw(batch, routed, std::move(plan.lost), absl::OkStatus(), absl::ZeroDuration());
     if (batch.Living().empty()) return DropDead(batch);
   }
   const bool all_here = std::all_of(plan.parts.begin(), plan.parts.end(), [](const FfnPart& part) {
@@ -170,15 +173,19 @@ absl::StatusOr<model::RoutedRows> RemoteMoe::Route(const MicroBatch& batch) {
 
 FfnDispatchPlan RemoteMoe::Plan(const model::RoutedRows& routed, absl::Span<const int32_t> pairs,
                                 const FfnTable& table, const SuspendedMoe* suspended) {
+  FfnDispatchOptions options;
+  options.combine = options_.combine_on_workers;
+  options.max_part_pairs = max_part_pairs_;
+  const exchange::SwapForm pair = {
+      {hidden_size_, options_.wire_dtype}, /*experts_per_row=*/1, options_.combine_on_workers};
   std::vector<bool> usable;
   usable.reserve(table.peers.size());
   for (const FfnPeer& peer : table.peers) {
     usable.push_back(peer.link->healthy() &&
-                     (suspended == nullptr || !suspended->failed.contains(peer.link.get())));
+                     (suspended == nullptr || !suspended->failed.contains(peer.link)));
+    const int64_t most = exchange::MaxRows(pair, peer.link->bounds());
+    options.max_part_pairs = std::max<int64_t>(1, std::min(options.max_part_pairs, most));
   }
-  FfnDispatchOptions options;
-  options.combine = options_.combine_on_workers;
-  options.max_part_pairs = max_part_pairs_;
   options.turn = turn_++;
   options.here = suspended == nullptr;
   return PlanFfnDispatch(routed, pairs, table, usable, options);
@@ -291,14 +298,15 @@ absl::Status RemoteMoe::DropDead(MicroBatch& batch) {
 }
 
 void RemoteMoe::Withdraw(MicroBatch& batch, const model::RoutedRows& routed,
-                         std::vector<int32_t> pairs, const absl::Status& why, absl::Time since) {
+                         std::vector<int32_t> pairs, const absl::Status& why,
+                         absl::Duration waited) {
   std::sort(pairs.begin(), pairs.end());
   const std::string names = ExpertNames(routed, pairs);
   const absl::Status error =
       why.ok()
           ? exchange::SwapError(exchange::SwapReason::kLinkBroken,
                                 absl::StrCat("step ", batch.step->id, ": no worker holds ", names,
-                                             " now", LastHolder(routed, pairs, *Table())))
+                                             " now", LastHolders(routed, pairs, *Table())))
           : exchange::SwapError(exchange::ReasonOf(why),
                                 absl::StrCat(why.message(), "; no other worker took ", names));
   int64_t row = 0;
@@ -310,23 +318,67 @@ void RemoteMoe::Withdraw(MicroBatch& batch, const model::RoutedRows& routed,
     while (next < pairs.size() && pairs[next] < end) ++next;
     if (!needs || !entry.alive()) continue;
     entry.withdrawn = true;
-    parts_.recovery->TryStepAgain({entry.sequence, error}, since, clock_.Now());
+    parts_.recovery->TryStepAgain({entry.sequence, error}, waited, clock_.Now());
   }
 }
 
 void RemoteMoe::PutAside(Flight& flight, std::vector<int32_t> pairs, const absl::Status& why) {
   SuspendedMoe& moe = *flight.moe;
   const absl::Time now = clock_.Now();
-  if (!MeansFull(exchange::ReasonOf(why))) {
-    return Withdraw(flight.batch, moe.routed, std::move(pairs), why, now);
+  if (MeansFull(exchange::ReasonOf(why))) moe.full = why;
+  // Whoever is full has room later, whatever became of the others.
+  if (moe.full.ok()) {
+    return Withdraw(flight.batch, moe.routed, std::move(pairs), why, absl::ZeroDuration());
   }
   moe.full_since = std::min(moe.full_since, now);
-  if (now - moe.full_since >= options_.room_patience) {
-    return Withdraw(flight.batch, moe.routed, std::move(pairs), why, moe.full_since);
-  }
   moe.unplaced.insert(moe.unplaced.end(), pairs.begin(), pairs.end());
-  moe.full = why;
   moe.next_try = std::min(moe.next_try, now + PauseBefore(moe.tries++));
+}
+
+std::vector<int32_t> RemoteMoe::LivingPairs(const Flight& flight, std::vector<int32_t> pairs) {
+  std::sort(pairs.begin(), pairs.end());
+  std::vector<int32_t> living;
+  int64_t row = 0;
+  size_t next = 0;
+  for (const StepEntry& entry : flight.batch.entries) {
+    row += entry.row_count;
+    const int32_t end = flight.moe->routed.offsets[static_cast<size_t>(row)];
+    for (; next < pairs.size() && pairs[next] < end; ++next) {
+      if (entry.alive()) living.push_back(pairs[next]);
+    }
+  }
+  return living;
+}
+
+// Entries wait as long as they hold up no others, and these for kHoldUp, or twice as long each time
+// their queries were put off, lest one never gets through.
+void RemoteMoe::EndLongWaits(Flight& flight) {
+  SuspendedMoe& moe = *flight.moe;
+  moe.unplaced = LivingPairs(flight, std::move(moe.unplaced));
+  if (moe.unplaced.empty()) return;
+  int64_t row = 0;
+  size_t next = 0, waiting = 0;
+  int pauses = 0;
+  absl::Duration stalled;
+  for (const StepEntry& entry : flight.batch.entries) {
+    row += entry.row_count;
+    const int32_t end = moe.routed.offsets[static_cast<size_t>(row)];
+    if (next == moe.unplaced.size() || moe.unplaced[next] >= end) continue;
+    while (next < moe.unplaced.size() && moe.unplaced[next] < end) ++next;
+    ++waiting;
+    pauses = std::max(pauses, entry.sequence->recovery.pauses);
+    stalled = std::max(stalled, entry.sequence->recovery.stalled);
+  }
+  absl::Duration most = options_.room_patience - stalled;
+  const bool holds_up = flight.landed() && waiting < flight.batch.Living().size();
+  if (holds_up) most = std::min(most, kHoldUp * (1 << std::min(pauses, 8)));
+  const absl::Time now = clock_.Now();
+  if (now - moe.full_since >= most) {
+    Withdraw(flight.batch, moe.routed, std::exchange(moe.unplaced, {}), moe.full,
+             now - moe.full_since);
+  } else {
+    moe.next_try = std::min(moe.next_try, moe.full_since + most);
+  }
 }
 
 void RemoteMoe::Place(Flight& flight, absl::Span<const int32_t> pairs, const absl::Status& why) {
@@ -359,22 +411,25 @@ std::optional<RemoteMoe::Resumed> RemoteMoe::Land(InFlightTable::Landing landing
   } else {
     const AwaySwap failed = std::move(swap);
     flight.swaps.erase(landing.swap);
-    flight.moe->failed.insert(failed.peer.link.get());
-    if (!flight.batch.Living().empty()) {
-      Place(flight, failed.part.pairs, Annotate(status, failed.Describe(*flight.batch.step)));
+    flight.moe->failed.insert(failed.peer.link);
+    const std::vector<int32_t> pairs = LivingPairs(flight, failed.part.pairs);
+    if (!pairs.empty()) {
+      Place(flight, pairs, Annotate(status, failed.Describe(*flight.batch.step)));
     }
   }
+  EndLongWaits(flight);
   return Resume(flight);
 }
 
 std::optional<RemoteMoe::Resumed> RemoteMoe::TryAgain() {
   for (Flight* flight : parts_.in_flight->DueMoe(clock_.Now())) {
     SuspendedMoe& moe = *flight->moe;
-    std::vector<int32_t> pairs = std::exchange(moe.unplaced, {});
-    std::sort(pairs.begin(), pairs.end());
+    const std::vector<int32_t> pairs = LivingPairs(*flight, std::exchange(moe.unplaced, {}));
     moe.next_try = absl::InfiniteFuture();
     moe.failed.clear();
-    Place(*flight, pairs, moe.full);
+    moe.full = absl::OkStatus();
+    if (!pairs.empty()) Place(*flight, pairs, absl::OkStatus());
+    EndLongWaits(*flight);
     if (std::optional<Resumed> resumed = Resume(*flight)) return resumed;
   }
   return std::nullopt;
@@ -387,6 +442,10 @@ std::optional<RemoteMoe::Resumed> RemoteMoe::Resume(Flight& waiting) {
   SuspendedMoe& moe = *flight->moe;
   Resumed resumed;
   resumed.batch = std::move(flight->batch);
+  if (moe.full_since < absl::InfiniteFuture()) {
+    const absl::Duration waited = clock_.Now() - moe.full_since;
+    for (StepEntry& entry : resumed.batch.entries) entry.sequence->recovery.stalled += waited;
+  }
   resumed.status = parts_.runner->Restore(std::move(moe.parked));
   if (!alive) {
     resumed.batch.entries.clear();

@@ -96,10 +96,14 @@ class RemoteMoe {
   // that is full, or their sequences leave.
   void Place(Flight& flight, absl::Span<const int32_t> pairs, const absl::Status& why);
   void PutAside(Flight& flight, std::vector<int32_t> pairs, const absl::Status& why);
-  // The sequences of the pairs, which nobody takes since `since`, try the step again later. `why`:
-  // of the swap that failed; OK: nobody was asked.
+  // Sequences leave whose pairs wait for a full worker for too long.
+  void EndLongWaits(Flight& flight);
+  // Those whose entries are alive, rising.
+  static std::vector<int32_t> LivingPairs(const Flight& flight, std::vector<int32_t> pairs);
+  // The sequences of the pairs, which nobody took for so long, try the step again later. `why`: of
+  // the swap that failed; OK: nobody was asked.
   void Withdraw(MicroBatch& batch, const model::RoutedRows& routed, std::vector<int32_t> pairs,
-                const absl::Status& why, absl::Time since);
+                const absl::Status& why, absl::Duration waited);
   // nullopt: something of it is still away.
   std::optional<Resumed> Resume(Flight& flight);
 

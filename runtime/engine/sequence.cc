@@ -65,8 +65,9 @@ void Sequence::Preempt() {
 
 void Sequence::Rebind(std::shared_ptr<const ExpertBinding> replica) {
   CCOE_CHECK(state_ == SequenceState::kWaiting && init_.binding != nullptr && !swapped);
-  ++failovers_;
-  numerics_changed_ = numerics_changed_ || replica->numerics != init_.binding->numerics;
+  const bool had_one = init_.binding->link != nullptr;
+  numerics_changed_ =
+      numerics_changed_ || (had_one && replica->numerics != init_.binding->numerics);
   init_.binding = std::move(replica);
 }
 

@@ -39,22 +39,23 @@ struct SequenceInit {
 // What a query has been through; see recovery.h.
 struct RecoveryState {
   // Since its last token.
-  int pauses = 0;  // put off, because there was no room or nobody to compute its rows
-  absl::Time no_room_since = absl::InfiniteFuture();  // for its KV
-  int lost_kv = 0;                                    // the expert had lost the KV
+  int pauses = 0;              // put off, because there was no room or nobody to compute its rows
+  absl::Duration short_of_kv;  // for lack of KV pages, which no other query of ours held
+  int lost_kv = 0;             // the expert had lost the KV
   int lost_workers = 0;
 
-  // Since it last got on by a step: nobody took its rows; its expert's worker is lost.
-  absl::Time stalled_since = absl::InfiniteFuture();
-  absl::Time no_replica_since = absl::InfiniteFuture();
+  // How long it waited since it last got on by a step: for somebody to take its rows, and for a
+  // worker of its expert. Time in which it waits for its turn does not count.
+  absl::Duration stalled, without_worker;
+  absl::Time seeking_since = absl::InfiniteFuture();  // a worker; finite while needs_replica
 
   bool needs_replica = false;  // none is found yet
-  absl::Status why;            // the worker was lost, as the query would end with
-  LinkList avoid;              // links that failed
+  absl::Status why;  // the worker was lost, as the query would end with; OK: there never was one
+  LinkList avoid;    // links that failed, or had no room
 
   void GotOn() {
-    stalled_since = absl::InfiniteFuture();
-    no_replica_since = absl::InfiniteFuture();
+    stalled = absl::ZeroDuration();
+    without_worker = absl::ZeroDuration();
   }
 };
 
@@ -67,6 +68,8 @@ class Sequence {
   const EngineRequest& query() const { return init_.query; }
   const ExpertBinding* binding() const { return init_.binding.get(); }
   const std::shared_ptr<const ExpertBinding>& shared_binding() const { return init_.binding; }
+  // Its expert is known, and no worker served it when it was bound.
+  bool awaits_worker() const { return binding() != nullptr && binding()->link == nullptr; }
   absl::Span<const int32_t> stop_ids() const { return init_.stop_ids; }
   const TokenCounts& counts() const { return counts_; }
   uint64_t seed() const { return init_.seed; }
@@ -127,6 +130,8 @@ class Sequence {
 
   // Goes on at another worker; waiting, so that it is computed there from its first token on.
   void Rebind(std::shared_ptr<const ExpertBinding> replica);
+  // That Rebind was called for because a worker was lost.
+  void CountFailover() { ++failovers_; }
 
   // Kept by recovery.
   RecoveryState recovery;

@@ -43,7 +43,7 @@ void SequenceTable::Update(Sequence& sequence) {
   const bool paused = pauses_.count({sequence.not_before, sequence.handle()}) > 0;
   const bool waits = sequence.state() == SequenceState::kWaiting;
   Hold(runnable_, sequence, sequence.state() == SequenceState::kRunnable && !paused);
-  Hold(startable_, sequence, waits && !paused);
+  Hold(startable_, sequence, waits && !paused && !sequence.recovery.needs_replica);
   const int64_t promised = waits ? 0 : PromisedPages(sequence);
   promised_pages_ += promised - std::exchange(sequence.promised_pages, promised);
 }
@@ -167,10 +167,10 @@ void SequenceTable::Preempt(Sequence& sequence, absl::Time not_before) {
 
 void SequenceTable::Finish(const std::shared_ptr<Sequence>& sequence, FinishReason reason,
                            const absl::Status& status, absl::Time now) {
-  const bool frees_room = sequence->swapped;
+  const int64_t freed_tokens = sequence->swapped ? sequence->computed_tokens() : 0;
   finished_in_step_ = finished_in_step_ || sequence->state() == SequenceState::kInStep;
   FreeKv(*sequence);
-  if (frees_room) EndPause(*sequence->binding());
+  if (freed_tokens > 0) EndPauses(*sequence->binding(), freed_tokens);
   if (sequence->link_id() == 0) --fresh_;
   Forget(*sequence);
   running_.erase(sequence->handle());
@@ -180,14 +180,18 @@ void SequenceTable::Finish(const std::shared_ptr<Sequence>& sequence, FinishReas
   sequence->Finish(reason, status, now);
 }
 
-// There is room at this expert: the oldest query that was put off for lack of it need not wait any
-// longer.
-void SequenceTable::EndPause(const ExpertBinding& binding) {
+// There is room for so many tokens at this expert: the oldest queries that were put off for lack of
+// it, and may fit, need not wait any longer.
+void SequenceTable::EndPauses(const ExpertBinding& binding, int64_t freed_tokens) {
   if (pauses_.empty()) return;
+  int64_t left = freed_tokens;
   for (const auto& [handle, sequence] : waiting_) {
-    if (sequence->recovery.pauses == 0 || !sequence->SharesKv(binding)) continue;
+    const RecoveryState& recovery = sequence->recovery;
+    if (recovery.pauses == 0 || recovery.needs_replica || !sequence->SharesKv(binding)) continue;
+    // What the oldest lacks may be less than it knows.
+    if (left < freed_tokens && left < sequence->known_tokens()) return;
     Pause(*sequence, absl::InfinitePast());
-    return;
+    left -= sequence->known_tokens();
   }
 }
 

@@ -84,7 +84,7 @@ class SequenceTable {
   using Timers = std::set<std::pair<absl::Time, uint64_t>>;  // time, handle
 
   void FreeKv(Sequence& sequence);
-  void EndPause(const ExpertBinding& binding);
+  void EndPauses(const ExpertBinding& binding, int64_t freed_tokens);
   // Brings what is kept of the sequence up to date with its state, pages and tokens.
   void Update(Sequence& sequence);
   void Forget(const Sequence& sequence);

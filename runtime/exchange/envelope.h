@@ -153,6 +153,8 @@ SwapBytes SizeOf(const Envelope& envelope);
 struct LinkBounds {
   int64_t max_rows = EnvelopeLimits().max_rows;             // sent
   int64_t max_bytes = std::numeric_limits<int64_t>::max();  // each way; without a wire: no bound
+  int64_t max_swaps = EnvelopeLimits().max_swaps;
+  int64_t max_sequences = EnvelopeLimits().max_sequences;
 };
 
 // What the size of a row depends on.

@@ -17,7 +17,7 @@ enum class SwapReason : uint8_t {
   kInvalid = 2,        // the swap contradicts itself or the worker's model: the query ends
   kUnknownExpert = 3,  // the worker does not hold the expert (any more): another replica
   kLinkFull = 4,       // more waits to be sent than the link holds: later, or another replica
-  kQueueFull = 5,      // likewise at the worker
+  kQueueFull = 5,      // likewise at the worker, or its device is short of memory
   kNoPages = 6,        // no free KV pages there: later, once others have given some back
   kKvLost = 7,         // the worker has no KV for positions before the swap's: from position 0
   kTooLong = 8,        // longer than the expert's whole KV cache: never

@@ -260,10 +260,13 @@ void UnitHost::Compute(Work work) {
   work.layers.reset();  // where the expert was removed, its memory goes now
   if (!results.ok()) {
     const absl::Status error = Annotate(results.status(), work.unit.ToString());
-    return Finish(
-        AnswersOf(std::move(work.swaps), kernels::IsDeviceFailure(error)
-                                             ? Fail(error)
-                                             : SwapError(SwapReason::kInternal, error.message())));
+    if (kernels::IsDeviceFailure(error)) {
+      return Finish(AnswersOf(std::move(work.swaps), Fail(error)));
+    }
+    // Memory that is short now may be there later; what else a pass says will not change.
+    const SwapReason reason =
+        absl::IsResourceExhausted(error) ? SwapReason::kQueueFull : SwapReason::kInternal;
+    return Finish(AnswersOf(std::move(work.swaps), SwapError(reason, error.message())));
   }
   Answers answers;
   for (size_t i = 0; i < work.swaps.size(); ++i) {

@@ -48,10 +48,7 @@ absl::Status UnitKv::CheckPages(uint64_t peer_id, uint64_t sequence_id, int64_t 
     peer.claim = absl::InfinitePast();
     return absl::OkStatus();
   }
-  if (within_share) {
-    peer.wanted = sequence_id;
-    peer.claim = now + kClaim;
-  }
+  if (within_share) peer.claim = now + kClaim;
   return SwapError(
       SwapReason::kNoPages,
       absl::StrCat("out of KV pages: sequence ", sequence_id, " needs ", more, " more of ",
@@ -119,11 +116,6 @@ std::map<UnitKv::Key, UnitKv::Held>::iterator UnitKv::Free(std::map<Key, Held>::
 }
 
 void UnitKv::Release(uint64_t peer_id, uint64_t sequence_id) {
-  const auto peer = peers_.find(peer_id);
-  if (peer != peers_.end() && peer->second.wanted == sequence_id) {
-    peer->second.claim = absl::InfinitePast();
-    if (peer->second.pages == 0) peers_.erase(peer);
-  }
   const auto held = held_.find({peer_id, sequence_id});
   if (held == held_.end()) return;
   if (held->second.in_pass) {

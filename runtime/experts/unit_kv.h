@@ -3,8 +3,9 @@
 //
 // Pages go to whoever asks first while there are some. Where a peer with less than its fair share
 // (pages / peers that hold or want some) is refused, the next free pages are kept for it: peers
-// that would be over theirs get none until it was served, gave up (released the sequence, left) or
-// has not asked again for kClaim. Nothing that is held is ever dropped for another.
+// that would be over theirs get none until it was served, left, or has not asked again for kClaim.
+// The claim is the peer's and not the sequence's: who is refused gives the sequence up and comes
+// back with another. Nothing that is held is ever dropped for another.
 #ifndef CCOE_RUNTIME_EXPERTS_UNIT_KV_H_
 #define CCOE_RUNTIME_EXPERTS_UNIT_KV_H_
 
@@ -63,9 +64,7 @@ class UnitKv {
   };
   struct Peer {
     int64_t pages = 0;
-    // The sequence that was refused, and until when pages are kept for it.
-    uint64_t wanted = 0;
-    absl::Time claim = absl::InfinitePast();
+    absl::Time claim = absl::InfinitePast();  // until when pages are kept for it
   };
 
   absl::Status Check(const Held* held, const exchange::SwapSequence& sequence) const;
@@ -78,7 +77,7 @@ class UnitKv {
   model::KvPages pages_;
   const int64_t max_positions_;
   std::map<Key, Held> held_;
-  absl::flat_hash_map<uint64_t, Peer> peers_;  // that hold or wanted pages
+  absl::flat_hash_map<uint64_t, Peer> peers_;  // that hold or ever wanted pages
 };
 
 }  // namespace ccoe::experts

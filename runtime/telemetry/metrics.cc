@@ -182,7 +182,9 @@ BackboneMetrics::BackboneMetrics(Registry& registry, const Labels& labels)
                                        "Between two tokens of one query.", InterTokenBuckets(),
                                        labels)),
       preemptions(AddCounter(registry, "ccoe_backbone_preemptions_total",
-                             "Queries that gave their KV pages up and were recomputed.", labels)),
+                             "Times that a query was computed again from its first token: for want "
+                             "of KV pages, or as a worker or its KV was lost.",
+                             labels)),
       failovers(AddCounter(registry, "ccoe_backbone_failovers_total",
                            "Queries that went on at another expert worker.", labels)),
       hung_swaps(AddCounter(registry, "ccoe_backbone_hung_swaps_total",

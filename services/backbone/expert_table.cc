@@ -12,6 +12,7 @@
 #include "services/backbone/ffn_table.h"
 #include "services/backbone/wire.h"
 #include "services/common/ffn_shards.h"
+#include "services/common/model_identity.h"
 
 namespace ccoe::services {
 namespace {
@@ -116,12 +117,13 @@ void ExpertTable::RebuildTable() {
   for (const auto& [worker, place] : ffn_places_) {
     auto link = links_->Get(place.address);
     if (link.ok()) {
-      holders.push_back({worker, *std::move(link), place.shard});
+      std::string numerics = (*link)->peer().numerics;
+      holders.push_back({worker, *std::move(link), place.shard, std::move(numerics)});
     } else {
       gone.push_back({worker, std::string(link.status().message()), place.shard});
     }
   }
-  table_ = BuildFfnTable(options_.ffn_experts, options_.ffn_here, holders, gone);
+  table_ = BuildFfnTable(options_.ffn_experts, options_.ffn_here, holders, gone, options_.numerics);
   ++epoch_;
 }
 
@@ -151,22 +153,17 @@ absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> ExpertTable::Bind(
       best = std::move(candidate);
     }
   }
-  const v1::ExpertInfo& info = place.table.info();
   if (best.worker == nullptr) {
+    const v1::ExpertInfo& info = place.table.info();
     return absl::UnavailableError(
         absl::StrCat("expert \"", ExpertFromProto(info.expert()).ToString(),
                      "\": no link to its workers works: ",
                      errors.empty() ? "no worker holds it" : absl::StrJoin(errors, "; ")));
   }
-  auto* binding = new engine::ExpertBinding;
-  binding->expert = ExpertFromProto(info.expert());
-  binding->layers = {info.first_layer(), info.last_layer()};
+  auto* binding = new engine::ExpertBinding(WithoutWorker(place));
   binding->link = std::move(best.link);
-  binding->own_head = place.own_head;
   binding->worker_id = best.worker->worker_id();
   binding->numerics = best.worker->numerics();
-  binding->weights_digest = place.table.weights_digest();
-  binding->kv_tokens = place.table.kv_tokens();
   const std::shared_ptr<std::atomic<int64_t>> queries = queries_[best.worker->address()];
   queries->fetch_add(1);
   return std::shared_ptr<const engine::ExpertBinding>(
@@ -180,22 +177,27 @@ absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> ExpertTable::Find(
     const ExpertRef& expert) {
   absl::MutexLock lock(&mutex_);
   CCOE_ASSIGN_OR_RETURN(const Place* place, FindPlace(expert));
-  if (!place->fits.ok()) return Annotate(place->fits, expert.ToString());
-  return Bind(*place, [](const Candidate& candidate) { return candidate.rank; });
+  if (place->fits.ok()) {
+    auto bound = Bind(*place, [](const Candidate& candidate) { return candidate.rank; });
+    if (bound.ok()) return bound;
+  } else if (!absl::IsUnavailable(place->fits)) {
+    return Annotate(place->fits, expert.ToString());
+  }
+  return std::make_shared<const engine::ExpertBinding>(WithoutWorker(*place));
 }
 
 absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> ExpertTable::FindReplica(
-    const engine::ExpertBinding& lost, const engine::LinkList& avoid) {
+    const engine::ExpertBinding& bound, const engine::LinkList& avoid) {
   absl::MutexLock lock(&mutex_);
-  const auto found = places_.find(lost.expert);
+  const auto found = places_.find(bound.expert);
   if (found == places_.end()) {
     return absl::UnavailableError(
-        absl::StrCat("no worker holds expert \"", lost.expert.ToString(), "\" now"));
+        absl::StrCat("no worker holds expert \"", bound.expert.ToString(), "\" now"));
   }
   const Place& place = found->second;
-  if (!place.fits.ok()) return Annotate(place.fits, lost.expert.ToString());
-  if (place.table.weights_digest() != lost.weights_digest) {
-    return absl::UnavailableError(absl::StrCat("expert \"", lost.expert.ToString(),
+  if (!place.fits.ok()) return Annotate(place.fits, bound.expert.ToString());
+  if (!MayBeSameWeights(place.table.weights_digest(), bound.weights_digest)) {
+    return absl::UnavailableError(absl::StrCat("expert \"", bound.expert.ToString(),
                                                "\" has other weights now than when the query "
                                                "began"));
   }
@@ -203,8 +205,22 @@ absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> ExpertTable::FindRe
     for (const std::weak_ptr<exchange::ActivationLink>& failed : avoid) {
       if (failed.lock() == candidate.link) return -1;
     }
-    return candidate.rank + (candidate.worker->numerics() == lost.numerics ? 0 : kOtherNumerics);
+    const bool same = bound.link == nullptr || candidate.worker->numerics() == bound.numerics;
+    // Where it is the query counts itself.
+    const int64_t itself = candidate.link == bound.link ? 1 : 0;
+    return 2 * (candidate.rank - itself) + (1 - itself) + (same ? 0 : kOtherNumerics);
   });
+}
+
+engine::ExpertBinding ExpertTable::WithoutWorker(const Place& place) {
+  const v1::ExpertInfo& info = place.table.info();
+  engine::ExpertBinding binding;
+  binding.expert = ExpertFromProto(info.expert());
+  binding.layers = {info.first_layer(), info.last_layer()};
+  binding.own_head = place.own_head;
+  binding.weights_digest = place.table.weights_digest();
+  binding.kv_tokens = place.table.kv_tokens();
+  return binding;
 }
 
 absl::StatusOr<const ExpertTable::Place*> ExpertTable::FindPlace(const ExpertRef& expert) const {

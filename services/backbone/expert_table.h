@@ -32,6 +32,8 @@ struct ExpertTableOptions {
   // Fingerprint of this worker's base below a layer; may read the whole base. Called from the
   // table's thread. Required.
   std::function<absl::StatusOr<std::string>(int32_t first_layer)> base_fingerprint;
+  // The class of this worker's own bits; see exchange::LinkPeer.
+  std::string numerics;
   // Layers of the model; an expert outside is refused.
   int32_t layer_count = 0;
   // Heads of experts that bring their own, from their bundles.
@@ -40,8 +42,8 @@ struct ExpertTableOptions {
   model::FfnShard ffn_experts, ffn_here;
 };
 
-// A query goes over the link that carries the fewest queries of those that lead to its expert; one
-// that lost its worker to a replica of the same numerics, where one is left. Thread-safe.
+// A query goes over the link that carries the fewest queries of those that lead to its expert, to a
+// worker of the numerics it began with where one is left. Thread-safe.
 class ExpertTable final : public engine::ExpertDirectory, public engine::FfnDirectory {
  public:
   explicit ExpertTable(ExpertTableOptions options);
@@ -51,13 +53,12 @@ class ExpertTable final : public engine::ExpertDirectory, public engine::FfnDire
   // Takes the table of a directive; returns at once.
   void Update(const v1::Directive& directive) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // NOT_FOUND lists the experts there are; UNAVAILABLE says why no link to one works;
-  // FAILED_PRECONDITION for an expert of another base, or one whose own head this worker does not
-  // have.
+  // NOT_FOUND lists the experts there are; FAILED_PRECONDITION for an expert of another base, or
+  // one whose own head this worker does not have.
   absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> Find(
       const ExpertRef& expert) override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> FindReplica(
-      const engine::ExpertBinding& lost, const engine::LinkList& avoid) override
+      const engine::ExpertBinding& bound, const engine::LinkList& avoid) override
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   uint64_t epoch() const override { return epoch_.load(); }
@@ -90,7 +91,9 @@ class ExpertTable final : public engine::ExpertDirectory, public engine::FfnDire
   void RebuildTable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<const Place*> FindPlace(const ExpertRef& expert) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The best worker of a place by `rank` (negative: none), with a link that works.
+  static engine::ExpertBinding WithoutWorker(const Place& place);
+  // The best worker of a place by `rank` (negative: none), with a link that works; UNAVAILABLE says
+  // why there is none.
   absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> Bind(
       const Place& place, absl::FunctionRef<int64_t(const Candidate&)> rank)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

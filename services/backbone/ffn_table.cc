@@ -1,6 +1,8 @@
 #include "services/backbone/ffn_table.h"
 
+#include <algorithm>
 #include <cstddef>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -30,10 +32,29 @@ void AddGone(const GoneFfnHolder& holder, const model::FfnShard& all, engine::Ff
     for (const int32_t expert : experts) {
       if (!all.Contains(layer, expert)) continue;
       if (!table.HoldersOf(layer, expert).empty()) continue;
-      table.gone[{layer, expert}] =
-          absl::StrCat("expert worker ", holder.worker_id, ": ", holder.why);
+      std::string& held_by = table.gone[{layer, expert}];
+      absl::StrAppend(&held_by, held_by.empty() ? "" : ", ", "expert worker ", holder.worker_id,
+                      " (", holder.why, ")");
     }
   }
+}
+
+// Leaves one numerics class among an expert's holders.
+void KeepOneClass(const std::vector<std::string>& classes, const std::string& best,
+                  std::vector<int32_t>& holders) {
+  const auto class_of = [&](int32_t holder) -> const std::string& {
+    return holder == engine::FfnTable::kHere ? best : classes[static_cast<size_t>(holder)];
+  };
+  if (holders.size() < 2) return;
+  const std::string* kept = &class_of(holders.front());
+  for (const int32_t holder : holders) {
+    const std::string& other = class_of(holder);
+    if (*kept != best && (other == best || other < *kept)) kept = &other;
+  }
+  const std::string keep = *kept;
+  holders.erase(std::remove_if(holders.begin(), holders.end(),
+                               [&](int32_t holder) { return class_of(holder) != keep; }),
+                holders.end());
 }
 
 }  // namespace
@@ -41,7 +62,8 @@ void AddGone(const GoneFfnHolder& holder, const model::FfnShard& all, engine::Ff
 std::shared_ptr<const engine::FfnTable> BuildFfnTable(const model::FfnShard& all,
                                                       const model::FfnShard& here,
                                                       const std::vector<FfnHolder>& holders,
-                                                      const std::vector<GoneFfnHolder>& gone) {
+                                                      const std::vector<GoneFfnHolder>& gone,
+                                                      const std::string& numerics) {
   Holders by_expert;
   for (const auto& [layer, experts] : all.layers()) {
     if (by_expert.size() <= static_cast<size_t>(layer)) {
@@ -51,10 +73,15 @@ std::shared_ptr<const engine::FfnTable> BuildFfnTable(const model::FfnShard& all
   }
   AddHolder(here, all, engine::FfnTable::kHere, &by_expert);
   std::vector<engine::FfnPeer> peers;
+  std::vector<std::string> classes;  // by peer
   for (const FfnHolder& holder : holders) {
     const auto index = static_cast<int32_t>(peers.size());
     if (!AddHolder(holder.shard, all, index, &by_expert)) continue;
     peers.push_back({holder.worker_id, holder.link});
+    classes.push_back(holder.numerics);
+  }
+  for (auto& layer : by_expert) {
+    for (auto& of_expert : layer) KeepOneClass(classes, numerics, of_expert);
   }
   auto table = std::make_shared<engine::FfnTable>(std::move(peers), by_expert);
   for (const GoneFfnHolder& holder : gone) AddGone(holder, all, *table);

@@ -18,6 +18,7 @@ struct FfnHolder {
   std::string worker_id;
   std::shared_ptr<exchange::ActivationLink> link;
   model::FfnShard shard;
+  std::string numerics = "";  // see exchange::LinkPeer
 };
 
 // A worker whose link does not work, or that has left.
@@ -30,10 +31,15 @@ struct GoneFfnHolder {
 // `all`: every FFN expert of the model; what else a holder names is passed over. `here`: those with
 // the backbone, which come first among an expert's holders. A worker that holds none of `all` is
 // left out. Experts that only `gone` workers held are nowhere.
+//
+// All holders of an expert are of one numerics class, so that its bits do not depend on which of
+// them computes: of `numerics`, the backbone's, where one is; else of the first in order of name.
+// Workers of another class take over where that class is gone.
 std::shared_ptr<const engine::FfnTable> BuildFfnTable(const model::FfnShard& all,
                                                       const model::FfnShard& here,
                                                       const std::vector<FfnHolder>& holders,
-                                                      const std::vector<GoneFfnHolder>& gone = {});
+                                                      const std::vector<GoneFfnHolder>& gone = {},
+                                                      const std::string& numerics = "");
 
 }  // namespace ccoe::services
 

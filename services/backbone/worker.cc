@@ -84,6 +84,7 @@ absl::Status BackboneWorker::LoadModel() {
   engine.moe_statistics = moe_statistics_.get();
   CCOE_ASSIGN_OR_RETURN(auto ops, compute.MakeOps(shapes));
   identity_.numerics = kernels::NumericsClassOf(*ops, engine.kv_dtype);
+  table.numerics = identity_.numerics;
   experts_ = std::make_unique<ExpertTable>(std::move(table));
   CCOE_ASSIGN_OR_RETURN(engine_, engine::Engine::Create(loaded_.model, std::move(ops),
                                                         experts_.get(), experts_.get(), engine));

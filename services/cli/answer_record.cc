@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <filesystem>
+#include <system_error>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -54,8 +56,18 @@ std::string FirstDifference(const std::vector<int32_t>& expected,
 
 absl::StatusOr<std::unique_ptr<AnswerRecorder>> AnswerRecorder::Create(const std::string& path) {
   auto recorder = std::unique_ptr<AnswerRecorder>(new AnswerRecorder(path));
+  std::error_code none;
+  // A symbolic link stays; its target is replaced.
+  if (const auto target = std::filesystem::canonical(path, none); !none) {
+    recorder->path_ = target.string();
+  }
+  if (!std::filesystem::exists(recorder->path_, none) ||
+      std::filesystem::is_regular_file(recorder->path_, none)) {
+    recorder->partial_ = recorder->path_ + ".partial";
+  }
   errno = 0;
-  recorder->file_.open(path, std::ios::binary);
+  recorder->file_.open(recorder->partial_.empty() ? recorder->path_ : recorder->partial_,
+                       std::ios::binary);
   recorder->Check();
   if (!recorder->error_.ok()) return recorder->error_;
   return recorder;
@@ -73,6 +85,7 @@ void AnswerRecorder::Add(const RecordedAnswer& answer) {
                                {"expert", answer.expert},
                                {"prompt", Prompt(answer.request)},
                                {"token_ids", answer.token_ids}};
+  any_ = true;
   errno = 0;
   file_ << json.dump() << "\n";
   Check();
@@ -82,6 +95,16 @@ absl::Status AnswerRecorder::Finish() {
   errno = 0;
   file_.close();
   Check();
+  if (partial_.empty() || !error_.ok()) return error_;
+  std::error_code error;
+  if (any_) {
+    std::filesystem::rename(partial_, path_, error);
+  } else {
+    std::filesystem::remove(partial_, error);
+  }
+  if (error) {
+    error_ = absl::ErrnoToStatus(error.value(), absl::StrCat(path_, ": cannot be replaced"));
+  }
   return error_;
 }
 

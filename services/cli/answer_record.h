@@ -9,6 +9,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -26,10 +27,12 @@ struct RecordedAnswer {
   std::vector<int32_t> token_ids;
 };
 
-// Writes lines as answers come. Not thread-safe.
+// Writes lines as answers come, to PATH.partial, which takes the place of what was at the path when
+// the run ends with answers; until then, and where there are none, that stays. What is no regular
+// file is written to at once. Not thread-safe.
 class AnswerRecorder {
  public:
-  // Replaces the file. An error names the path and the system's reason.
+  // An error names the path and the system's reason.
   static absl::StatusOr<std::unique_ptr<AnswerRecorder>> Create(const std::string& path);
 
   void Add(const RecordedAnswer& answer);
@@ -37,11 +40,13 @@ class AnswerRecorder {
   absl::Status Finish();
 
  private:
-  explicit AnswerRecorder(const std::string& path) : path_(path) {}
+  explicit AnswerRecorder(std::string path) : path_(std::move(path)) {}
   // Keeps the reason where the last step on the file was the first that failed.
   void Check();
 
-  const std::string path_;
+  std::string path_;
+  std::string partial_;  // empty: it is written to path_
+  bool any_ = false;
   std::ofstream file_;
   absl::Status error_;
 };

@@ -1,6 +1,8 @@
 #include "services/cli/bench_serve_flags.h"
 
 #include <cmath>
+#include <filesystem>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -108,6 +110,12 @@ void AddReportFlags(CLI::App* command, BenchServeFlags& flags) {
   AddSwitch(command, "--json", flags.json, "Print JSON.");
 }
 
+// Under whatever names; false where one is empty or not there.
+bool IsSameFile(const std::string& a, const std::string& b) {
+  std::error_code missing;
+  return !a.empty() && (a == b || std::filesystem::equivalent(a, b, missing));
+}
+
 }  // namespace
 
 void AddBenchServeFlags(CLI::App* command, BenchServeFlags& flags) {
@@ -132,8 +140,10 @@ absl::Status CheckBenchServeFlags(const BenchServeFlags& flags) {
     return UsageError("expected either --expert or --all-experts");
   if (flags.zipf > 0.0 && !flags.all_experts && flags.experts.empty())
     return UsageError("--zipf needs --expert or --all-experts: the router chooses otherwise");
-  if (!flags.record.empty() && flags.record == flags.compare)
+  if (IsSameFile(flags.record, flags.compare))
     return UsageError("--record would write over the file of --compare");
+  if (IsSameFile(flags.record, flags.dataset_path))
+    return UsageError("--record would write over the file of --dataset-path");
   return absl::OkStatus();
 }
 
@@ -186,7 +196,7 @@ std::string ResultPath(const BenchServeFlags& flags, const ServeReport& report) 
     absl::StrAppend(&name, "-",
                     absl::FormatTime("%Y%m%d-%H%M%S", report.began, absl::UTCTimeZone()), ".json");
   }
-  return absl::StrCat(flags.result_dir, "/", name);
+  return absl::StrCat(flags.result_dir.empty() ? "." : flags.result_dir, "/", name);
 }
 
 }  // namespace ccoe::cli

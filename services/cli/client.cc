@@ -12,18 +12,6 @@
 #include "services/common/status_to_grpc.h"
 
 namespace ccoe::cli {
-namespace {
-
-// What the server said, or for people that nothing answers at the address.
-absl::Status ToStatus(const grpc::Status& status, const std::string& server) {
-  absl::Status result = services::FromGrpc(status);
-  if (!absl::IsUnavailable(result)) return result;
-  return absl::UnavailableError(absl::StrCat("server ", server, ": ", result.message(),
-                                             "; is it running (ccoe up), and is --server right?"));
-}
-
-}  // namespace
-
 void AddClientFlags(CLI::App* command, ClientFlags& flags) {
   AddFlag(command, "--server", flags.server, "Address of the gateway, HOST:PORT.");
   AddFlag(command, "--timeout", flags.timeout_seconds, "Longest wait for an answer, in seconds.")
@@ -78,7 +66,17 @@ double StreamedAnswer::TokensPerSecond() const {
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientFlags& flags) {
   CCOE_ASSIGN_OR_RETURN(const auto channel,
                         services::ChannelFactory(nullptr).Connect(flags.server));
-  return std::unique_ptr<Client>(new Client(flags, v1::Inference::NewStub(channel)));
+  return std::unique_ptr<Client>(new Client(flags, channel));
+}
+
+absl::Status Client::ToStatus(const grpc::Status& status) const {
+  absl::Status result = services::FromGrpc(status);
+  if (!absl::IsUnavailable(result)) return result;
+  // What the server says itself is the answer; where none is reached it takes a hint.
+  const bool reached = channel_->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
+  return absl::UnavailableError(
+      absl::StrCat("server ", flags_.server, ": ", result.message(),
+                   reached ? "" : "; is it running (ccoe up), and is --server right?"));
 }
 
 absl::StatusOr<StreamedAnswer> Client::Generate(
@@ -105,7 +103,7 @@ absl::StatusOr<StreamedAnswer> Client::Generate(
       answer.finished = response.finished();
     }
   }
-  const absl::Status status = ToStatus(reader->Finish(), flags_.server);
+  const absl::Status status = ToStatus(reader->Finish());
   if (!status.ok()) return status;
   answer.total = absl::Now() - sent;
   return answer;
@@ -115,7 +113,7 @@ absl::StatusOr<v1::Decision> Client::Route(const v1::RouteTextRequest& request) 
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags_.timeout_seconds)));
   v1::Decision decision;
-  const absl::Status status = ToStatus(stub_->Route(&context, request, &decision), flags_.server);
+  const absl::Status status = ToStatus(stub_->Route(&context, request, &decision));
   if (!status.ok()) return status;
   return decision;
 }
@@ -124,7 +122,7 @@ absl::StatusOr<v1::ListExpertsResponse> Client::ListExperts() const {
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags_.timeout_seconds)));
   v1::ListExpertsResponse response;
-  const absl::Status status = ToStatus(stub_->ListExperts(&context, {}, &response), flags_.server);
+  const absl::Status status = ToStatus(stub_->ListExperts(&context, {}, &response));
   if (!status.ok()) return status;
   return response;
 }
@@ -133,8 +131,7 @@ absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(const v1::TokenizeRequest&
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(flags_.timeout_seconds)));
   v1::TokenizeResponse response;
-  const absl::Status status =
-      ToStatus(stub_->Tokenize(&context, request, &response), flags_.server);
+  const absl::Status status = ToStatus(stub_->Tokenize(&context, request, &response));
   if (!status.ok()) return status;
   return response;
 }

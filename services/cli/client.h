@@ -2,6 +2,8 @@
 #ifndef CCOE_SERVICES_CLI_CLIENT_H_
 #define CCOE_SERVICES_CLI_CLIENT_H_
 
+#include <grpcpp/channel.h>
+
 #include <functional>
 #include <memory>
 #include <string>
@@ -71,10 +73,13 @@ class Client {
   const std::string& server() const { return flags_.server; }
 
  private:
-  Client(const ClientFlags& flags, std::unique_ptr<v1::Inference::Stub> stub)
-      : flags_(flags), stub_(std::move(stub)) {}
+  Client(const ClientFlags& flags, std::shared_ptr<grpc::Channel> channel)
+      : flags_(flags), channel_(channel), stub_(v1::Inference::NewStub(channel)) {}
+
+  absl::Status ToStatus(const grpc::Status& status) const;
 
   const ClientFlags flags_;
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::Inference::Stub> stub_;
 };
 

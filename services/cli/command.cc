@@ -1,12 +1,15 @@
 #include "services/cli/command.h"
 
 #include <cctype>
+#include <cmath>
 #include <iostream>
 #include <memory>
 #include <utility>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "services/cli/output.h"
 
@@ -100,6 +103,13 @@ Flag Flag::Range(int64_t least, int64_t most) {
 Flag Flag::Range(int least, int most) { return Range(int64_t{least}, int64_t{most}); }
 
 Flag Flag::Range(double least, double most) {
+  // NaN is within any two bounds, as comparisons go.
+  option_->check([](const std::string& text) {
+    double value = 0.0;
+    return absl::SimpleAtod(text, &value) && std::isnan(value)
+               ? absl::StrCat("expected a number, found ", text)
+               : std::string();
+  });
   option_->check(CLI::Range(least, most));
   return *this;
 }

@@ -44,16 +44,17 @@ Interval WilsonInterval(const Score& score) {
 absl::StatusOr<std::map<std::string, Score>> ReadFullScores(const std::string& path) {
   CCOE_ASSIGN_OR_RETURN(const nlohmann::json json, ReadJsonFile(path, kMaxFileBytes));
   if (!json.is_object() || !json.contains("full") || !json["full"].is_object()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": expected {\"full\": {DOMAIN: {DOMAIN: ...}}}"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": expected {\"full\": {DOMAIN: {DOMAIN: ...}}}"));
   }
   std::map<std::string, Score> scores;
   for (const auto& [domain, tuned] : json["full"].items()) {
     if (!tuned.is_object() || !tuned.contains(domain)) continue;
     const nlohmann::json& own = tuned[domain];
-    if (!own.is_object() || !own.contains("right") || !own.contains("n") || !own["right"].is_number_integer() ||
-        !own["n"].is_number_integer()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ": full.", domain, ".", domain, ": expected {\"right\": N, \"n\": N}"));
+    if (!own.is_object() || !own.contains("right") || !own.contains("n") ||
+        !own["right"].is_number_integer() || !own["n"].is_number_integer()) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": full.", domain, ".", domain,
+                                                     ": expected {\"right\": N, \"n\": N}"));
     }
     scores[domain] = {own["right"].get<int64_t>(), own["n"].get<int64_t>()};
   }

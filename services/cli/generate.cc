@@ -49,6 +49,9 @@ nlohmann::json ToJson(const std::string& id, const StreamedAnswer& answer) {
       {"why", finished.decision().explanation()},
       {"prompt_tokens", finished.usage().prompt_tokens()},
       {"generated_tokens", finished.usage().generated_tokens()},
+      {"preemptions", finished.usage().preemptions()},
+      {"failovers", finished.usage().failovers()},
+      {"numerics_changed", finished.usage().numerics_changed()},
       {"time_to_first_token_seconds", absl::ToDoubleSeconds(answer.time_to_first_token)},
       {"tokens_per_second", answer.TokensPerSecond()}};
   if (finished.has_moe()) json["moe"] = MoeToJson(finished.moe());
@@ -71,10 +74,14 @@ absl::Status Ask(const Client& client, const GenerateFlags& flags, const std::st
   }
   std::cout << "\n";
   const v1::Decision& decision = answer->finished.decision();
+  const v1::Usage& usage = answer->finished.usage();
   std::cerr << absl::StrFormat(
-      "[%s: %s; %d tokens, first after %.0f ms, %.1f tokens/s]\n", DecisionName(decision),
-      decision.explanation(), answer->finished.usage().generated_tokens(),
-      absl::ToDoubleMilliseconds(answer->time_to_first_token), answer->TokensPerSecond());
+      "[%s: %s; %d tokens, first after %.0f ms, %.1f tokens/s%s%s]\n", DecisionName(decision),
+      decision.explanation(), usage.generated_tokens(),
+      absl::ToDoubleMilliseconds(answer->time_to_first_token), answer->TokensPerSecond(),
+      usage.failovers() > 0 ? absl::StrCat("; ", usage.failovers(), " workers lost on the way")
+                            : "",
+      usage.numerics_changed() ? ", the last one of another numerics class" : "");
   return FlushStandardOutput();
 }
 

@@ -22,8 +22,8 @@ namespace ccoe::cli {
 namespace {
 
 std::vector<engine::EngineRequest> ToQueries(const std::vector<Request>& requests,
-                                            const ExpertRef& expert, const SamplingFlags& sampling,
-                                            std::shared_ptr<const engine::MoeControl> moe) {
+                                             const ExpertRef& expert, const SamplingFlags& sampling,
+                                             std::shared_ptr<const engine::MoeControl> moe) {
   std::vector<engine::EngineRequest> queries;
   for (const Request& request : requests) {
     engine::EngineRequest query;

@@ -96,7 +96,10 @@ bool LoadRun::Collect(absl::Duration longest) {
 
 void LoadRun::OnServed(const ServedRequest& request) {
   --in_flight_;
-  if (options_.max_concurrency > 0 && absl::IsResourceExhausted(request.status))
+  // A client that was refused rests; so does one that found nobody there, or it would spin.
+  const bool rests =
+      absl::IsResourceExhausted(request.status) || absl::IsUnavailable(request.status);
+  if (options_.max_concurrency > 0 && rests)
     resting_.push(Elapsed() + services::RetryAfter(request.status).value_or(kDefaultRest));
   workload_->OnServed(request);
 }

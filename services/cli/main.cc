@@ -17,11 +17,11 @@
 
 int main(int argc, char** argv) {
   static constexpr ccoe::cli::RegisterFunction kCommands[] = {
-      ccoe::cli::RegisterUp,       ccoe::cli::RegisterRouter, ccoe::cli::RegisterGateway,
-      ccoe::cli::RegisterBackbone, ccoe::cli::RegisterExpert, ccoe::cli::RegisterGenerate,
-      ccoe::cli::RegisterChat,     ccoe::cli::RegisterAsk,    ccoe::cli::RegisterRoute,
-      ccoe::cli::RegisterStatus,   ccoe::cli::RegisterEval,   ccoe::cli::RegisterScore,
-      ccoe::cli::RegisterTokenize, ccoe::cli::RegisterBench,  ccoe::cli::RegisterExperts,
+      ccoe::cli::RegisterUp,       ccoe::cli::RegisterRouter,    ccoe::cli::RegisterGateway,
+      ccoe::cli::RegisterBackbone, ccoe::cli::RegisterExpert,    ccoe::cli::RegisterGenerate,
+      ccoe::cli::RegisterChat,     ccoe::cli::RegisterAsk,       ccoe::cli::RegisterRoute,
+      ccoe::cli::RegisterStatus,   ccoe::cli::RegisterEval,      ccoe::cli::RegisterScore,
+      ccoe::cli::RegisterTokenize, ccoe::cli::RegisterBench,     ccoe::cli::RegisterExperts,
       ccoe::cli::RegisterMoe,      ccoe::cli::RegisterPlacement,
   };
   return ccoe::cli::RunCommandLine(argc, argv, kCommands);

@@ -38,7 +38,7 @@ struct LayerChoices {
 };
 
 std::vector<engine::EngineRequest> ToQueries(const std::vector<Request>& requests,
-                                            const ExpertRef& expert, const ScoreFlags& flags) {
+                                             const ExpertRef& expert, const ScoreFlags& flags) {
   std::vector<engine::EngineRequest> queries;
   for (const Request& request : requests) {
     engine::EngineRequest query;

@@ -25,7 +25,7 @@ void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags) {
             "Expert workers add up a row's FFN experts before they send them back: less traffic; "
             "answers then depend on the placement within rounding.");
   AddFlag(command, "--replica-patience", flags.replica_patience_seconds,
-          "Seconds that a query waits for another worker where none holds its expert any more.")
+          "Seconds that a query waits for a worker where none holds its expert now.")
       .Range(0.0, 3600.0);
   AddFlag(command, "--room-patience", flags.room_patience_seconds,
           "Seconds that a query waits for room at an expert that is full.")

@@ -110,6 +110,9 @@ absl::Status UpProcesses(const UpFlags& flags, services::ClusterOptions options)
   const absl::Status watched = cluster->Watch(
       [&signals] { return signals->signalled(); },
       [](const std::string& message) { std::cerr << "ccoe up: " << message << "\n"; });
+  if (!watched.ok()) {
+    std::cerr << "ccoe up: " << watched.message() << "; the others end their work and stop\n";
+  }
   const absl::Status drained = cluster->Drain();
   return watched.ok() ? drained : watched;
 }

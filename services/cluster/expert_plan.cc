@@ -41,7 +41,8 @@ absl::Status CheckWorkers(const ClusterOptions& options, const ExpertPlan& plan)
   if (options.ffn_copies > 1 && !plan.placement.has_value()) {
     return absl::InvalidArgumentError(
         absl::StrCat("replicas: ", options.ffn_copies,
-                     " copies of FFN experts need expert workers that hold them, found none"));
+                     " copies of FFN experts need expert workers that hold them, found none; layer "
+                     "experts have copies where there are more expert workers than experts"));
   }
   return absl::OkStatus();
 }

@@ -74,6 +74,11 @@ std::string DeathMessage(ChildProcess& child) {
   return absl::StrCat(child.name(), " (process ", child.pid(), ") died: ", *child.Poll());
 }
 
+// "expert" of "expert-2".
+std::string RoleOf(const ChildProcess& child) {
+  return std::string(child.name().substr(0, child.name().find('-')));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ProcessCluster>> ProcessCluster::Start(const ClusterOptions& options,
@@ -243,17 +248,27 @@ absl::Status ProcessCluster::Watch(const std::function<bool()>& stopped,
 
 absl::Status ProcessCluster::Drain() {
   std::vector<std::string> bad;
-  // From the last started to the first: each needs those before it to end its work.
-  for (auto it = children_.rbegin(); it != children_.rend(); ++it) {
-    ChildProcess& child = *it->process;
-    if (child.Poll().has_value()) continue;  // told already
-    child.Signal(SIGTERM);
-    // The child's own bound is the same; a little more lets it say why it ended.
-    if (!child.WaitUntil(absl::Now() + options_.drain_timeout + absl::Seconds(5))) {
-      child.Signal(SIGKILL);
-      child.WaitUntil(absl::InfiniteFuture());
+  // From the last started to the first: each needs those before it to end its work, but for those
+  // of one role, which do not need each other.
+  for (auto first = children_.rbegin(); first != children_.rend();) {
+    const std::string role = RoleOf(*first->process);
+    auto last = first;
+    while (last != children_.rend() && RoleOf(*last->process) == role) ++last;
+    std::vector<ChildProcess*> draining;
+    for (; first != last; ++first) {
+      if (first->process->Poll().has_value()) continue;  // told already
+      first->process->Signal(SIGTERM);
+      draining.push_back(first->process.get());
     }
-    if (!child.ended_well()) bad.push_back(DeathMessage(child));
+    // The child's own bound is the same; a little more lets it say why it ended.
+    const absl::Time deadline = absl::Now() + options_.drain_timeout + absl::Seconds(5);
+    for (ChildProcess* child : draining) {
+      if (!child->WaitUntil(deadline)) {
+        child->Signal(SIGKILL);
+        child->WaitUntil(absl::InfiniteFuture());
+      }
+      if (!child->ended_well()) bad.push_back(DeathMessage(*child));
+    }
   }
   if (bad.empty()) return absl::OkStatus();
   return absl::UnavailableError(absl::StrJoin(bad, "; "));

@@ -22,8 +22,10 @@ class NoObserver final : public QueryObserver {
   void OnEnd(const End&) override {}
 };
 
-// Threads of the server beside those that queries hold: for health, reflection and short calls.
-constexpr int kSpareThreads = 32;
+// Threads of the server beside those that queries hold: for health, reflection, short calls, and
+// for telling many clients at once that it is full and when to come back. Beyond them gRPC itself
+// refuses, without a hint.
+constexpr int kSpareThreads = 512;
 
 }  // namespace
 

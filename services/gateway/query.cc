@@ -45,9 +45,13 @@ absl::Status Query::Generate() {
   std::vector<v1::BackboneWorker> workers = {route_.backbone()};
   workers.insert(workers.end(), route_.alternatives().begin(), route_.alternatives().end());
   absl::Status status;
+  int waited = 0;
   for (size_t i = 0; i < workers.size(); ++i) {
     status = GenerateOn(workers[i]);
     if (!absl::IsUnavailable(status) || generated_ > 0) return status;
+    // With a hint: the query waited there for expert workers. At one other, whose links may be
+    // sound, it may wait too.
+    if (RetryAfter(status).has_value() && ++waited == 2) return status;
     parts_.backbones->Forget(workers[i].address());
     LOG(WARNING) << "query " << query_.route.request_id() << ": backbone worker "
                  << workers[i].worker_id() << ": " << status.message();

@@ -52,14 +52,18 @@ class FixedDirectory final : public engine::ExpertDirectory {
   }
 
   absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> FindReplica(
-      const engine::ExpertBinding& lost, const engine::LinkList& avoid) override {
-    for (const auto& binding : bindings_.at(lost.expert)) {
+      const engine::ExpertBinding& bound, const engine::LinkList& avoid) override {
+    const std::shared_ptr<const engine::ExpertBinding>* other = nullptr;
+    for (const auto& binding : bindings_.at(bound.expert)) {
       const bool avoided = std::any_of(avoid.begin(), avoid.end(), [&](const auto& link) {
         return link.lock() == binding->link;
       });
-      if (!avoided && binding->link->healthy()) return binding;
+      if (avoided || !binding->link->healthy()) continue;
+      if (binding->link == bound.link) return binding;
+      if (other == nullptr) other = &binding;
     }
-    return absl::UnavailableError("no other worker has it");
+    if (other == nullptr) return absl::UnavailableError("no other worker has it");
+    return *other;
   }
 
  private:

@@ -82,7 +82,8 @@ std::vector<WorkerSession> Cluster::Expire(bool* changed) {
 }
 
 bool Cluster::Refresh() {
-  const bool changed = placement_.Update(registry_.workers(), registry_.model_fingerprint());
+  const bool changed =
+      placement_.Update(registry_.workers(), registry_.model_fingerprint(), registry_.now());
   int registered[2] = {0, 0};  // expert workers, backbone workers
   int ready[2] = {0, 0};
   for (const auto& [id, worker] : registry_.workers()) {
@@ -130,6 +131,11 @@ std::vector<v1::ExpertInfo> Cluster::Experts() const {
 absl::StatusOr<ExpertRef> Cluster::Resolve(const ExpertRef& wanted) const {
   absl::MutexLock lock(&mutex_);
   return placement_.Resolve(wanted);
+}
+
+absl::StatusOr<ExpertRef> Cluster::ResolveKnown(const ExpertRef& wanted) const {
+  absl::MutexLock lock(&mutex_);
+  return placement_.ResolveKnown(wanted);
 }
 
 absl::Status Cluster::Health() const {

@@ -44,8 +44,9 @@ class Cluster {
   v1::ClusterStatus Status() const ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<v1::ExpertInfo> Experts() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // As Placement::Resolve.
+  // As Placement's.
   absl::StatusOr<ExpertRef> Resolve(const ExpertRef& wanted) const ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<ExpertRef> ResolveKnown(const ExpertRef& wanted) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The ready backbone workers, least loaded first: fewest queries waiting, running or just sent,
   // then the least part of the KV cache in use, then by id. The first is counted as getting a

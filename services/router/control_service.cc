@@ -38,6 +38,8 @@ class ControlService::Stream final
     absl::MutexLock lock(&mutex_);
     return session_ == session;
   }
+  // Of a stream that has a session.
+  const std::string& worker_id() const { return worker_id_; }
 
   void OnReadDone(bool ok) override {
     if (!ok) return End(absl::OkStatus());
@@ -63,7 +65,12 @@ class ControlService::Stream final
     bool table_changed = false;
     if (session_.has_value()) {
       service_.cluster_.Remove(*session_, &table_changed);
-      LOG(INFO) << "worker left" << Field("worker", worker_id_);
+      // The last report of one that drains says that it is not ready.
+      if (report_.ready()) {
+        LOG(WARNING) << "worker is gone, without having drained" << Field("worker", worker_id_);
+      } else {
+        LOG(INFO) << "worker left" << Field("worker", worker_id_);
+      }
     }
     service_.Forget(this, table_changed);
     delete this;
@@ -176,7 +183,7 @@ void ControlService::ExpireNow() {
   for (Stream* stream : streams_) {
     if (std::any_of(expired.begin(), expired.end(),
                     [&](WorkerSession session) { return stream->Has(session); })) {
-      LOG(WARNING) << "worker's lease ran out";
+      LOG(WARNING) << "worker's lease ran out" << Field("worker", stream->worker_id());
       stream->End(absl::AbortedError("no report came within the lease"));
     } else if (table_changed) {
       stream->Send();

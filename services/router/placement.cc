@@ -1,6 +1,8 @@
 #include "services/router/placement.h"
 
 #include <algorithm>
+#include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -9,11 +11,14 @@
 #include "glog/logging.h"
 #include "google/protobuf/util/message_differencer.h"
 #include "services/common/ffn_shards.h"
+#include "services/common/model_identity.h"
 
 namespace ccoe::services {
 namespace {
 
 using Places = std::map<ExpertRef, v1::ExpertPlace>;
+
+constexpr size_t kMaxGone = 4096;  // experts
 
 bool IsPlaced(const Worker& worker, const std::string& model_fingerprint) {
   const std::string& model = worker.report.model_fingerprint();
@@ -30,14 +35,16 @@ void Add(const Worker& worker, const v1::HeldExpert& held, Places* places) {
     place.set_base_fingerprint(held.base_fingerprint());
     place.set_weights_digest(held.weights_digest());
     place.set_kv_tokens(held.kv_tokens());
-  } else if (place.base_fingerprint() != held.base_fingerprint() ||
+  } else if (!MayBeSameWeights(place.weights_digest(), held.weights_digest()) ||
+             place.base_fingerprint() != held.base_fingerprint() ||
              place.info().first_layer() != held.info().first_layer() ||
              place.info().last_layer() != held.info().last_layer()) {
     LOG_EVERY_N(WARNING, 100)
         << "expert " << ref.ToString() << " on worker " << worker.report.worker_id()
-        << " has other layers or another base than on earlier workers: left out";
+        << " has other weights or layers, or another base than on earlier workers: left out";
     return;
   }
+  if (place.weights_digest().empty()) place.set_weights_digest(held.weights_digest());
   if (held.kv_tokens() > 0) {
     place.set_kv_tokens(place.kv_tokens() > 0 ? std::min(place.kv_tokens(), held.kv_tokens())
                                               : held.kv_tokens());
@@ -47,6 +54,18 @@ void Add(const Worker& worker, const v1::HeldExpert& held, Places* places) {
   at.set_address(worker.report.address());
   at.set_numerics(worker.report.numerics());
   place.mutable_info()->set_replicas(place.workers_size());
+}
+
+// The named version, or for version 0 the newest of the name; nullopt: none.
+template <typename Value>
+std::optional<ExpertRef> Find(const std::map<ExpertRef, Value>& experts, const ExpertRef& wanted) {
+  if (wanted.version > 0) {
+    return experts.contains(wanted) ? std::optional(wanted) : std::nullopt;
+  }
+  // The last entry of the name is its newest version.
+  auto after = experts.upper_bound(ExpertRef{wanted.name, INT64_MAX});
+  if (after == experts.begin() || (--after)->first.name != wanted.name) return std::nullopt;
+  return after->first;
 }
 
 template <typename Key, typename Message>
@@ -71,7 +90,7 @@ Placement::Placement(std::optional<placement::Plan> plan) : plan_(std::move(plan
 }
 
 bool Placement::Update(const std::map<std::string, Worker>& workers,
-                       const std::string& model_fingerprint) {
+                       const std::string& model_fingerprint, absl::Time now) {
   Places places;
   std::map<std::string, v1::FfnPlace> ffn_places;
   for (const auto& [id, worker] : workers) {
@@ -84,7 +103,17 @@ bool Placement::Update(const std::map<std::string, Worker>& workers,
     }
     for (const v1::HeldExpert& held : worker.report.experts()) Add(worker, held, &places);
   }
-  if (Same(places, places_) && Same(ffn_places, ffn_places_)) return false;
+  const size_t forgotten = std::erase_if(gone_, [&](const auto& entry) {
+    return places.contains(entry.first) || now - entry.second.since >= kRemembered;
+  });
+  if (forgotten == 0 && Same(places, places_) && Same(ffn_places, ffn_places_)) return false;
+  for (const auto& [ref, place] : places_) {
+    if (places.contains(ref) || gone_.size() >= kMaxGone) continue;
+    Gone& gone = gone_[ref];
+    gone = {place, now};
+    gone.place.clear_workers();
+    gone.place.mutable_info()->set_replicas(0);
+  }
   places_ = std::move(places);
   ffn_places_ = std::move(ffn_places);
   ++epoch_;
@@ -92,18 +121,19 @@ bool Placement::Update(const std::map<std::string, Worker>& workers,
 }
 
 absl::StatusOr<ExpertRef> Placement::Resolve(const ExpertRef& wanted) const {
-  if (wanted.version > 0) {
-    if (places_.contains(wanted)) return wanted;
-  } else {
-    // The last entry of the name is its newest version.
-    auto after = places_.upper_bound(ExpertRef{wanted.name, INT64_MAX});
-    if (after != places_.begin() && (--after)->first.name == wanted.name) return after->first;
-  }
+  if (const auto found = Find(places_, wanted); found.has_value()) return *found;
   std::vector<std::string> held;
   for (const auto& [ref, place] : places_) held.push_back(ref.ToString());
   return absl::NotFoundError(
       absl::StrCat("expert \"", wanted.ToString(), "\": no ready worker holds it; there ",
                    held.empty() ? "are none" : absl::StrCat("are ", absl::StrJoin(held, ", "))));
+}
+
+absl::StatusOr<ExpertRef> Placement::ResolveKnown(const ExpertRef& wanted) const {
+  auto held = Resolve(wanted);
+  if (held.ok()) return held;
+  if (const auto gone = Find(gone_, wanted); gone.has_value()) return *gone;
+  return held;
 }
 
 std::vector<v1::ExpertInfo> Placement::Experts() const {
@@ -119,6 +149,7 @@ v1::Directive Placement::ToDirective(absl::Duration lease, const std::string& wo
   directive.set_lease_seconds(absl::ToDoubleSeconds(lease));
   directive.set_placement_epoch(plan_epoch());
   for (const auto& [ref, place] : places_) *directive.add_experts() = place;
+  for (const auto& [ref, gone] : gone_) *directive.add_experts() = gone.place;
   if (role == v1::WORKER_ROLE_BACKBONE) {
     for (const auto& [id, place] : ffn_places_) *directive.add_ffn_places() = place;
   } else if (const auto found = assignments_.find(worker_id); found != assignments_.end()) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "ccoe/v1/control.pb.h"
 #include "runtime/base/ids.h"
 #include "runtime/placement/plan.h"
@@ -20,6 +21,10 @@ namespace ccoe::services {
 // Not thread-safe; Cluster guards it.
 class Placement {
  public:
+  // For how long an expert is known whose last worker has gone: queries for it wait for a worker,
+  // for as long as the backbone's patience, and are not told that there is no such expert.
+  static constexpr absl::Duration kRemembered = absl::Minutes(10);
+
   // `plan`: where FFN experts shall be; nullopt: not planned, all are with the backbone workers.
   explicit Placement(std::optional<placement::Plan> plan = std::nullopt);
 
@@ -27,7 +32,8 @@ class Placement {
   // expert version must agree in layers and base fingerprint; a worker (in the order of ids) that
   // disagrees with an earlier one is left out for that expert. True where the table changed; the
   // epoch has risen then.
-  bool Update(const std::map<std::string, Worker>& workers, const std::string& model_fingerprint);
+  bool Update(const std::map<std::string, Worker>& workers, const std::string& model_fingerprint,
+              absl::Time now);
 
   // Starts at 0, an empty table.
   int64_t epoch() const { return epoch_; }
@@ -35,6 +41,8 @@ class Placement {
   // The version that a request gets: the named one, or for version 0 the newest held. NOT_FOUND
   // lists what there is.
   absl::StatusOr<ExpertRef> Resolve(const ExpertRef& wanted) const;
+  // Likewise, and where none is held the one that was held until lately.
+  absl::StatusOr<ExpertRef> ResolveKnown(const ExpertRef& wanted) const;
 
   // By name and version, replicas filled in.
   std::vector<v1::ExpertInfo> Experts() const;
@@ -49,9 +57,15 @@ class Placement {
   int64_t plan_epoch() const { return plan_.has_value() ? 1 : 0; }
 
  private:
+  struct Gone {
+    v1::ExpertPlace place;  // without workers
+    absl::Time since;
+  };
+
   const std::optional<placement::Plan> plan_;
   std::map<std::string, v1::FfnShard> assignments_;  // the plan's, by worker id
   std::map<ExpertRef, v1::ExpertPlace> places_;
+  std::map<ExpertRef, Gone> gone_;                  // none of them in places_
   std::map<std::string, v1::FfnPlace> ffn_places_;  // by worker id
   int64_t epoch_ = 0;
 };

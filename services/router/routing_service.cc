@@ -73,7 +73,7 @@ absl::StatusOr<v1::Decision> RoutingService::DecideExplicit(const std::string& w
   decision.set_explanation(absl::StrCat("the client asked for \"", wanted, "\""));
   if (wanted != kBase) {
     CCOE_ASSIGN_OR_RETURN(const ExpertRef parsed, ExpertRef::Parse(wanted));
-    CCOE_ASSIGN_OR_RETURN(const ExpertRef expert, cluster_.Resolve(parsed));
+    CCOE_ASSIGN_OR_RETURN(const ExpertRef expert, cluster_.ResolveKnown(parsed));
     SetExpert(expert, &decision);
   }
   metrics_.explicit_decisions.Increment();

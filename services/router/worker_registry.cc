@@ -1,15 +1,18 @@
 #include "services/router/worker_registry.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/status_macros.h"
 #include "services/common/address.h"
 #include "services/common/ffn_shards.h"
+#include "services/common/model_identity.h"
 #include "services/common/protocol_version.h"
 
 namespace ccoe::services {
@@ -31,6 +34,10 @@ absl::Status CheckHeldExpert(const v1::HeldExpert& held) {
   const v1::ExpertInfo& info = held.info();
   const std::string name = info.expert().name();
   CCOE_RETURN_IF_ERROR(ExpertRef::Parse(name).status());
+  if (name.find('@') != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expert \"", name, "\": expected a name without a version"));
+  }
   if (name == "base") {
     return absl::InvalidArgumentError(
         "expert \"base\": the name means the base model's own layers");
@@ -99,6 +106,10 @@ absl::Status WorkerRegistry::CheckReport(const v1::WorkerReport& report) const {
     return absl::InvalidArgumentError(absl::StrCat("worker id: expected 1 to ", kMaxWorkerIdBytes,
                                                    " bytes, found ", report.worker_id().size()));
   }
+  for (const std::string* text : {&report.worker_id(), &report.numerics()}) {
+    if (std::all_of(text->begin(), text->end(), absl::ascii_isprint)) continue;
+    return absl::InvalidArgumentError("worker id, numerics: expected printable ASCII characters");
+  }
   if (report.role() != v1::WORKER_ROLE_BACKBONE && report.role() != v1::WORKER_ROLE_EXPERT) {
     return absl::InvalidArgumentError(
         absl::StrCat("role: expected backbone or expert, found ", static_cast<int>(report.role())));
@@ -118,6 +129,9 @@ absl::Status WorkerRegistry::CheckReport(const v1::WorkerReport& report) const {
         "numerics, failure: expected at most ", kMaxWorkerIdBytes, " and ", kMaxFailureBytes,
         " bytes, found ", report.numerics().size(), " and ", report.failure().size()));
   }
+  if (report.weights().source().size() > kMaxWorkerIdBytes) {
+    return absl::InvalidArgumentError("digest of the base's weights: longer than a digest");
+  }
   CCOE_RETURN_IF_ERROR(FfnShardFromProto(report.ffn_shard()).status());
   return CheckHeldExperts(report);
 }
@@ -129,14 +143,20 @@ absl::Status WorkerRegistry::CheckWeights(const v1::WorkerReport& report) const 
     held[{expert.info().expert().name(), expert.info().expert().version()}] = &expert;
   }
   for (const auto& [id, worker] : workers_) {
-    if (id == report.worker_id()) continue;
+    if (id == report.worker_id()) continue;  // it takes its place
+    // One that is silent may be the one that this worker is to replace.
+    const auto refuse = [&](std::string text) {
+      return IsSilent(worker)
+                 ? absl::UnavailableError(absl::StrCat(text, "; worker ", absl::CEscape(id),
+                                                       " is silent: asked again"))
+                 : absl::FailedPreconditionError(text);
+    };
     const std::string& source = worker.report.weights().source();
-    if (!source.empty() && !report.weights().source().empty() &&
-        source != report.weights().source()) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "weights of the base: worker ", id, " has ", source.substr(0, kShownDigest),
-          ", this one ", absl::CEscape(report.weights().source().substr(0, kShownDigest)),
-          " (SHA-256): one cluster serves one checkpoint"));
+    if (!MayBeSameWeights(source, report.weights().source())) {
+      return refuse(absl::StrCat("weights of the base: worker ", absl::CEscape(id), " has ",
+                                 absl::CEscape(source.substr(0, kShownDigest)), ", this one ",
+                                 absl::CEscape(report.weights().source().substr(0, kShownDigest)),
+                                 " (SHA-256): one cluster serves one checkpoint"));
     }
     for (const v1::HeldExpert& theirs : worker.report.experts()) {
       const auto ours =
@@ -146,22 +166,19 @@ absl::Status WorkerRegistry::CheckWeights(const v1::WorkerReport& report) const 
       if (theirs.base_fingerprint() != mine.base_fingerprint() ||
           theirs.info().first_layer() != mine.info().first_layer() ||
           theirs.info().last_layer() != mine.info().last_layer()) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            "expert ", ours->first.ToString(), ": worker ", id, " holds it for base ",
-            theirs.base_fingerprint().substr(0, kShownDigest), ", layers ",
-            theirs.info().first_layer(), " to ", theirs.info().last_layer(), ", this one for base ",
-            absl::CEscape(mine.base_fingerprint().substr(0, kShownDigest)), ", layers ",
-            mine.info().first_layer(), " to ", mine.info().last_layer()));
+        return refuse(absl::StrCat(
+            "expert ", ours->first.ToString(), ": worker ", absl::CEscape(id),
+            " holds it for base ", absl::CEscape(theirs.base_fingerprint().substr(0, kShownDigest)),
+            ", layers ", theirs.info().first_layer(), " to ", theirs.info().last_layer(),
+            ", this one for base ", absl::CEscape(mine.base_fingerprint().substr(0, kShownDigest)),
+            ", layers ", mine.info().first_layer(), " to ", mine.info().last_layer()));
       }
-      if (theirs.weights_digest().empty() || mine.weights_digest().empty() ||
-          theirs.weights_digest() == mine.weights_digest()) {
-        continue;
-      }
-      return absl::FailedPreconditionError(
-          absl::StrCat("expert ", ours->first.ToString(), ": worker ", id, " holds weights ",
-                       theirs.weights_digest().substr(0, kShownDigest), ", this one ",
-                       absl::CEscape(mine.weights_digest().substr(0, kShownDigest)),
-                       " (SHA-256): other weights need another version"));
+      if (MayBeSameWeights(theirs.weights_digest(), mine.weights_digest())) continue;
+      return refuse(absl::StrCat(
+          "expert ", ours->first.ToString(), ": worker ", absl::CEscape(id), " holds weights ",
+          absl::CEscape(theirs.weights_digest().substr(0, kShownDigest)), ", this one ",
+          absl::CEscape(mine.weights_digest().substr(0, kShownDigest)),
+          " (SHA-256): other weights need another version"));
     }
   }
   return absl::OkStatus();
@@ -172,9 +189,16 @@ absl::StatusOr<WorkerSession> WorkerRegistry::Register(const v1::WorkerReport& r
       Annotate(CheckReport(report),
                absl::StrCat("worker \"",
                             absl::CEscape(report.worker_id().substr(0, kMaxWorkerIdBytes)), "\"")));
-  CCOE_RETURN_IF_ERROR(
-      Annotate(CheckWeights(report), absl::StrCat("worker \"", report.worker_id(), "\"")));
+  CCOE_RETURN_IF_ERROR(Annotate(
+      CheckWeights(report), absl::StrCat("worker \"", absl::CEscape(report.worker_id()), "\"")));
   const auto earlier = workers_.find(report.worker_id());
+  if (earlier != workers_.end() && !IsSilent(earlier->second) &&
+      earlier->second.report.address() != report.address()) {
+    return absl::UnavailableError(
+        absl::StrCat("worker \"", absl::CEscape(report.worker_id()),
+                     "\": the id is taken by the worker at ", earlier->second.report.address(),
+                     ", this one is at ", report.address(), ": give each an id of its own (--id)"));
+  }
   if (earlier == workers_.end() && static_cast<int>(workers_.size()) >= options_.max_workers) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the router knows ", workers_.size(), " workers and takes no more"));
@@ -206,7 +230,7 @@ absl::Status WorkerRegistry::Report(WorkerSession session, const v1::WorkerRepor
       Annotate(CheckReport(report), absl::StrCat("worker \"", absl::CEscape(id->second), "\"")));
   if (!SameWeights(report, worker.report)) {
     CCOE_RETURN_IF_ERROR(
-        Annotate(CheckWeights(report), absl::StrCat("worker \"", id->second, "\"")));
+        Annotate(CheckWeights(report), absl::StrCat("worker \"", absl::CEscape(id->second), "\"")));
   }
   worker.report = report;
   worker.last_report = clock_.Now();

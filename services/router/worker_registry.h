@@ -55,8 +55,10 @@ class WorkerRegistry {
         model_fingerprint_(options_.model_fingerprint) {}
 
   // The first report of a stream. A worker with the same id takes the place of the earlier one (it
-  // restarted). FAILED_PRECONDITION names both sides of another protocol version or model;
-  // INVALID_ARGUMENT a malformed report; RESOURCE_EXHAUSTED too many workers.
+  // restarted), but not of one that reports from another address. FAILED_PRECONDITION names both
+  // sides of another protocol version, model or weights; INVALID_ARGUMENT a malformed report;
+  // UNAVAILABLE what may be over soon: the id is taken, or a silent worker has other weights;
+  // RESOURCE_EXHAUSTED too many workers.
   absl::StatusOr<WorkerSession> Register(const v1::WorkerReport& report);
 
   // A later report. ABORTED where the session is over (the worker should register again); else
@@ -84,6 +86,10 @@ class WorkerRegistry {
 
  private:
   absl::Status CheckReport(const v1::WorkerReport& report) const;
+  // Whether a worker may be gone already, for all that is known of it.
+  bool IsSilent(const Worker& worker) const {
+    return clock_.Now() - worker.last_report > options_.lease / 2;
+  }
   absl::Status CheckWeights(const v1::WorkerReport& report) const;
   void ForgetModelWithoutBackbone();
 

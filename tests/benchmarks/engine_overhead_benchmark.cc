@@ -117,3 +117,5 @@ BENCHMARK(BM_EngineTimeOfAnAnswer)->Arg(100)->Arg(300)->Arg(1000)->UseRealTime()
 
 }  // namespace
 }  // namespace ccoe
+
+BENCHMARK_MAIN();

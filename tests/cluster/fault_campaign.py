@@ -40,11 +40,10 @@ def ffn_cluster():
 class Load:
     """`ccoe bench serve` in the background."""
 
-    def __init__(self, cluster, kind, dataset, seconds, record):
-        self.report = tempfile.NamedTemporaryFile("r", suffix=".json")
-        words = [ccoe_process.CCOE, "bench", "serve", "--server", cluster.grpc, "--duration", str(seconds), "--max-concurrency", str(CLIENTS),
+    def __init__(self, cluster, kind, dataset, seconds, more, pace=("--max-concurrency", str(CLIENTS))):
+        words = [ccoe_process.CCOE, "bench", "serve", "--server", cluster.grpc, "--duration", str(seconds), *pace,
                  "--dataset-name", "custom", "--dataset-path", dataset, "--custom-output-len", str(TOKENS), "--raw", "--ignore-eos", "--json",
-                 *record]
+                 *more]
         if kind == "layer":
             words.append("--all-experts")
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -69,6 +68,15 @@ def disturb(cluster, rng, number):
     victim.start()
     cluster.await_experts()
     return {"at": when, "victim": victim.name}
+
+
+def write_dataset(kind, path):
+    """REQUESTS different prompts, as `bench serve` reads them."""
+    prompts = golden.prompts("ccoe/backbone" if kind == "layer" else "mixtral-8x2")
+    with open(path, "w", encoding="utf-8") as file:
+        for i in range(REQUESTS):
+            ids = prompts[i % len(prompts)]["ids"]
+            print(json.dumps({"id": f"r{i}", "token_ids": ids[: max(2, len(ids) - i // len(prompts))]}), file=file)
 
 
 def worst_gap(report, begin, end):
@@ -125,11 +133,7 @@ def main():
     with (layer_cluster if options.kind == "layer" else ffn_cluster)() as cluster, tempfile.TemporaryDirectory() as folder:
         cluster.await_experts()
         dataset, quiet = f"{folder}/prompts.jsonl", f"{folder}/quiet.jsonl"
-        prompts = golden.prompts("ccoe/backbone" if options.kind == "layer" else "mixtral-8x2")
-        with open(dataset, "w", encoding="utf-8") as file:
-            for i in range(REQUESTS):
-                ids = prompts[i % len(prompts)]["ids"]
-                print(json.dumps({"id": f"r{i}", "token_ids": ids[: max(2, len(ids) - i // len(prompts))]}), file=file)
+        write_dataset(options.kind, dataset)
         report, _ = Load(cluster, options.kind, dataset, 20, ["--record", quiet]).wait()
         quiet_gap = max(report["worst_gap_ms_by_second"], default=0.0)
         while done < options.faults:

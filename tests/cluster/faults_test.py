@@ -9,7 +9,7 @@ import unittest
 
 import grpc
 
-from tests.cluster import ccoe_process, golden
+from tests.cluster import ccoe_process, golden, roles
 
 
 def worker_pid(cluster, name):
@@ -61,15 +61,28 @@ class FaultsTest(unittest.TestCase):
                 if error is not None:  # it may have ended just before
                     self.assertIn(error.code(), (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND))
                     self.assertIn(lost, error.details())
-        refusal = self.refusal(client, lost, lost_prompt)
-        until = time.monotonic() + 30
-        while refusal.code() == grpc.StatusCode.UNAVAILABLE and time.monotonic() < until:
+        for _ in range(2):
             refusal = self.refusal(client, lost, lost_prompt)
-        self.assertEqual(refusal.code(), grpc.StatusCode.NOT_FOUND)  # the router knows by now
-        self.assertIn(lost, refusal.details())
+            self.assertEqual(refusal.code(), grpc.StatusCode.UNAVAILABLE)  # it is known, and may come back
+            self.assertIn(lost, refusal.details())
+        self.assertEqual(self.refusal(client, "never-there", lost_prompt).code(), grpc.StatusCode.NOT_FOUND)
         for name in others:
             self.assertEqual(answer(client, name, prompts[name]), prompts[name]["greedy_ids"], name)
         self.assertEqual(cluster.stop(), 0, cluster.output())
+
+    def test_queries_wait_for_the_only_worker_of_their_expert_to_come_back(self):
+        prompt = golden.prompts("ccoe/sql")[0]
+        with roles.Cluster(f"{golden.MODELS}/ccoe/backbone", bundles=[[f"{golden.bundles()}/sql"]]) as cluster:
+            self.assertEqual(answer(cluster.client, "sql", prompt), prompt["greedy_ids"])
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                before = [pool.submit(answer, cluster.client, "sql", prompt) for _ in range(2)]
+                cluster.roles["expert-0"].kill()
+                time.sleep(0.5)
+                after = [pool.submit(answer, cluster.client, "sql", prompt) for _ in range(2)]
+                time.sleep(0.5)
+                cluster.roles["expert-0"].start()
+                for future in before + after:
+                    self.assertEqual(future.result(timeout=60), prompt["greedy_ids"])
 
     def test_a_replica_takes_over_the_next_queries(self):
         cluster, client = self.start("--expert-workers", "10")

@@ -49,14 +49,15 @@ absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> MapDirectory::Find(
 }
 
 absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> MapDirectory::FindReplica(
-    const engine::ExpertBinding& lost, const engine::LinkList& avoid) {
+    const engine::ExpertBinding& bound, const engine::LinkList& avoid) {
   absl::MutexLock lock(&mutex_);
   std::shared_ptr<const engine::ExpertBinding> best;
-  for (const auto& binding : bindings_[lost.expert.name]) {
+  for (const auto& binding : bindings_[bound.expert.name]) {
     const bool avoided = std::any_of(
         avoid.begin(), avoid.end(), [&](const auto& link) { return link.lock() == binding->link; });
     if (avoided || !binding->link->healthy()) continue;
-    if (best == nullptr || binding->numerics == lost.numerics) best = binding;
+    if (binding->link == bound.link) return binding;
+    if (best == nullptr || binding->numerics == bound.numerics) best = binding;
   }
   if (best == nullptr) return absl::UnavailableError("no worker has it now");
   return best;

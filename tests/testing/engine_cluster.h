@@ -46,7 +46,7 @@ class MapDirectory final : public engine::ExpertDirectory {
   absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> Find(
       const ExpertRef& expert) override;
   absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> FindReplica(
-      const engine::ExpertBinding& lost, const engine::LinkList& avoid) override;
+      const engine::ExpertBinding& bound, const engine::LinkList& avoid) override;
   void Add(std::shared_ptr<const engine::ExpertBinding> binding);
 
  private:

@@ -194,7 +194,7 @@ class ScriptTest(unittest.TestCase):
             os.rename(self.stand_in("gpu_probe", probe), os.path.join(folder, "bin", "gpu_probe"))
         results = os.path.join(folder, "out")
         done = subprocess.run([os.path.join(folder, "tools", "gpu_check.sh"), *words], capture_output=True, text=True, check=False,
-                              env={**os.environ, "OUT": results, **environment})
+                              env={**os.environ, "OUT": results, "WORK": os.path.join(folder, "work"), **environment})
         return done.returncode, results, done.stdout
 
     def test_a_profile_keeps_the_probes_lines_its_code_and_a_table(self):
@@ -218,6 +218,16 @@ class ScriptTest(unittest.TestCase):
         self.assertEqual(self.profile(["smoke"])[0], 2)
         self.assertEqual(self.profile(["smoke", "--unpack", "x"])[0], 2)
 
+    def test_packing_into_no_folder_is_wrong_usage(self):
+        for word in ("", "--help"):
+            self.assertEqual(self.profile(["smoke", "--pack", word])[0], 2)
+
+    def test_a_report_that_fails_fails_the_profile(self):
+        broken = self.stand_in("python3", "case $1 in *gpu_report.py) exit 1 ;; esac\nexec /usr/bin/python3 \"$@\"\n")
+        for code, wanted in ((0, 1), (3, 1), (1, 1), (2, 2)):
+            got, _, text = self.profile(["smoke"], f"exit {code}\n", PATH=f"{os.path.dirname(broken)}:{os.environ['PATH']}")
+            self.assertEqual((got, text), (wanted, ""))
+
     def test_cluster_runs_the_part_over_grpc_alone(self):
         code, results, text = self.profile(["cluster"], DEVICE="cpu", CCOE="/bin/false")
         self.assertEqual(code, 1)
@@ -225,6 +235,126 @@ class ScriptTest(unittest.TestCase):
 
     def test_an_unknown_part_is_wrong_usage(self):
         self.assertEqual(self.check(["x"])[0], 2)
+
+
+class PackTest(unittest.TestCase):
+    """--pack from a tree with stand-ins for its binaries and kernels, and what it packed."""
+
+    PROBE = b"#!/bin/bash\necho \"{\\\"section\\\":\\\"end\\\",\\\"failed\\\":[],\\\"not_run\\\":[]}\"\n"
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(dir=os.environ.get("TEST_TMPDIR"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.tree = os.path.join(self.folder, "tree")
+        shutil.copytree(TOOLS, os.path.join(self.tree, "tools"))
+        self.write("tree/bin/gpu_probe", self.PROBE)
+        for path in ("kernels/a.h", "kernels/cuda/a.h", "kernels/cuda/a.cu", "kernels/cuda/a.cuh", "tools/gpu_probe/a.cu", "tools/gpu_probe/a.h",
+                     "tools/gpu_probe/build_here.sh"):
+            self.write("tree/" + path, b"")
+        self.parent = os.path.join(self.folder, "parent")
+        os.mkdir(self.parent)
+        self.packed = os.path.join(self.parent, "packed")
+
+    def write(self, path, data):
+        path = os.path.join(self.folder, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if os.path.exists(path):
+            os.unlink(path)
+        with open(path, "wb") as file:
+            file.write(data)
+        os.chmod(path, 0o755)
+        return path
+
+    def run_in(self, root, *words, **environment):
+        return subprocess.run([os.path.join(root, "tools", "gpu_check.sh"), *words], capture_output=True, text=True, check=False,
+                              env={**os.environ, "OUT": os.path.join(root, "gpu_check_results"), "WORK": os.path.join(self.folder, "work"),
+                                   "DEVICE": "cpu", **environment})
+
+    def pack(self, profile, **environment):
+        """Packs into self.packed; nothing else is left beside it."""
+        done = self.run_in(self.tree, profile, "--pack", self.packed, **environment)
+        self.assertIn(os.listdir(self.parent), ([], ["packed"]))
+        return done
+
+    def refused(self, profile, why, **environment):
+        """It packs nothing and says why."""
+        before = self.files()
+        done = self.pack(profile, **environment)
+        self.assertNotEqual(done.returncode, 0, done.stdout)
+        self.assertIn(why, done.stderr)
+        self.assertEqual(self.files(), before)
+
+    def files(self):
+        return {os.path.join(folder, name): os.stat(os.path.join(folder, name)).st_ino for folder, _, names in os.walk(self.parent) for name in names}
+
+    def test_what_is_packed_runs(self):
+        for profile in ("smoke", "speed"):
+            done = self.pack(profile)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            done = self.run_in(self.packed, profile)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("**Nothing failed.**", done.stdout)
+        self.assertTrue(os.path.exists(os.path.join(self.packed, "gpu_check_results", "smoke.jsonl")), "packing again took a run's results")
+
+    def test_a_probe_that_does_not_run_here_is_refused(self):
+        self.assertEqual(self.pack("smoke").returncode, 0)
+        touched = os.path.join(self.folder, "touched")
+        with open("/bin/true", "rb") as file:
+            program = file.read()
+        for probe in (os.urandom(1024), f"touch {touched}\n".encode(), b"", program[:1000], program, b"#!/nonexistent\n", b"#!/bin/bash\nexit 3\n"):
+            self.write("tree/bin/gpu_probe", probe)
+            self.refused("smoke", "gpu_probe does not run here")
+        self.assertFalse(os.path.exists(touched), "a text that is no program was run as one of the shell")
+
+    def test_folders_of_others_stay_as_they_are(self):
+        self.write("parent/packed/tools/ours.txt", b"ours")
+        self.refused("smoke", "expected a new or empty folder")
+        shutil.rmtree(self.packed)
+        self.write("parent/packed", b"a file")
+        self.refused("smoke", "expected a new or empty folder")
+        os.unlink(self.packed)
+        os.mkdir(self.packed)
+        self.assertEqual(self.pack("smoke").returncode, 0)
+
+    def test_a_library_that_is_not_found_is_named_and_nothing_packed(self):
+        ldd = self.write("bin/ldd", b"#!/bin/bash\necho '  libgone.so.7 => not found'\necho '  libc.so.6 => not found'\n")
+        self.refused("cluster", "needs libgone.so.7, which ldd does not find", CCOE="/bin/true", PATH=f"{os.path.dirname(ldd)}:{os.environ['PATH']}")
+
+    def test_a_ccoe_that_does_not_run_here_is_refused(self):
+        self.refused("cluster", "no ccoe at", CCOE="/nonexistent")
+        self.refused("cluster", "ccoe does not run here", CCOE="/usr/bin/python3")  # it says "usage"
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            self.refused("cluster", "", CCOE=self.write("ccoe", os.urandom(1024)), TMPDIR=scratch)
+            self.assertEqual(os.listdir(scratch), [])
+
+    def unpacked(self):
+        with open(os.path.join(self.packed, "bin", "ccoe"), "rb") as file:
+            return file.read()
+
+    def test_the_unpacked_binary_is_that_of_the_archive(self):
+        self.assertEqual(self.pack("cluster", CCOE="/bin/true").returncode, 0)
+        self.run_in(self.packed, "cluster", CCOE="")
+        first = self.unpacked()
+        # Packed again: nothing of the run counts or stays.
+        self.assertEqual(self.pack("cluster", CCOE="/bin/echo").returncode, 0)
+        self.assertFalse(os.path.exists(os.path.join(self.packed, "bin", "ccoe")))
+        # Copied over a folder that has run.
+        self.write("parent/packed/bin/ccoe", first)
+        self.run_in(self.packed, "cluster", CCOE="")
+        self.assertNotEqual(self.unpacked(), first)
+
+    def test_an_archive_that_cannot_be_unpacked_runs_nothing_older(self):
+        self.assertEqual(self.pack("cluster", CCOE="/bin/true").returncode, 0)
+        self.run_in(self.packed, "cluster", CCOE="")
+        with open(os.path.join(self.packed, "gpu_check_results", "cluster.jsonl"), encoding="utf-8") as file:
+            self.assertIn('"section": "cluster"', file.read())
+        self.write("parent/packed/ccoe.tar.gz", os.urandom(100))
+        done = self.run_in(self.packed, "cluster", CCOE="")
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+
+    def test_what_is_too_large_is_not_packed(self):
+        self.write("tree/kernels/large.h", os.urandom(30000000))
+        self.refused("smoke", "expected at most 30000000")
 
 
 if __name__ == "__main__":

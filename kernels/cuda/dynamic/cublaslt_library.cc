@@ -14,14 +14,29 @@ namespace {
 #define CCOE_TEXT_OF(x) #x
 #define CCOE_TEXT(x) CCOE_TEXT_OF(x)
 
+// All of the functions below.
+constexpr const char* kNeeded[] = {"cublasLtGetStatusString",
+                                   "cublasLtCreate",
+                                   "cublasLtDestroy",
+                                   "cublasLtMatmulDescCreate",
+                                   "cublasLtMatmulDescDestroy",
+                                   "cublasLtMatmulDescSetAttribute",
+                                   "cublasLtMatrixLayoutCreate",
+                                   "cublasLtMatrixLayoutDestroy",
+                                   "cublasLtMatmulPreferenceCreate",
+                                   "cublasLtMatmulPreferenceDestroy",
+                                   "cublasLtMatmulPreferenceSetAttribute",
+                                   "cublasLtMatmulAlgoGetHeuristic",
+                                   "cublasLtMatmul"};
+
 // Opened once for the process, and never closed.
 const DynamicLibrary& Library() {
   static const auto* const library =
-      new DynamicLibrary("cuBLASLt", "libcublasLt.so." CCOE_TEXT(CUBLAS_VER_MAJOR));
+      new DynamicLibrary("cuBLASLt", "libcublasLt.so." CCOE_TEXT(CUBLAS_VER_MAJOR), kNeeded);
   return *library;
 }
 
-const char* MissingText() { return "cuBLASLt is not on this machine"; }
+const char* MissingText() { return "cuBLASLt cannot be used"; }
 
 }  // namespace
 

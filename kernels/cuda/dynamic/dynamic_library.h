@@ -5,18 +5,21 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 
 namespace ccoe::kernels {
 
 // Thread-safe.
 class DynamicLibrary {
  public:
-  // `file` is what the linker would need, as "libnccl.so.2"; `title` is what users call it.
-  DynamicLibrary(const char* title, const char* file);
+  // `file` is what the linker would need, as "libnccl.so.2"; `title` is what users call it;
+  // `needed` are functions without which it is of no use. Not for a process with AddressSanitizer,
+  // which forbids RTLD_DEEPBIND.
+  DynamicLibrary(const char* title, const char* file, absl::Span<const char* const> needed = {});
   DynamicLibrary(const DynamicLibrary&) = delete;
   DynamicLibrary& operator=(const DynamicLibrary&) = delete;
 
-  // FAILED_PRECONDITION: "<title>: <file> is not on this machine: ...".
+  // FAILED_PRECONDITION: "<title>: <file> cannot be opened: ...", or which function it lacks.
   const absl::Status& status() const { return status_; }
 
   // Null where the library, or the function in it, is missing.

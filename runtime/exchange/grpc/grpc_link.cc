@@ -57,7 +57,11 @@ class GrpcLink final : public ActivationLink {
     return where;
   }
   // Each way half the credit at most, so that what goes and what comes back fit together.
-  LinkBounds bounds() const override { return {grant_.limits.max_rows, max_bytes()}; }
+  LinkBounds bounds() const override {
+    const EnvelopeLimits& limits = grant_.limits;
+    return {limits.max_rows, max_bytes(), std::min(limits.max_swaps, grant_.credit.swaps),
+            limits.max_sequences};
+  }
   LinkPeer peer() const override { return peer_; }
   void Close() override { table_->Close("closed"); }
   std::string Name() const override { return options_.name; }
@@ -132,7 +136,8 @@ void GrpcLink::CancelSwaps(std::vector<uint64_t> swap_ids) {
   absl::MutexLock lock(&cancel_mutex_);
   const bool queued = !cancels_.empty();
   cancels_.insert(cancels_.end(), told.begin(), told.end());
-  if (!queued) writer_->PushUrgent([this] { return WriteCancels(); });
+  // Where it is refused the writer is closed, or the next cancel tries again.
+  if (!queued && !writer_->PushUrgent([this] { return WriteCancels(); })) cancels_.clear();
 }
 
 void GrpcLink::ReleaseSequence(uint64_t sequence_id) {

@@ -61,7 +61,13 @@ class LocalLink final : public ActivationLink {
     table_->Heard(handler_->Progress(), std::numeric_limits<uint64_t>::max());
     return table_->WhereIs(swap_id);
   }
-  LinkBounds bounds() const override { return {limits_.max_rows}; }
+  LinkBounds bounds() const override {
+    LinkBounds bounds;
+    bounds.max_rows = limits_.max_rows;
+    bounds.max_swaps = limits_.max_swaps;
+    bounds.max_sequences = limits_.max_sequences;
+    return bounds;
+  }
   LinkPeer peer() const override { return {"local", handler_->numerics(), "", 0}; }
   void Close() override { table_->Close("closed"); }
   std::string Name() const override { return "local"; }

@@ -11,13 +11,29 @@ using ::ccoe::kernels::DynamicLibrary;
 
 namespace {
 
+// But for ncclCommRevoke, without which a broken link ends later.
+constexpr const char* kNeeded[] = {"ncclCommAbort",
+                                   "ncclCommGetAsyncError",
+                                   "ncclCommInitRankConfig",
+                                   "ncclCommRegister",
+                                   "ncclGetErrorString",
+                                   "ncclGetLastError",
+                                   "ncclGetUniqueId",
+                                   "ncclGetVersion",
+                                   "ncclGroupEnd",
+                                   "ncclGroupStart",
+                                   "ncclMemAlloc",
+                                   "ncclMemFree",
+                                   "ncclRecv",
+                                   "ncclSend"};
+
 // Opened once for the process, and never closed.
 const DynamicLibrary& Library() {
-  static const auto* const library = new DynamicLibrary("NCCL", "libnccl.so.2");
+  static const auto* const library = new DynamicLibrary("NCCL", "libnccl.so.2", kNeeded);
   return *library;
 }
 
-const char* MissingText() { return "NCCL is not on this machine"; }
+const char* MissingText() { return "NCCL cannot be used"; }
 
 }  // namespace
 

@@ -119,6 +119,7 @@ TEST_F(RecoveryTest, WithoutAReplicaAQueryWaitsForOneABoundedTime) {
   recovery_->SeekReplicas(kTestTime + absl::Seconds(1));
   EXPECT_EQ(table_.startable(), 0);
   EXPECT_EQ(directory_.avoided, 0u);  // what failed before may be sound again
+  recovery_->SeekReplicas(kTestTime + absl::Seconds(1));
 
   directory_.replica = TestBinding("math", {4, 8}, std::make_shared<FakeLink>());
   table_.Wake(kTestTime + absl::Seconds(2));
@@ -156,13 +157,30 @@ TEST_F(RecoveryTest, AQueryThatLosesWorkerAfterWorkerEnds) {
                        AllOf(HasSubstr("math@1: gone"), HasSubstr("9 were lost"))));
 }
 
-TEST_F(RecoveryTest, AReplicaThatIsLostTooDoesNotStartThePatienceAnew) {
-  directory_.replica = TestBinding("math", {4, 8}, std::make_shared<FakeLink>());
+TEST_F(RecoveryTest, WaitsForWorkersAddUpUntilTheQueryGetsOn) {
+  const auto other = TestBinding("math", {4, 8}, std::make_shared<FakeLink>());
   const auto a = Running(1);
-  Recover({a}, SwapError(SwapReason::kLinkBroken, "gone"));
-  table_.Admit(1, kTestTime);
+  absl::Time now = kTestTime;
+  const auto wait_for_a_worker = [&](absl::Duration time) {
+    directory_.replica = nullptr;
+    Recover({a}, SwapError(SwapReason::kLinkBroken, "gone"), now);
+    now += time;
+    directory_.replica = other;
+    table_.Wake(now);
+    recovery_->SeekReplicas(now);
+    now += absl::Minutes(1);  // until its turn comes: not counted
+    if (!a->finished()) table_.Admit(1, now);
+  };
+  wait_for_a_worker(absl::Seconds(6));
+  wait_for_a_worker(absl::Seconds(3));
+  ASSERT_FALSE(a->finished());
+  table_.BeginStep(*a, 1);
+  table_.EndStep(*a, 1);
+  wait_for_a_worker(absl::Seconds(6));
+  ASSERT_FALSE(a->finished());
   directory_.replica = nullptr;
-  Recover({a}, SwapError(SwapReason::kLinkBroken, "gone"), kTestTime + absl::Seconds(10));
+  Recover({a}, SwapError(SwapReason::kLinkBroken, "gone"), now);
+  recovery_->SeekReplicas(now + absl::Seconds(4));
   EXPECT_EQ(recorder_.Now().reason, FinishReason::kError);
 }
 
@@ -179,27 +197,26 @@ TEST_F(RecoveryTest, AStepThatNobodyTakesIsTriedAgainForAsLongAsItsReasonAllows)
     const auto a = TestSequence(1, 4, recorder);
     table.Enqueue(a);
     table.Admit(1, kTestTime);
-    const auto try_at = [&](absl::Duration after) {
-      table.Wake(kTestTime + after);
+    // It waited so long within the step.
+    const auto fail_after = [&](absl::Duration waited) {
+      table.Wake(absl::InfiniteFuture());
       table.BeginStep(*a, 1);
-      recovery.TryStepAgain({a, SwapError(each.reason, "FFN expert 3")}, kTestTime + after,
-                            kTestTime + after);
+      recovery.TryStepAgain({a, SwapError(each.reason, "FFN expert 3")}, waited, kTestTime);
     };
-    try_at(absl::ZeroDuration());
+    fail_after(absl::ZeroDuration());
     EXPECT_EQ(table.runnable(), 0);
     EXPECT_EQ(a->state(), SequenceState::kRunnable);  // its KV stays
-    try_at(each.patience / 2);
+    fail_after(each.patience / 2);
     EXPECT_EQ(recorder.Now().finishes, 0);
     // It gets on by a step: the wait was over.
-    table.Wake(kTestTime + each.patience);
+    table.Wake(absl::InfiniteFuture());
     table.BeginStep(*a, 1);
     table.EndStep(*a, 1);
-    try_at(each.patience);
+    fail_after(each.patience / 2);
     EXPECT_EQ(recorder.Now().finishes, 0);
-    try_at(2 * each.patience);
+    fail_after(each.patience / 2);
     EXPECT_EQ(recorder.Now().reason, FinishReason::kError);
-    EXPECT_EQ(recorder.Now().status.GetPayload(kRetryAfterPayload).has_value(),
-              each.reason == SwapReason::kQueueFull);
+    EXPECT_TRUE(recorder.Now().status.GetPayload(kRetryAfterPayload).has_value());
   }
 }
 
@@ -216,6 +233,8 @@ TEST_F(RecoveryTest, AFullQueueIsAskedAgainAfterAPauseAndAllKvStays) {
     const auto a = Running(reason == SwapReason::kQueueFull ? 1 : 2);
     a->swapped = true;
     EXPECT_OK(table_.GrowPages(*a, 4));
+    table_.BeginStep(*a, 1);
+    table_.EndStep(*a, 2);
     Recover({a}, SwapError(reason, "full"));
     EXPECT_EQ(a->state(), SequenceState::kRunnable);
     EXPECT_EQ(table_.runnable(), 0);
@@ -229,15 +248,93 @@ TEST_F(RecoveryTest, AFullQueueIsAskedAgainAfterAPauseAndAllKvStays) {
   }
 }
 
+TEST_F(RecoveryTest, AQueryThatIsPutOffGoesWhereThereIsRoom) {
+  const auto other = std::make_shared<FakeLink>();
+  for (const SwapReason reason : {SwapReason::kQueueFull, SwapReason::kNoPages}) {
+    directory_.replica = nullptr;
+    const uint64_t handle = static_cast<uint64_t>(reason);
+    const auto a = Running(handle);
+    Recover({a}, SwapError(reason, "full"));
+    ASSERT_EQ(a->state(), SequenceState::kWaiting);
+    recovery_->ChooseWorker(*a);
+    EXPECT_EQ(directory_.avoided, 1u);
+    EXPECT_EQ(a->binding()->link, link_);  // there is no other
+    directory_.replica = TestBinding("math", {4, 8}, other);
+    recovery_->ChooseWorker(*a);
+    EXPECT_EQ(a->binding()->link, other);
+    EXPECT_EQ(a->UsageAt(kTestTime).failovers, 0);
+    table_.Finish(a, FinishReason::kLength, absl::OkStatus(), kTestTime);
+  }
+}
+
+TEST_F(RecoveryTest, AQueryIsNotPutOffToAWorkerOfOtherNumerics) {
+  auto other =
+      std::make_shared<ExpertBinding>(*TestBinding("math", {4, 8}, std::make_shared<FakeLink>()));
+  other->numerics = "another";
+  directory_.replica = other;
+  const auto a = Running(1);
+  NoPages({a});
+  recovery_->ChooseWorker(*a);
+  EXPECT_EQ(a->binding()->link, link_);
+}
+
+TEST_F(RecoveryTest, AQueryThatComesWhileNoWorkerServesItsExpertWaitsForOne) {
+  auto nowhere = std::make_shared<ExpertBinding>(*binding_);
+  nowhere->link = nullptr;
+  binding_ = nowhere;
+  const auto arrive = [&](uint64_t handle) {
+    auto sequence = TestSequence(handle, 4, recorder_, binding_);
+    table_.Enqueue(sequence);
+    recovery_->AwaitWorker(sequence, kTestTime);
+    recovery_->SeekReplicas(kTestTime);
+    return sequence;
+  };
+  const auto a = arrive(1), b = arrive(2);
+  EXPECT_EQ(table_.startable(), 0);
+  table_.Finish(a, FinishReason::kCancelled, absl::CancelledError("x"), kTestTime);
+  directory_.replica = TestBinding("math", {4, 8}, link_);
+  table_.Wake(kTestTime + absl::Seconds(1));
+  recovery_->SeekReplicas(kTestTime + absl::Seconds(1));
+  EXPECT_EQ(table_.startable(), 1);
+  EXPECT_EQ(b->binding()->link, link_);
+  EXPECT_EQ(b->UsageAt(kTestTime).failovers, 0);
+
+  directory_.replica = nullptr;
+  AnswerRecorder late;
+  const auto c = TestSequence(3, 4, late, nowhere);
+  table_.Enqueue(c);
+  recovery_->AwaitWorker(c, kTestTime);
+  recovery_->SeekReplicas(kTestTime + absl::Seconds(10));
+  EXPECT_THAT(late.Now().status,
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("nobody holds it"), HasSubstr("no worker came in 10s"))));
+}
+
 TEST_F(RecoveryTest, AQueueThatStaysFullEndsTheQueryWithARetryHint) {
   const auto a = Running(1);
-  Recover({a}, SwapError(SwapReason::kQueueFull, "full"));
-  Recover({a}, SwapError(SwapReason::kQueueFull, "full"), kTestTime + absl::Seconds(29));
-  EXPECT_EQ(recorder_.Now().finishes, 0);
-  Recover({a}, SwapError(SwapReason::kQueueFull, "full"), kTestTime + absl::Seconds(30));
+  table_.BeginStep(*a, 1);
+  table_.EndStep(*a, 2);
+  const absl::Time begin = kTestTime;
+  absl::Time now = begin;
+  while (!a->finished() && now < begin + absl::Minutes(1)) {
+    table_.Wake(now);
+    Recover({a}, SwapError(SwapReason::kQueueFull, "full"), now);
+    now = std::max(now, a->not_before);
+  }
+  EXPECT_GE(now - begin, absl::Seconds(30));
+  EXPECT_LT(now - begin, absl::Seconds(32));
   EXPECT_THAT(recorder_.Now().status,
               StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("full")));
   EXPECT_TRUE(recorder_.Now().status.GetPayload(kRetryAfterPayload).has_value());
+}
+
+TEST_F(RecoveryTest, TheTimeUntilAQuerysTurnComesIsNotItsPatience) {
+  const auto a = Running(1);
+  for (int i = 0; i < 4; ++i) {
+    Recover({a}, SwapError(SwapReason::kQueueFull, "full"), kTestTime + absl::Minutes(i));
+    ASSERT_FALSE(a->finished());
+    table_.Admit(1, kTestTime + absl::Minutes(i));
+  }
 }
 
 TEST_F(RecoveryTest, AFullExpertPreemptsTheYoungerHalf) {
@@ -278,14 +375,28 @@ TEST_F(RecoveryTest, PausesGrowUntilTheQueryMakesProgress) {
   EXPECT_LT(b->not_before - kTestTime, last);
 }
 
-TEST_F(RecoveryTest, AQueryThatEndsMakesRoomForTheOldestThatWasPutOff) {
-  const auto a = Running(1), b = Running(2), c = Running(3);
-  a->swapped = true;
-  NoPages({a, b, c});
-  table_.Finish(a, FinishReason::kLength, absl::OkStatus(), kTestTime);
-  EXPECT_EQ(b->not_before, absl::InfinitePast());
-  EXPECT_GT(c->not_before, kTestTime);
-  EXPECT_EQ(table_.startable(), 1);
+TEST_F(RecoveryTest, AQueryThatEndsMakesRoomForAsManyThatWerePutOffAsMayFit) {
+  for (const int64_t tokens : {4, 7, 8}) {
+    SequenceTable table(64, 4, nullptr);
+    Recovery recovery(options_, &table, &directory_);
+    const auto a = TestSequence(1, tokens, recorder_, binding_);
+    const auto b = TestSequence(2, 4, recorder_, binding_);
+    const auto c = TestSequence(3, 4, recorder_, binding_);
+    const auto d = TestSequence(4, 4, recorder_, binding_);
+    for (const auto& sequence : {a, b, c, d}) {
+      table.Enqueue(sequence);
+      table.Admit(sequence->handle(), kTestTime);
+      table.BeginStep(*sequence, 1);
+    }
+    table.EndStep(*a, tokens);
+    a->swapped = true;
+    const absl::Status no_pages = SwapError(SwapReason::kNoPages, "no pages");
+    recovery.Recover({{b, no_pages}, {c, no_pages}, {d, no_pages}}, kTestTime);
+    EXPECT_EQ(table.startable(), 0);
+    table.Finish(a, FinishReason::kLength, absl::OkStatus(), kTestTime);
+    EXPECT_EQ(c->not_before, absl::InfinitePast());
+    EXPECT_EQ(table.startable(), tokens == 8 ? 2 : 1);
+  }
 }
 
 TEST_F(RecoveryTest, AQueryAloneInItsSwapTakesTheRoomOfAYoungerOne) {
@@ -295,24 +406,34 @@ TEST_F(RecoveryTest, AQueryAloneInItsSwapTakesTheRoomOfAYoungerOne) {
   EXPECT_EQ(b->state(), SequenceState::kWaiting);
 }
 
-TEST_F(RecoveryTest, TheYoungestWaitsForTheOthers) {
+TEST_F(RecoveryTest, TheYoungestWaitsForTheOthersHoweverLongTheyTake) {
   const auto a = Running(1), b = Running(2);
-  NoPages({b}, kTestTime + absl::Minutes(5));
-  EXPECT_EQ(a->state(), SequenceState::kRunnable);
+  absl::Time now = kTestTime;
+  for (int i = 0; i < 100; ++i) {
+    NoPages({b}, now);
+    EXPECT_EQ(a->state(), SequenceState::kRunnable);
+    ASSERT_EQ(b->state(), SequenceState::kWaiting);
+    now = b->not_before;
+    table_.Admit(2, now);
+  }
+  EXPECT_GT(now, kTestTime + absl::Minutes(1));
+  // Alone it has its patience yet.
+  table_.Finish(a, FinishReason::kLength, absl::OkStatus(), now);
+  NoPages({b}, now);
   EXPECT_EQ(b->state(), SequenceState::kWaiting);
-  table_.Admit(2, kTestTime);
-  NoPages({b}, kTestTime + absl::Minutes(9));
-  EXPECT_EQ(recorder_.Now().finishes, 0);  // others will make room
 }
 
 TEST_F(RecoveryTest, AQueryThatNeverFitsEndsAfterABoundedTime) {
   const auto a = Running(1);
-  for (const int seconds : {0, 10, 29}) {
-    NoPages({a}, kTestTime + absl::Seconds(seconds));
+  absl::Time now = kTestTime;
+  while (!a->finished() && now < kTestTime + absl::Minutes(1)) {
+    NoPages({a}, now);
+    if (a->finished()) break;
     ASSERT_EQ(a->state(), SequenceState::kWaiting);
-    table_.Admit(1, kTestTime);
+    now = a->not_before;
+    table_.Admit(1, now);
   }
-  NoPages({a}, kTestTime + absl::Seconds(30));
+  EXPECT_GE(now, kTestTime + absl::Seconds(30));
   EXPECT_EQ(recorder_.Now().reason, FinishReason::kError);
   EXPECT_THAT(recorder_.Now().status,
               StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("no pages")));

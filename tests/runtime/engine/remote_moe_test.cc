@@ -2,6 +2,8 @@
 // wherever the FFN experts are and whatever happens to the workers on the way.
 #include "runtime/engine/remote_moe.h"
 
+#include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
@@ -354,6 +356,75 @@ class RoutingSink final : public TokenSink {
   Routing* const routing_;
   absl::Notification* const finished_;
 };
+
+// Holds the engine's thread at the end of its query, so that what is submitted meanwhile goes into
+// one step.
+class HoldingSink final : public TokenSink {
+ public:
+  HoldingSink(absl::Notification* holds, absl::Notification* go_on)
+      : holds_(holds), go_on_(go_on) {}
+  void OnToken(const GeneratedToken&) override {}
+  void OnFinish(FinishReason, const absl::Status&, const Usage&) override {
+    holds_->Notify();
+    go_on_->WaitForNotification();
+  }
+
+ private:
+  absl::Notification* const holds_;
+  absl::Notification* const go_on_;
+};
+
+TEST_F(RemoteMoeTest, AQueryThatWaitsForAFullWorkerHoldsUpNoOther) {
+  constexpr int32_t kExpert = 3;  // of layer 0, on a worker that is full
+  MoeClusterOptions options;
+  const auto score = [](int32_t token) {
+    GoldenPrompt prompt;
+    prompt.ids = {token};
+    return ScoreQuery(prompt);
+  };
+  // A token whose row goes there, one whose row does not, and their logits.
+  int32_t with = -1, without = -1;
+  ASSERT_OK_AND_ASSIGN(const auto here, MoeCluster::Create(options));
+  for (int32_t token = 1; with < 0 || without < 0; ++token) {
+    Routing routing;
+    absl::Notification finished;
+    EngineRequest query = score(token);
+    query.routing = true;
+    ASSERT_OK(here->engine().Submit(std::move(query),
+                                    std::make_unique<RoutingSink>(&routing, &finished)));
+    finished.WaitForNotification();
+    const auto& chosen = routing.experts.front();
+    const bool needs = std::find(chosen.begin(), chosen.end(), kExpert) != chosen.end();
+    (needs ? with : without) = token;
+  }
+
+  options.workers = 1;
+  options.holders = [](int32_t layer, int32_t expert) -> std::vector<int32_t> {
+    return {layer == 0 && expert == kExpert ? 0 : kHere};
+  };
+  options.engine.room_patience = absl::Hours(1);
+  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
+  std::atomic<bool> full = true;
+  cluster->link(0).SetScript([&](int, const exchange::SwapHeader&) {
+    return full ? exchange::SwapError(exchange::SwapReason::kQueueFull, "full") : absl::OkStatus();
+  });
+  absl::Notification holds, go_on;
+  ASSERT_OK(
+      cluster->engine().Submit(score(without), std::make_unique<HoldingSink>(&holds, &go_on)));
+  holds.WaitForNotification();
+  AnswerRecorder waits, gets_on, gives_up;
+  ASSERT_OK(cluster->engine().Submit(score(with), waits.Sink()));
+  ASSERT_OK_AND_ASSIGN(const uint64_t handle,
+                       cluster->engine().Submit(score(with), gives_up.Sink()));
+  ASSERT_OK(cluster->engine().Submit(score(without), gets_on.Sink()));
+  go_on.Notify();
+  EXPECT_TRUE(gets_on.Wait().logits == Ask(*here, score(without)).logits);
+  cluster->engine().Cancel(handle);
+  EXPECT_THAT(gives_up.Wait().status, StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_EQ(waits.Now().finishes, 0);
+  full = false;
+  EXPECT_TRUE(waits.Wait().logits == Ask(*here, score(with)).logits);
+}
 
 TEST_F(RemoteMoeTest, EveryChoiceIsCountedWhereverTheExpertsAre) {
   ASSERT_OK_AND_ASSIGN(const auto backbone, ::ccoe::testing::GoldenBackbone(kModel));

@@ -162,13 +162,25 @@ TEST_F(UnitKvTest, APeerWithItsShareWaitsLikeOthers) {
   EXPECT_OK(Hold(1, 2, 0, 4));
 }
 
+TEST_F(UnitKvTest, PagesAreKeptForAPeerWhoseRefusedSequenceComesBackAsAnother) {
+  Start(8);
+  for (uint64_t sequence = 1; sequence <= 4; ++sequence) ASSERT_OK(Hold(1, sequence, 0, 8));
+  for (uint64_t sequence = 1; sequence <= 3; ++sequence) {
+    EXPECT_EQ(Reason(2, sequence, 0, 8), SwapReason::kNoPages);
+    kv_->Release(2, sequence);  // as who is refused does
+    now_ += UnitKv::kClaim / 2;
+  }
+  kv_->Release(1, 4);
+  EXPECT_EQ(Reason(1, 5, 0, 4), SwapReason::kNoPages);
+  EXPECT_OK(Hold(2, 4, 0, 8));
+}
+
 TEST_F(UnitKvTest, PagesAreNotKeptForWhoGivesUp) {
-  for (int how = 0; how < 3; ++how) {
+  for (int how = 1; how < 3; ++how) {
     Start(4);
     ASSERT_OK(Hold(1, 1, 0, 12));
     EXPECT_EQ(Reason(2, 9, 0, 8), SwapReason::kNoPages);
     EXPECT_EQ(Reason(1, 1, 12, 1), SwapReason::kNoPages);
-    if (how == 0) kv_->Release(2, 9);
     if (how == 1) kv_->ReleasePeer(2);
     if (how == 2) now_ += UnitKv::kClaim;
     EXPECT_OK(Hold(1, 1, 12, 1)) << how;

@@ -123,12 +123,19 @@ class ExpertTableTest : public ::testing::Test {
     absl::Status last;
     while (absl::Now() < deadline) {
       auto binding = table_->Find(expert);
-      if (binding.ok()) return *binding;
-      last = binding.status();
+      if (binding.ok() && (*binding)->link != nullptr) return *binding;
+      last = StatusOf(expert);
       absl::SleepFor(absl::Milliseconds(1));
     }
     ADD_FAILURE() << last;
     return nullptr;
+  }
+
+  // Why it cannot be bound to a worker.
+  absl::Status StatusOf(const ExpertRef& expert) {
+    const auto binding = table_->Find(expert);
+    if (!binding.ok() || (*binding)->link != nullptr) return binding.status();
+    return table_->FindReplica(**binding, {}).status();
   }
 
   absl::Status AwaitStatus(const ExpertRef& expert, absl::StatusCode code,
@@ -136,7 +143,7 @@ class ExpertTableTest : public ::testing::Test {
     const absl::Time deadline = absl::Now() + absl::Minutes(1);
     absl::Status last;
     while (absl::Now() < deadline) {
-      last = table_->Find(expert).status();
+      last = StatusOf(expert);
       if (last.code() == code && HasPart(last, message)) return absl::OkStatus();
       absl::SleepFor(absl::Milliseconds(1));
     }
@@ -278,6 +285,49 @@ TEST_F(ExpertTableTest, SaysWhyNoLinkWorksAndTriesAgain) {
   EXPECT_OK(AwaitStatus({"math", 1}, absl::StatusCode::kUnavailable, "a: cable cut"));
   network_.Mend("a");
   EXPECT_NE(Await({"math", 1}), nullptr);
+}
+
+TEST_F(ExpertTableTest, AQueryStaysWhereItIsUnlessAnotherWorkerCarriesLess) {
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a", "b"});
+  table_->Update(directive);
+  std::map<std::string, std::shared_ptr<const engine::ExpertBinding>> bound;
+  while (bound.size() < 2) {
+    auto binding = Await({"math", 1});
+    bound.emplace(binding->link->Name(), binding);
+  }
+  for (const auto& [name, binding] : bound) {
+    EXPECT_EQ((*table_->FindReplica(*binding, {}))->link->Name(), name);
+  }
+  const auto second = *table_->FindReplica(*bound["b"], {bound["a"]->link});
+  const auto third = *table_->FindReplica(*bound["b"], {bound["a"]->link});
+  EXPECT_EQ((*table_->FindReplica(*bound["b"], {}))->link->Name(), "a");
+  EXPECT_EQ((*table_->FindReplica(*bound["a"], {}))->link->Name(), "a");
+}
+
+TEST_F(ExpertTableTest, AnExpertWithoutAWorkerIsBoundLater) {
+  network_.Break("a");
+  v1::Directive directive;
+  v1::ExpertPlace* place = Add(directive, "math", 1, {"a"});
+  place->set_weights_digest("abcd");
+  place->set_kv_tokens(1024);
+  table_->Update(directive);
+  ASSERT_OK_AND_ASSIGN(const auto binding, table_->Find({"math", 1}));
+  EXPECT_EQ(binding->link, nullptr);
+  EXPECT_EQ(binding->layers, (model::LayerRange{6, 8}));
+  EXPECT_EQ(binding->kv_tokens, 1024);
+  network_.Mend("a");
+  AwaitReplica(*binding, {}, "a");
+}
+
+TEST_F(ExpertTableTest, WeightsThatOneSideDoesNotKnowAreNotOthers) {
+  v1::Directive directive;
+  Add(directive, "math", 1, {"a"})->set_weights_digest("abcd");
+  table_->Update(directive);
+  const auto bound = Await({"math", 1});
+  directive.mutable_experts(0)->clear_weights_digest();
+  table_->Update(directive);
+  AwaitReplica(*bound, {}, "a");
 }
 
 TEST_F(ExpertTableTest, ReplacesALinkThatBroke) {

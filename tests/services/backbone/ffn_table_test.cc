@@ -52,7 +52,29 @@ TEST(FfnTableTest, NamesTheLastHolderOfWhatIsNowhere) {
   const auto table = BuildFfnTable(Shard(0, {0, 1}), {}, {{"a", nullptr, Shard(0, {0})}},
                                    {{"b", "the link is closed", Shard(0, {0, 1, 7})}});
   ASSERT_EQ(table->gone.size(), 1u);
-  EXPECT_EQ(table->gone.at({0, 1}), "expert worker b: the link is closed");
+  EXPECT_EQ(table->gone.at({0, 1}), "expert worker b (the link is closed)");
+}
+
+TEST(FfnTableTest, NamesAllWhoHeldWhatIsNowhere) {
+  const auto table = BuildFfnTable(
+      Shard(0, {0}), {}, {},
+      {{"a", "it has left", Shard(0, {0})}, {"b", "the link is closed", Shard(0, {0})}});
+  EXPECT_EQ(table->gone.at({0, 0}),
+            "expert worker a (it has left), expert worker b (the link is closed)");
+}
+
+TEST(FfnTableTest, HoldersOfAnExpertAreOfOneNumericsClass) {
+  const model::FfnShard all = Shard(0, {0, 1, 2, 3});
+  const auto table = BuildFfnTable(all, Shard(0, {3}),
+                                   {{"a", nullptr, Shard(0, {0, 1, 3}), "other"},
+                                    {"b", nullptr, Shard(0, {0, 2}), "ours"},
+                                    {"c", nullptr, Shard(0, {0, 1, 2}), "another"},
+                                    {"d", nullptr, Shard(0, {0, 3}), "ours"}},
+                                   {}, "ours");
+  EXPECT_THAT(table->HoldersOf(0, 0), ElementsAre(1, 3));
+  EXPECT_THAT(table->HoldersOf(0, 1), ElementsAre(2));
+  EXPECT_THAT(table->HoldersOf(0, 2), ElementsAre(1));
+  EXPECT_THAT(table->HoldersOf(0, 3), ElementsAre(engine::FfnTable::kHere, 3));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/base/check.h"
+#include "runtime/base/file.h"
 #include "tests/testing/command_line.h"
 #include "tests/testing/status_matchers.h"
 
@@ -136,6 +137,28 @@ TEST(AnswerRecordTest, RefusesWhatIsNoRecord) {
   }
   EXPECT_THAT(AnswerComparison::Read(testing::TempPath("nowhere")),
               testing::StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(AnswerRecordTest, ARunWithoutAnswersOrAnEndLeavesTheEarlierRecord) {
+  const std::string path = testing::TempPath("kept");
+  const auto lines = [&] { return ReadFile(path, 1 << 20).value_or("none"); };
+  auto first = AnswerRecorder::Create(path);
+  ASSERT_OK(first);
+  (*first)->Add(Answer(0));
+  EXPECT_EQ(lines(), "none");
+  EXPECT_OK((*first)->Finish());
+  const std::string kept = lines();
+  EXPECT_THAT(kept, HasSubstr("\"index\":0"));
+
+  auto without_answers = AnswerRecorder::Create(path);
+  ASSERT_OK(without_answers);
+  EXPECT_OK((*without_answers)->Finish());
+  EXPECT_EQ(lines(), kept);
+  auto without_end = AnswerRecorder::Create(path);
+  ASSERT_OK(without_end);
+  (*without_end)->Add(Answer(1));
+  without_end->reset();
+  EXPECT_EQ(lines(), kept);
 }
 
 TEST(AnswerRecordTest, SaysThatAFileCannotBeWritten) {

@@ -147,6 +147,19 @@ TEST(FlagsTest, ACheckOfOnesOwnSaysWhatIsWrong) {
   }
 }
 
+TEST(FlagsTest, NoRangeHoldsWhatIsNoNumber) {
+  CLI::App app("", "ccoe");
+  double ratio = 0.0;
+  AddFlag(&app, "--ratio", ratio, "").Range(0.0, 1.0);
+  for (const char* text : {"nan", "-NaN", "1.5", "inf", "x"}) {
+    const char* const line[] = {"ccoe", "--ratio", text};
+    EXPECT_THROW(app.parse(3, line), CLI::ParseError) << text;
+  }
+  const char* const right[] = {"ccoe", "--ratio", "0.5"};
+  app.parse(3, right);
+  EXPECT_EQ(ratio, 0.5);
+}
+
 TEST(FlagsTest, AFlagThatCommandsShareMayBeOptionalForOne) {
   CLI::App app("", "ccoe");
   std::string model;

@@ -118,6 +118,19 @@ TEST_F(LoadRunTest, ARefusedClientComesBackWhenItIsTold) {
   EXPECT_GE(workload_.served[1].sent, absl::Milliseconds(300));
 }
 
+TEST_F(LoadRunTest, AClientThatFindsNobodyThereRestsToo) {
+  fake_.before_answer = [](int number, grpc::ServerContext*) {
+    return number > 0 ? grpc::Status::OK : grpc::Status(grpc::StatusCode::UNAVAILABLE, "gone");
+  };
+  LoadRunOptions options;
+  options.requests = 2;
+  options.arrivals.rate = kAllAtOnce;
+  options.max_concurrency = 1;
+  Run(options);
+  ASSERT_EQ(workload_.served.size(), 2u);
+  EXPECT_GE(workload_.served[1].sent, absl::Milliseconds(100));
+}
+
 TEST_F(LoadRunTest, StopCancelsWhatRunsAndKeepsWhatWasDone) {
   fake_.before_answer = [](int number, grpc::ServerContext* context) {
     if (number == 0) return grpc::Status::OK;

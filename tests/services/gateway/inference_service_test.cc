@@ -174,6 +174,21 @@ TEST_F(InferenceServiceTest, AnotherWorkerAnswersWhereTheFirstIsGone) {
   EXPECT_EQ(seen.text, "here");
 }
 
+TEST_F(InferenceServiceTest, AQueryThatWaitedInVainIsNotWaitedForAtEveryWorker) {
+  RouteTo({"first", "second", "third"});
+  std::atomic<int> asked = 0;
+  const auto waits = [&](const auto&, auto&, auto&) {
+    ++asked;
+    return WithRetryAfter(absl::UnavailableError("no worker came"), absl::Seconds(1));
+  };
+  FakeBackbone first(&registry_, "first", waits), second(&registry_, "second", waits),
+      third(&registry_, "third", waits);
+  const Seen seen = Generate();
+  EXPECT_THAT(seen.status, StatusIs(absl::StatusCode::kUnavailable, HasSubstr("no worker came")));
+  EXPECT_TRUE(RetryAfter(seen.status).has_value());
+  EXPECT_EQ(asked, 2);
+}
+
 TEST_F(InferenceServiceTest, AWorkerThatDiesMidAnswerIsAnError) {
   RouteTo({"first", "second"});
   FakeBackbone first(&registry_, "first", [&](const auto&, auto&, auto& writer) {

@@ -48,7 +48,9 @@ TEST_F(ClusterTest, SaysWhenTheExpertTableChanges) {
   bool changed = false;
   EXPECT_EQ(cluster_.Expire(&changed).size(), 3u);
   EXPECT_TRUE(changed);
-  EXPECT_EQ(cluster_.CurrentDirective("b0", v1::WORKER_ROLE_BACKBONE).experts_size(), 0);
+  const v1::Directive after = cluster_.CurrentDirective("b0", v1::WORKER_ROLE_BACKBONE);
+  ASSERT_EQ(after.experts_size(), 1);
+  EXPECT_EQ(after.experts(0).workers_size(), 0);
 }
 
 TEST_F(ClusterTest, AWorkerThatLeftHoldsNoFfnExpertsAnyMore) {

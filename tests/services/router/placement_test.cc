@@ -11,6 +11,8 @@
 namespace ccoe::services {
 namespace {
 
+const absl::Time kNow = absl::FromUnixSeconds(1000);
+
 using ::ccoe::testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -35,7 +37,7 @@ TEST(PlacementTest, SaysWhoTheWorkersAreAndTheLeastRoomOfAny) {
   large.mutable_experts(0)->set_kv_tokens(4096);
   large.mutable_experts(0)->set_weights_digest("abcd");
   small.mutable_experts(0)->set_kv_tokens(1024);
-  EXPECT_TRUE(placement.Update(WorkersOf({large, small}), "model-a"));
+  EXPECT_TRUE(placement.Update(WorkersOf({large, small}), "model-a", kNow));
   const v1::Directive directive =
       placement.ToDirective(absl::Seconds(6), "b0", v1::WORKER_ROLE_BACKBONE);
   EXPECT_EQ(directive.experts(0).kv_tokens(), 1024);
@@ -49,7 +51,7 @@ TEST(PlacementTest, ListsWhoHoldsWhat) {
   v1::WorkerReport two = ExpertReport("e1", "law");
   Hold("math", 1, &two);
   EXPECT_TRUE(placement.Update(WorkersOf({BackboneReport("b0"), ExpertReport("e0", "math"), two}),
-                               "model-a"));
+                               "model-a", kNow));
   const v1::Directive directive =
       placement.ToDirective(absl::Seconds(6), "b0", v1::WORKER_ROLE_BACKBONE);
   EXPECT_EQ(directive.epoch(), 1);
@@ -64,14 +66,14 @@ TEST(PlacementTest, ListsWhoHoldsWhat) {
 
 TEST(PlacementTest, TheEpochRisesWithEveryChangeAndWithNothingElse) {
   Placement placement;
-  EXPECT_FALSE(placement.Update({}, ""));
+  EXPECT_FALSE(placement.Update({}, "", kNow));
   EXPECT_EQ(placement.epoch(), 0);
-  EXPECT_TRUE(placement.Update(WorkersOf({ExpertReport("e0", "math")}), ""));
+  EXPECT_TRUE(placement.Update(WorkersOf({ExpertReport("e0", "math")}), "", kNow));
   v1::WorkerReport busy = ExpertReport("e0", "math");
   busy.mutable_load()->set_running(9);
-  EXPECT_FALSE(placement.Update(WorkersOf({busy}), ""));
+  EXPECT_FALSE(placement.Update(WorkersOf({busy}), "", kNow));
   EXPECT_EQ(placement.epoch(), 1);
-  EXPECT_TRUE(placement.Update({}, ""));
+  EXPECT_TRUE(placement.Update({}, "", kNow));
   EXPECT_EQ(placement.epoch(), 2);
 }
 
@@ -81,7 +83,7 @@ TEST(PlacementTest, LeavesOutWorkersThatDrainOrServeAnotherModel) {
   draining.set_ready(false);
   v1::WorkerReport foreign = ExpertReport("e1", "law");
   foreign.set_model_fingerprint("model-b");
-  EXPECT_FALSE(placement.Update(WorkersOf({draining, foreign}), "model-a"));
+  EXPECT_FALSE(placement.Update(WorkersOf({draining, foreign}), "model-a", kNow));
 }
 
 TEST(PlacementTest, LeavesOutACopyWithAnotherBaseOrOtherLayers) {
@@ -91,7 +93,7 @@ TEST(PlacementTest, LeavesOutACopyWithAnotherBaseOrOtherLayers) {
   v1::WorkerReport other_layers = ExpertReport("e2", "math");
   other_layers.mutable_experts(0)->mutable_info()->set_first_layer(5);
   EXPECT_TRUE(placement.Update(WorkersOf({ExpertReport("e0", "math"), other_base, other_layers}),
-                               "model-a"));
+                               "model-a", kNow));
   EXPECT_THAT(
       Addresses(placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE).experts(0)),
       ElementsAre("inproc:e0"));
@@ -101,7 +103,7 @@ TEST(PlacementTest, ResolvesToTheNewestVersionOrTheNamedOne) {
   Placement placement;
   placement.Update(WorkersOf({ExpertReport("e0", "math", 2), ExpertReport("e1", "math", 10),
                               ExpertReport("e2", "mathx", 11)}),
-                   "");
+                   "", kNow);
   ASSERT_OK_AND_ASSIGN(const ExpertRef newest, placement.Resolve({"math", 0}));
   EXPECT_EQ(newest, (ExpertRef{"math", 10}));
   ASSERT_OK_AND_ASSIGN(const ExpertRef named, placement.Resolve({"math", 2}));
@@ -113,14 +115,40 @@ TEST(PlacementTest, SaysWhatThereIsWhereAnExpertIsMissing) {
   Placement placement;
   EXPECT_THAT(placement.Resolve({"tax", 0}),
               StatusIs(absl::StatusCode::kNotFound, AllOf(HasSubstr("tax"), HasSubstr("none"))));
-  placement.Update(WorkersOf({ExpertReport("e0", "math", 2), ExpertReport("e1", "law")}), "");
+  placement.Update(WorkersOf({ExpertReport("e0", "math", 2), ExpertReport("e1", "law")}), "", kNow);
   EXPECT_THAT(placement.Resolve({"tax", 0}),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("law@1, math@2")));
 }
 
+TEST(PlacementTest, AnExpertWhoseLastWorkerHasGoneIsKnownForAWhile) {
+  Placement placement;
+  placement.Update(WorkersOf({ExpertReport("e0", "math", 2), ExpertReport("e1", "law")}), "", kNow);
+  placement.Update(WorkersOf({ExpertReport("e1", "law")}), "", kNow);
+  EXPECT_THAT(placement.Resolve({"math", 0}), StatusIs(absl::StatusCode::kNotFound));
+  ASSERT_OK_AND_ASSIGN(const ExpertRef newest, placement.ResolveKnown({"math", 0}));
+  EXPECT_EQ(newest, (ExpertRef{"math", 2}));
+  EXPECT_EQ(placement.Experts().size(), 1u);
+  const auto directive = placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE);
+  ASSERT_EQ(directive.experts_size(), 2);
+  EXPECT_EQ(directive.experts(1).info().expert().name(), "math");
+  EXPECT_EQ(directive.experts(1).base_fingerprint(), "base-6");
+  EXPECT_EQ(directive.experts(1).workers_size(), 0);
+
+  EXPECT_FALSE(placement.Update(WorkersOf({ExpertReport("e1", "law")}), "",
+                                kNow + Placement::kRemembered / 2));
+  EXPECT_TRUE(
+      placement.Update(WorkersOf({ExpertReport("e1", "law")}), "", kNow + Placement::kRemembered));
+  EXPECT_THAT(placement.ResolveKnown({"math", 2}), StatusIs(absl::StatusCode::kNotFound));
+  // Held again it is not gone.
+  placement.Update(WorkersOf({}), "", kNow);
+  placement.Update(WorkersOf({ExpertReport("e1", "law")}), "", kNow);
+  EXPECT_EQ(placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE).experts_size(),
+            1);
+}
+
 TEST(PlacementTest, ListsExpertsForClients) {
   Placement placement;
-  placement.Update(WorkersOf({ExpertReport("e0", "math"), ExpertReport("e1", "math")}), "");
+  placement.Update(WorkersOf({ExpertReport("e0", "math"), ExpertReport("e1", "math")}), "", kNow);
   const std::vector<v1::ExpertInfo> experts = placement.Experts();
   ASSERT_EQ(experts.size(), 1u);
   EXPECT_EQ(experts[0].replicas(), 2);
@@ -158,7 +186,7 @@ TEST(PlacementTest, TellsBackboneWorkersWhoHoldsWhichFfnExperts) {
   v1::WorkerReport holder = ReportOf("e1", v1::WORKER_ROLE_EXPERT);
   *holder.mutable_ffn_shard() = FfnShardToProto(TwoWorkers().workers[1].shard);
   const v1::WorkerReport empty = ReportOf("e0", v1::WORKER_ROLE_EXPERT);
-  EXPECT_TRUE(placement.Update(WorkersOf({holder, empty}), "model-a"));
+  EXPECT_TRUE(placement.Update(WorkersOf({holder, empty}), "model-a", kNow));
   EXPECT_EQ(placement.epoch(), 1);
   const v1::Directive directive =
       placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE);
@@ -169,9 +197,9 @@ TEST(PlacementTest, TellsBackboneWorkersWhoHoldsWhichFfnExperts) {
   EXPECT_EQ(placement.ToDirective(absl::Seconds(1), "e0", v1::WORKER_ROLE_EXPERT).ffn_places_size(),
             0);
   // Another report of the same changes nothing; one of a worker that drains, or is gone, does.
-  EXPECT_FALSE(placement.Update(WorkersOf({holder, empty}), "model-a"));
+  EXPECT_FALSE(placement.Update(WorkersOf({holder, empty}), "model-a", kNow));
   holder.set_ready(false);
-  EXPECT_TRUE(placement.Update(WorkersOf({holder, empty}), "model-a"));
+  EXPECT_TRUE(placement.Update(WorkersOf({holder, empty}), "model-a", kNow));
   EXPECT_EQ(
       placement.ToDirective(absl::Seconds(1), "b0", v1::WORKER_ROLE_BACKBONE).ffn_places_size(), 0);
 }

@@ -25,9 +25,16 @@ class RoutingServiceTest : public ::testing::Test {
     EXPECT_OK(rules);
     service_ = std::make_unique<RoutingService>(&cluster_, *std::move(rules), &metrics_.router());
   }
-  void Add(const v1::WorkerReport& report) {
+  WorkerSession Add(const v1::WorkerReport& report) {
     bool changed = false;
-    EXPECT_OK(cluster_.Register(report, &changed));
+    auto session = cluster_.Register(report, &changed);
+    EXPECT_OK(session);
+    return *session;
+  }
+  void Remove(WorkerSession session) {
+    bool changed = false;
+    cluster_.Remove(session, &changed);
+    EXPECT_TRUE(changed);
   }
   grpc::Status Route(const v1::RouteRequest& request) {
     response_.Clear();
@@ -104,6 +111,16 @@ TEST_F(RoutingServiceTest, AnUnknownExplicitExpertIsNotFoundAndListsThoseThereAr
   EXPECT_THAT(status.error_message(), AllOf(HasSubstr("tax"), HasSubstr("math@1")));
   EXPECT_EQ(RouteText("", "math@2").error_code(), grpc::NOT_FOUND);
   EXPECT_THAT(metrics_.Text(), HasSubstr("ccoe_router_failed_routes_total{code=\"not_found\"} 2"));
+}
+
+TEST_F(RoutingServiceTest, AnExpertThatWasHeldUntilLatelyIsNotUnknown) {
+  Add(BackboneReport("b0"));
+  Remove(Add(ExpertReport("e0", "math")));
+  ASSERT_TRUE(RouteText("", "math").ok());
+  EXPECT_EQ(decision().expert().version(), 1);
+  // A rule is advice: the base answers meanwhile.
+  ASSERT_TRUE(RouteText("How many are there?").ok());
+  EXPECT_FALSE(decision().has_expert());
 }
 
 TEST_F(RoutingServiceTest, RefusesMalformedRequests) {

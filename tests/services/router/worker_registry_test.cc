@@ -46,11 +46,38 @@ TEST_F(WorkerRegistryTest, AWorkerThatRestartedTakesThePlaceOfItsEarlierLife) {
   ASSERT_OK_AND_ASSIGN(const WorkerSession first, registry_.Register(BackboneReport("b0")));
   v1::WorkerReport moved = BackboneReport("b0");
   moved.set_address("127.0.0.1:8102");
+  clock_.Advance(absl::Seconds(4));  // the earlier one is silent
   ASSERT_OK_AND_ASSIGN(const WorkerSession second, registry_.Register(moved));
   registry_.Remove(first);  // the earlier stream ends late
   EXPECT_EQ(registry_.workers().at("b0").session, second);
   EXPECT_EQ(registry_.workers().at("b0").report.address(), "127.0.0.1:8102");
   EXPECT_THAT(registry_.Report(first, BackboneReport("b0")), StatusIs(absl::StatusCode::kAborted));
+}
+
+TEST_F(WorkerRegistryTest, AnIdThatALivingWorkerHasElsewhereIsTaken) {
+  ASSERT_OK_AND_ASSIGN(const WorkerSession first, registry_.Register(ExpertReport("e0", "math")));
+  v1::WorkerReport other = ExpertReport("e0", "math");
+  other.set_address("127.0.0.1:8102");
+  EXPECT_THAT(registry_.Register(other),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("the id is taken"), HasSubstr("inproc:e0"),
+                             HasSubstr("127.0.0.1:8102"), HasSubstr("--id"))));
+  EXPECT_OK(registry_.Report(first, ExpertReport("e0", "math")));
+  EXPECT_OK(registry_.Register(ExpertReport("e0", "math")));  // from where it was
+}
+
+TEST_F(WorkerRegistryTest, OtherWeightsThanASilentWorkersMayBeItsReplacement) {
+  v1::WorkerReport silent = ExpertReport("e0", "math"), next = ExpertReport("e1", "math");
+  silent.mutable_experts(0)->set_weights_digest("aaaa1111");
+  next.mutable_experts(0)->set_weights_digest("bbbb2222");
+  ASSERT_OK(registry_.Register(silent));
+  clock_.Advance(absl::Seconds(4));
+  EXPECT_THAT(registry_.Register(next),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("aaaa1111"), HasSubstr("bbbb2222"), HasSubstr("silent"))));
+  clock_.Advance(absl::Seconds(4));
+  registry_.Expire();
+  EXPECT_OK(registry_.Register(next));
 }
 
 TEST_F(WorkerRegistryTest, RefusesAnotherProtocolVersionAndNamesBoth) {

@@ -14,10 +14,10 @@ using ::testing::HasSubstr;
 TEST(CublasLtLibraryTest, ItsFunctionsAreTheLibrarysOrSayThatItIsMissing) {
   const std::string text = cublasLtGetStatusString(CUBLAS_STATUS_NOT_SUPPORTED);
   if (OpenCublasLt().ok()) {
-    EXPECT_EQ(text, "CUBLAS_STATUS_NOT_SUPPORTED");
+    EXPECT_THAT(text, HasSubstr("functionality is not supported"));
     return;
   }
-  EXPECT_THAT(text, HasSubstr("not on this machine"));
+  EXPECT_THAT(text, HasSubstr("cannot be used"));
   cublasLtHandle_t handle = nullptr;
   EXPECT_EQ(cublasLtCreate(&handle), CUBLAS_STATUS_NOT_INITIALIZED);
 }

@@ -36,5 +36,14 @@ TEST(DynamicLibraryTest, AFunctionThatTheLibraryHasNotIsMissing) {
   EXPECT_EQ(library.Find("ccoe_no_such_function"), nullptr);
 }
 
+TEST(DynamicLibraryTest, ALibraryWithoutAFunctionThatIsNeededIsRefusedByItsName) {
+  const DynamicLibrary library("the C library's math", "libm.so.6",
+                               {"floor", "ccoe_no_such_function"});
+  EXPECT_THAT(library.status(), StatusIs(absl::StatusCode::kFailedPrecondition,
+                                         AllOf(HasSubstr("libm.so.6 has no ccoe_no_such_function"),
+                                               HasSubstr("another version"))));
+  EXPECT_EQ(library.Find("floor"), nullptr);
+}
+
 }  // namespace
 }  // namespace ccoe::kernels
