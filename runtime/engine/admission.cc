@@ -70,10 +70,11 @@ absl::StatusOr<int64_t> TokensToGenerate(const EngineRequest& query, const Exper
   if (binding != nullptr && binding->kv_tokens > 0) {
     kv_tokens = std::min(kv_tokens, binding->kv_tokens);
     if (tokens > binding->kv_tokens) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("prompt: ", tokens, " tokens never fit in the KV cache of ",
-                       binding->kv_tokens, " tokens that expert ", binding->expert.ToString(),
-                       " has on worker ", binding->worker_id));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "prompt: ", tokens, " tokens never fit in the KV cache of ", binding->kv_tokens,
+          " tokens that expert ", binding->expert.ToString(), " has on ",
+          binding->worker_id.empty() ? "its workers"
+                                     : absl::StrCat("worker ", binding->worker_id)));
     }
   }
   if (!Generates(query)) return 0;

@@ -28,7 +28,9 @@ struct ExpertBinding {
   std::string worker_id;                           // for messages
   std::string numerics;        // of the worker, see exchange::LinkPeer; empty: not known
   std::string weights_digest;  // of the expert; empty: not known
-  int64_t kv_tokens = 0;       // of the expert's whole KV cache; 0: not known
+  // What the expert's whole KV cache holds at least, on each worker that a query bound like this
+  // may go to; 0: not known.
+  int64_t kv_tokens = 0;
 };
 
 // Links to keep away from. Weak: a link that is gone cannot be chosen.
@@ -42,9 +44,9 @@ class ExpertDirectory {
   // worker serves it now.
   virtual absl::StatusOr<std::shared_ptr<const ExpertBinding>> Find(const ExpertRef& expert) = 0;
 
-  // Where the expert of `bound` (name, version, weights) is served best now, over no link of
-  // `avoid`: on a worker of the same numerics where there is one; over the link of `bound` unless
-  // another one carries less. UNAVAILABLE: no such worker has it now.
+  // Where the expert of `bound` (name, version, weights, at least its KV tokens) is served best
+  // now, over no link of `avoid`: on a worker of the same numerics where there is one; over the
+  // link of `bound` unless another one carries less. UNAVAILABLE: no such worker has it now.
   virtual absl::StatusOr<std::shared_ptr<const ExpertBinding>> FindReplica(
       const ExpertBinding& bound, const LinkList& avoid) = 0;
 };

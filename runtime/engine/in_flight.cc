@@ -134,7 +134,7 @@ void InFlightTable::SendOver(const std::shared_ptr<exchange::ActivationLink>& li
     if (rows + more_rows > bounds.max_rows || bytes.sent + more.sent > bounds.max_bytes ||
         bytes.returned + more.returned > bounds.max_bytes ||
         sequences + more_sequences > bounds.max_sequences ||
-        static_cast<int64_t>(envelope.swaps.size()) == bounds.max_swaps) {
+        static_cast<int64_t>(envelope.swaps.size()) >= bounds.max_swaps) {
       send();
     }
     bytes += more;

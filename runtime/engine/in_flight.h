@@ -71,7 +71,7 @@ struct SuspendedMoe {
 
   // Pairs whose workers are full: they are asked again at `next_try`.
   std::vector<int32_t> unplaced;
-  absl::Status full;  // as the worker asked last said it; OK: none of `failed` is full
+  absl::Status full;  // as one of `failed` said it last; OK: none of them is full
   absl::Time full_since = absl::InfiniteFuture();  // the first time
   absl::Time next_try = absl::InfiniteFuture();
   int tries = 0;

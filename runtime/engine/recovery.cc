@@ -101,6 +101,14 @@ void Recovery::GoElsewhere(const Failure& failure, absl::Time now) {
 void Recovery::AwaitWorker(const std::shared_ptr<Sequence>& sequence, absl::Time now) {
   sequence->recovery.needs_replica = true;
   sequence->recovery.seeking_since = now;
+  // They must not fill the queue that all experts' queries share.
+  const auto most = std::max<size_t>(1, static_cast<size_t>(options_.max_waiting) / 4);
+  if (sequence->recovery.why.ok() && seeking_.size() >= most) {
+    return GiveUp(sequence,
+                  absl::StrCat("no worker holds expert ", sequence->binding()->expert.ToString(),
+                               " now, and ", seeking_.size(), " queries wait for one already"),
+                  now);
+  }
   Missing missing;
   if (!Seek(sequence, missing, now)) seeking_.insert(sequence->handle());
 }
@@ -140,7 +148,8 @@ bool Recovery::Seek(const std::shared_ptr<Sequence>& sequence, Missing& missing,
   // A worker that did not have the expert may have it by now.
   const bool forgives = seeks >= PauseBefore(recovery.lost_workers + kForgive);
   auto worker = FindWorker(*sequence, forgives ? LinkList() : recovery.avoid, missing);
-  const bool ends = worker.ok() || directory_ == nullptr ||
+  const bool hopeless = !worker.ok() && !absl::IsUnavailable(worker.status());
+  const bool ends = worker.ok() || hopeless || directory_ == nullptr ||
                     recovery.without_worker + seeks >= options_.replica_patience;
   if (!ends) {
     table_->Pause(*sequence, now + kSeekPause);
@@ -148,6 +157,10 @@ bool Recovery::Seek(const std::shared_ptr<Sequence>& sequence, Missing& missing,
   }
   recovery.without_worker += seeks;
   recovery.needs_replica = false;
+  if (hopeless) {
+    End({sequence, worker.status()}, now);
+    return true;
+  }
   if (!worker.ok()) {
     GiveUp(sequence, worker.status().message(), now);
     return true;
@@ -177,29 +190,41 @@ void Recovery::ChooseWorker(Sequence& sequence) {
   const ExpertBinding& bound = *sequence.binding();
   absl::StatusOr<std::shared_ptr<const ExpertBinding>> best =
       directory_->FindReplica(bound, sequence.recovery.avoid);
-  if (!best.ok()) return sequence.recovery.avoid.clear();  // this one or none
-  if ((*best)->link != bound.link && (*best)->numerics == bound.numerics) {
-    sequence.Rebind(*std::move(best));
+  if (!best.ok() || (*best)->numerics != bound.numerics) {
+    return sequence.recovery.avoid.clear();  // this one or none
   }
+  if ((*best)->link != bound.link) sequence.Rebind(*std::move(best));
+}
+
+bool Recovery::OursHoldKv(const Sequence& sequence) const {
+  return std::any_of(table_->running().begin(), table_->running().end(), [&](const auto& entry) {
+    const Sequence& other = *entry.second;
+    return &other != &sequence && other.swapped && other.computed_tokens() > 0 &&
+           other.SharesKv(*sequence.binding());
+  });
+}
+
+void Recovery::PutOffForRoom(const Failure& failure, const std::shared_ptr<Sequence>& who,
+                             absl::Time now) {
+  absl::Duration& short_of_kv = who->recovery.short_of_kv;
+  // Ours make room sooner or later; whether others do nobody here knows.
+  const bool counts = !OursHoldKv(*who);
+  if (counts && EndIfImpatient({who, failure.error}, short_of_kv, now)) return;
+  const absl::Duration pause = PauseBefore(who->recovery.pauses++);
+  if (counts) short_of_kv += pause;
+  PutOff(*who, pause, now);
 }
 
 // A query that was alone in having no room: the youngest query of its expert, or itself, gives way.
 void Recovery::MakeRoomFor(const Failure& alone, absl::Time now) {
   const std::shared_ptr<Sequence>& sequence = alone.sequence;
   std::shared_ptr<Sequence> youngest = sequence;
-  bool others = false;
   for (const auto& [handle, other] : table_->running()) {
     if (other == sequence || !other->SharesKv(*sequence->binding())) continue;
-    others = true;
     if (handle > youngest->handle() && other->state() == SequenceState::kRunnable) youngest = other;
   }
-  RecoveryState& recovery = sequence->recovery;
-  if (others) recovery.short_of_kv = absl::ZeroDuration();  // they make room sooner or later
-  if (!others && EndIfImpatient(alone, recovery.short_of_kv, now)) return;
   table_->AbortStep(*sequence);
-  const absl::Duration pause = PauseBefore(youngest->recovery.pauses++);
-  if (!others) recovery.short_of_kv += pause;
-  PutOff(*youngest, pause, now);
+  PutOffForRoom(alone, youngest, now);
 }
 
 void Recovery::MakeRoom(const std::vector<Failure>& group, absl::Time now) {
@@ -210,7 +235,7 @@ void Recovery::MakeRoom(const std::vector<Failure>& group, absl::Time now) {
     Sequence& sequence = *group[i].sequence;
     // KV that is there is given up for one query at a time: that may be enough.
     if (i + 1 < group.size() && sequence.computed_tokens() > 0) break;
-    PutOff(sequence, PauseBefore(sequence.recovery.pauses++), now);
+    PutOffForRoom(group[i], group[i].sequence, now);
   }
 }
 

@@ -4,7 +4,8 @@
 //   reason                              what happens
 //   no KV pages                         of several the younger ones give up their KV and try again after a
 //                                       pause that doubles, or when a query of this expert ends
-//   queue full, link full               the step is tried again after a pause; all KV stays
+//   queue full, link full               the step is tried again after a pause; all KV stays. A query
+//                                       without KV may go to another worker
 //   KV lost, cancelled                  computed again from the first token, 3 times between two tokens
 //   link broken, worker stops,          layer expert: computed again from the first token at another worker
 //   device failed, unknown expert       with this expert, 8 times between two tokens; while there is none,
@@ -15,12 +16,12 @@
 //
 // A query that is put off is bound anew when its turn comes: at a worker with more room, or one
 // that came meanwhile. A query that comes while no worker serves its expert waits for one like a
-// query whose worker was lost.
+// query whose worker was lost; a quarter of the admission queue may.
 //
 // A query that waits holds up no other. Waits are bounded: room_patience (full), replica_patience
 // (lost) of EngineOptions; then the query ends with an error that names expert, link, swap and
 // layers. What counts is the time it was put off, not the time it waited for its turn. For KV pages
-// a query also waits while older queries of its expert run, which is as long as they take.
+// a query also waits while others of this engine hold some at its expert, as long as they take.
 // Determinism makes this invisible: the tokens that come are those of an undisturbed run.
 #ifndef CCOE_RUNTIME_ENGINE_RECOVERY_H_
 #define CCOE_RUNTIME_ENGINE_RECOVERY_H_
@@ -102,6 +103,10 @@ class Recovery {
                                                                   Missing& missing);
   void MakeRoom(const std::vector<Failure>& group, absl::Time now);
   void MakeRoomFor(const Failure& alone, absl::Time now);
+  // Whether another query of this engine holds KV where `sequence` wants some.
+  bool OursHoldKv(const Sequence& sequence) const;
+  // `who` gives way, or ends with the failure's error where it has waited for too long.
+  void PutOffForRoom(const Failure& failure, const std::shared_ptr<Sequence>& who, absl::Time now);
   // It gives up its KV and tries again after a pause, at another worker where one has room.
   void PutOff(Sequence& sequence, absl::Duration pause, absl::Time now);
   // Ends the query where it waited for too long for what its failure calls for; true if it did.

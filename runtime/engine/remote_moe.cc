@@ -325,7 +325,6 @@ void RemoteMoe::Withdraw(MicroBatch& batch, const model::RoutedRows& routed,
 void RemoteMoe::PutAside(Flight& flight, std::vector<int32_t> pairs, const absl::Status& why) {
   SuspendedMoe& moe = *flight.moe;
   const absl::Time now = clock_.Now();
-  if (MeansFull(exchange::ReasonOf(why))) moe.full = why;
   // Whoever is full has room later, whatever became of the others.
   if (moe.full.ok()) {
     return Withdraw(flight.batch, moe.routed, std::move(pairs), why, absl::ZeroDuration());
@@ -412,10 +411,10 @@ std::optional<RemoteMoe::Resumed> RemoteMoe::Land(InFlightTable::Landing landing
     const AwaySwap failed = std::move(swap);
     flight.swaps.erase(landing.swap);
     flight.moe->failed.insert(failed.peer.link);
+    status = Annotate(status, failed.Describe(*flight.batch.step));
+    if (MeansFull(exchange::ReasonOf(status))) flight.moe->full = status;
     const std::vector<int32_t> pairs = LivingPairs(flight, failed.part.pairs);
-    if (!pairs.empty()) {
-      Place(flight, pairs, Annotate(status, failed.Describe(*flight.batch.step)));
-    }
+    if (!pairs.empty()) Place(flight, pairs, status);
   }
   EndLongWaits(flight);
   return Resume(flight);
@@ -444,7 +443,9 @@ std::optional<RemoteMoe::Resumed> RemoteMoe::Resume(Flight& waiting) {
   resumed.batch = std::move(flight->batch);
   if (moe.full_since < absl::InfiniteFuture()) {
     const absl::Duration waited = clock_.Now() - moe.full_since;
-    for (StepEntry& entry : resumed.batch.entries) entry.sequence->recovery.stalled += waited;
+    for (StepEntry& entry : resumed.batch.entries) {
+      if (entry.alive()) entry.sequence->recovery.stalled += waited;  // others have been told
+    }
   }
   resumed.status = parts_.runner->Restore(std::move(moe.parked));
   if (!alive) {

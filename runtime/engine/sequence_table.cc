@@ -167,7 +167,9 @@ void SequenceTable::Preempt(Sequence& sequence, absl::Time not_before) {
 
 void SequenceTable::Finish(const std::shared_ptr<Sequence>& sequence, FinishReason reason,
                            const absl::Status& status, absl::Time now) {
-  const int64_t freed_tokens = sequence->swapped ? sequence->computed_tokens() : 0;
+  // Of its first chunk the pages are taken, and nothing is computed yet.
+  const int64_t freed_tokens =
+      sequence->swapped ? std::max<int64_t>(1, sequence->computed_tokens()) : 0;
   finished_in_step_ = finished_in_step_ || sequence->state() == SequenceState::kInStep;
   FreeKv(*sequence);
   if (freed_tokens > 0) EndPauses(*sequence->binding(), freed_tokens);
@@ -186,10 +188,11 @@ void SequenceTable::EndPauses(const ExpertBinding& binding, int64_t freed_tokens
   if (pauses_.empty()) return;
   int64_t left = freed_tokens;
   for (const auto& [handle, sequence] : waiting_) {
-    const RecoveryState& recovery = sequence->recovery;
+    RecoveryState& recovery = sequence->recovery;
     if (recovery.pauses == 0 || recovery.needs_replica || !sequence->SharesKv(binding)) continue;
     // What the oldest lacks may be less than it knows.
     if (left < freed_tokens && left < sequence->known_tokens()) return;
+    recovery.avoid.clear();  // here is room
     Pause(*sequence, absl::InfinitePast());
     left -= sequence->known_tokens();
   }

@@ -62,8 +62,8 @@ class SequenceTable {
   // on.
   void Preempt(Sequence& sequence, absl::Time not_before);
   // Ends a sequence in any state: OnFinish, KV freed here and at its expert. Rows of it that are in
-  // flight are dropped when they come back, before they touch a page. The oldest query that was put
-  // off for lack of room at the same expert may start again.
+  // flight are dropped when they come back, before they touch a page. The oldest queries that were
+  // put off for lack of room at the same expert, and may fit now, may start again.
   void Finish(const std::shared_ptr<Sequence>& sequence, FinishReason reason,
               const absl::Status& status, absl::Time now);
   // Ends all that are past their deadline.
@@ -94,7 +94,7 @@ class SequenceTable {
   model::KvPages pages_;
   Table waiting_, running_;
   std::map<uint64_t, Sequence*> runnable_;   // of running_: in no step, not paused
-  std::map<uint64_t, Sequence*> startable_;  // of waiting_: not paused
+  std::map<uint64_t, Sequence*> startable_;  // of waiting_: not paused, with a worker
   int64_t promised_pages_ = 0;               // of all running ones
   Timers deadlines_, pauses_;
   uint64_t last_link_id_ = 0;

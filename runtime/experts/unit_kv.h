@@ -4,8 +4,8 @@
 // Pages go to whoever asks first while there are some. Where a peer with less than its fair share
 // (pages / peers that hold or want some) is refused, the next free pages are kept for it: peers
 // that would be over theirs get none until it was served, left, or has not asked again for kClaim.
-// The claim is the peer's and not the sequence's: who is refused gives the sequence up and comes
-// back with another. Nothing that is held is ever dropped for another.
+// The claim is the peer's and not the sequence's: who is refused gives the sequence up, and comes
+// back with another or goes elsewhere. Nothing that is held is ever dropped for another.
 #ifndef CCOE_RUNTIME_EXPERTS_UNIT_KV_H_
 #define CCOE_RUNTIME_EXPERTS_UNIT_KV_H_
 
@@ -24,8 +24,9 @@ namespace ccoe::experts {
 // Not thread-safe.
 class UnitKv {
  public:
-  // For how long pages are kept for a peer that was refused and does not ask again.
-  static constexpr absl::Duration kClaim = absl::Seconds(2);
+  // For how long pages are kept for a peer that was refused and does not ask again: an engine asks
+  // every 1.28 s at the latest.
+  static constexpr absl::Duration kClaim = absl::Milliseconds(1500);
 
   // `max_positions`: the model's; a sequence is never longer.
   UnitKv(int64_t pages, int64_t page_tokens, int64_t max_positions)

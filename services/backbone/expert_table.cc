@@ -136,7 +136,7 @@ std::shared_ptr<const engine::FfnTable> ExpertTable::Table() {
 }
 
 absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> ExpertTable::Bind(
-    const Place& place, absl::FunctionRef<int64_t(const Candidate&)> rank) {
+    const Place& place, int64_t kv_tokens, absl::FunctionRef<int64_t(const Candidate&)> rank) {
   Candidate best;
   std::vector<std::string> errors;
   for (const v1::WorkerPlace& worker : place.table.workers()) {
@@ -149,6 +149,9 @@ absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> ExpertTable::Bind(
     candidate.rank = rank(candidate);
     if (candidate.rank < 0) {
       errors.push_back(absl::StrCat(worker.address(), ": it failed this query before"));
+    } else if (kv_tokens > 0 && worker.kv_tokens() > 0 && worker.kv_tokens() < kv_tokens) {
+      errors.push_back(absl::StrCat(worker.address(), ": its KV cache holds ", worker.kv_tokens(),
+                                    " tokens; the query was taken in for ", kv_tokens));
     } else if (best.worker == nullptr || candidate.rank < best.rank) {
       best = std::move(candidate);
     }
@@ -164,6 +167,7 @@ absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> ExpertTable::Bind(
   binding->link = std::move(best.link);
   binding->worker_id = best.worker->worker_id();
   binding->numerics = best.worker->numerics();
+  if (kv_tokens > 0) binding->kv_tokens = kv_tokens;
   const std::shared_ptr<std::atomic<int64_t>> queries = queries_[best.worker->address()];
   queries->fetch_add(1);
   return std::shared_ptr<const engine::ExpertBinding>(
@@ -178,7 +182,7 @@ absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> ExpertTable::Find(
   absl::MutexLock lock(&mutex_);
   CCOE_ASSIGN_OR_RETURN(const Place* place, FindPlace(expert));
   if (place->fits.ok()) {
-    auto bound = Bind(*place, [](const Candidate& candidate) { return candidate.rank; });
+    auto bound = Bind(*place, 0, [](const Candidate& candidate) { return candidate.rank; });
     if (bound.ok()) return bound;
   } else if (!absl::IsUnavailable(place->fits)) {
     return Annotate(place->fits, expert.ToString());
@@ -201,7 +205,7 @@ absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> ExpertTable::FindRe
                                                "\" has other weights now than when the query "
                                                "began"));
   }
-  return Bind(place, [&](const Candidate& candidate) -> int64_t {
+  return Bind(place, bound.kv_tokens, [&](const Candidate& candidate) -> int64_t {
     for (const std::weak_ptr<exchange::ActivationLink>& failed : avoid) {
       if (failed.lock() == candidate.link) return -1;
     }
@@ -227,7 +231,10 @@ absl::StatusOr<const ExpertTable::Place*> ExpertTable::FindPlace(const ExpertRef
   const Place* newest = nullptr;
   for (const auto& [known, place] : places_) {
     if (known == expert) return &place;
-    if (known.name == expert.name && expert.version == 0) newest = &place;  // versions rise
+    if (known.name != expert.name || expert.version != 0) continue;
+    // Versions rise. One that nobody holds any more comes last.
+    const bool held = place.table.workers_size() > 0;
+    if (newest == nullptr || held || newest->table.workers_size() == 0) newest = &place;
   }
   if (newest != nullptr) return newest;
   std::vector<std::string> names;

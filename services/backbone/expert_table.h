@@ -92,10 +92,10 @@ class ExpertTable final : public engine::ExpertDirectory, public engine::FfnDire
   absl::StatusOr<const Place*> FindPlace(const ExpertRef& expert) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static engine::ExpertBinding WithoutWorker(const Place& place);
-  // The best worker of a place by `rank` (negative: none), with a link that works; UNAVAILABLE says
-  // why there is none.
+  // The best worker of a place by `rank` (negative: none), with a link that works and a KV cache of
+  // at least `kv_tokens`; UNAVAILABLE says why there is none.
   absl::StatusOr<std::shared_ptr<const engine::ExpertBinding>> Bind(
-      const Place& place, absl::FunctionRef<int64_t(const Candidate&)> rank)
+      const Place& place, int64_t kv_tokens, absl::FunctionRef<int64_t(const Candidate&)> rank)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const ExpertTableOptions options_;

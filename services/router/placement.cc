@@ -53,6 +53,7 @@ void Add(const Worker& worker, const v1::HeldExpert& held, Places* places) {
   at.set_worker_id(worker.report.worker_id());
   at.set_address(worker.report.address());
   at.set_numerics(worker.report.numerics());
+  at.set_kv_tokens(held.kv_tokens());
   place.mutable_info()->set_replicas(place.workers_size());
 }
 
@@ -91,6 +92,10 @@ Placement::Placement(std::optional<placement::Plan> plan) : plan_(std::move(plan
 
 bool Placement::Update(const std::map<std::string, Worker>& workers,
                        const std::string& model_fingerprint, absl::Time now) {
+  if (!model_fingerprint.empty()) {
+    const std::string before = std::exchange(model_fingerprint_, model_fingerprint);
+    if (!before.empty() && before != model_fingerprint) gone_.clear();  // another model's
+  }
   Places places;
   std::map<std::string, v1::FfnPlace> ffn_places;
   for (const auto& [id, worker] : workers) {

@@ -36,11 +36,12 @@ class OneReplica final : public ExpertDirectory {
   absl::StatusOr<std::shared_ptr<const ExpertBinding>> FindReplica(const ExpertBinding&,
                                                                    const LinkList& avoid) override {
     avoided = avoid.size();
-    if (replica == nullptr) return absl::UnavailableError("nobody holds it");
+    if (replica == nullptr) return error;
     return replica;
   }
 
   std::shared_ptr<const ExpertBinding> replica;
+  absl::Status error = absl::UnavailableError("nobody holds it");
   size_t avoided = 0;
 };
 
@@ -276,6 +277,8 @@ TEST_F(RecoveryTest, AQueryIsNotPutOffToAWorkerOfOtherNumerics) {
   NoPages({a});
   recovery_->ChooseWorker(*a);
   EXPECT_EQ(a->binding()->link, link_);
+  recovery_->ChooseWorker(*a);
+  EXPECT_EQ(directory_.avoided, 0u);  // those of its own class may have room by now
 }
 
 TEST_F(RecoveryTest, AQueryThatComesWhileNoWorkerServesItsExpertWaitsForOne) {
@@ -408,6 +411,9 @@ TEST_F(RecoveryTest, AQueryAloneInItsSwapTakesTheRoomOfAYoungerOne) {
 
 TEST_F(RecoveryTest, TheYoungestWaitsForTheOthersHoweverLongTheyTake) {
   const auto a = Running(1), b = Running(2);
+  table_.BeginStep(*a, 1);
+  table_.EndStep(*a, 2);
+  a->swapped = true;
   absl::Time now = kTestTime;
   for (int i = 0; i < 100; ++i) {
     NoPages({b}, now);
@@ -421,6 +427,68 @@ TEST_F(RecoveryTest, TheYoungestWaitsForTheOthersHoweverLongTheyTake) {
   table_.Finish(a, FinishReason::kLength, absl::OkStatus(), now);
   NoPages({b}, now);
   EXPECT_EQ(b->state(), SequenceState::kWaiting);
+}
+
+TEST_F(RecoveryTest, QueriesThatHoldNothingDoNotWaitForEachOtherForGood) {
+  const auto a = Running(1), b = Running(2);
+  absl::Time now = kTestTime;
+  for (int i = 0; !a->finished() && i < 1000; ++i) {
+    NoPages({a}, now);  // the younger one, though it holds nothing, gives way
+    if (b->state() == SequenceState::kWaiting) {
+      now = b->not_before;
+      table_.Admit(2, now);
+    }
+    NoPages({a, b}, now);
+    for (const auto& each : {a, b}) {
+      if (each->state() != SequenceState::kWaiting) continue;
+      now = std::max(now, each->not_before);
+      table_.Admit(each->handle(), now);
+    }
+    if (b->finished()) break;
+  }
+  EXPECT_TRUE(b->finished());
+  EXPECT_LT(now, kTestTime + absl::Minutes(2));
+}
+
+TEST_F(RecoveryTest, RoomThatIsFreedIsUsedWhereItIs) {
+  const auto a = Running(1), b = Running(2);
+  a->swapped = true;
+  NoPages({b});
+  ASSERT_EQ(b->state(), SequenceState::kWaiting);
+  table_.Finish(a, FinishReason::kCancelled, absl::CancelledError("x"), kTestTime);  // no row yet
+  EXPECT_EQ(table_.startable(), 1);
+  recovery_->ChooseWorker(*b);
+  EXPECT_EQ(directory_.avoided, 0u);
+}
+
+TEST_F(RecoveryTest, QueriesThatAwaitAWorkerDoNotFillTheQueueOfOthers) {
+  options_.max_waiting = 8;
+  Recovery recovery(options_, &table_, &directory_);
+  auto nowhere = std::make_shared<ExpertBinding>(*binding_);
+  nowhere->link = nullptr;
+  std::vector<std::shared_ptr<Sequence>> waiting;
+  for (uint64_t handle = 1; handle <= 3; ++handle) {
+    waiting.push_back(TestSequence(handle, 4, recorder_, nowhere));
+    table_.Enqueue(waiting.back());
+    recovery.AwaitWorker(waiting.back(), kTestTime);
+  }
+  EXPECT_FALSE(waiting[1]->finished());
+  EXPECT_TRUE(waiting[2]->finished());
+  EXPECT_THAT(recorder_.Now().status,
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("math@1"), HasSubstr("2 queries wait for one already"))));
+  EXPECT_TRUE(recorder_.Now().status.GetPayload(kRetryAfterPayload).has_value());
+}
+
+TEST_F(RecoveryTest, WhatNoWaitWillChangeIsSaidAtOnce) {
+  directory_.error = absl::FailedPreconditionError("it was made for another base");
+  auto nowhere = std::make_shared<ExpertBinding>(*binding_);
+  nowhere->link = nullptr;
+  const auto a = TestSequence(1, 4, recorder_, nowhere);
+  table_.Enqueue(a);
+  recovery_->AwaitWorker(a, kTestTime);
+  EXPECT_THAT(recorder_.Now().status,
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("another base")));
 }
 
 TEST_F(RecoveryTest, AQueryThatNeverFitsEndsAfterABoundedTime) {

@@ -374,56 +374,87 @@ class HoldingSink final : public TokenSink {
   absl::Notification* const go_on_;
 };
 
-TEST_F(RemoteMoeTest, AQueryThatWaitsForAFullWorkerHoldsUpNoOther) {
-  constexpr int32_t kExpert = 3;  // of layer 0, on a worker that is full
-  MoeClusterOptions options;
-  const auto score = [](int32_t token) {
+// Expert 3 of layer 0 is with a worker that is full, all others are here.
+class FullWorkerTest : public RemoteMoeTest {
+ protected:
+  static constexpr int32_t kExpert = 3;
+
+  void SetUp() override {
+    ASSERT_OK_AND_ASSIGN(here_, MoeCluster::Create(MoeClusterOptions()));
+    for (int32_t token = 1; with_ < 0 || without_ < 0; ++token) {
+      Routing routing;
+      absl::Notification finished;
+      EngineRequest query = Score(token);
+      query.routing = true;
+      ASSERT_OK(here_->engine().Submit(std::move(query),
+                                       std::make_unique<RoutingSink>(&routing, &finished)));
+      finished.WaitForNotification();
+      const auto& chosen = routing.experts.front();
+      const bool needs = std::find(chosen.begin(), chosen.end(), kExpert) != chosen.end();
+      (needs ? with_ : without_) = token;
+    }
+  }
+  void Start(absl::Duration room_patience) {
+    MoeClusterOptions options;
+    options.workers = 1;
+    options.holders = [](int32_t layer, int32_t expert) -> std::vector<int32_t> {
+      return {layer == 0 && expert == kExpert ? 0 : kHere};
+    };
+    options.engine.room_patience = room_patience;
+    ASSERT_OK_AND_ASSIGN(cluster_, MoeCluster::Create(options));
+    cluster_->link(0).SetScript([&](int, const exchange::SwapHeader&) {
+      return full_ ? exchange::SwapError(exchange::SwapReason::kQueueFull, "full")
+                   : absl::OkStatus();
+    });
+  }
+  static EngineRequest Score(int32_t token) {
     GoldenPrompt prompt;
     prompt.ids = {token};
     return ScoreQuery(prompt);
-  };
-  // A token whose row goes there, one whose row does not, and their logits.
-  int32_t with = -1, without = -1;
-  ASSERT_OK_AND_ASSIGN(const auto here, MoeCluster::Create(options));
-  for (int32_t token = 1; with < 0 || without < 0; ++token) {
-    Routing routing;
-    absl::Notification finished;
-    EngineRequest query = score(token);
-    query.routing = true;
-    ASSERT_OK(here->engine().Submit(std::move(query),
-                                    std::make_unique<RoutingSink>(&routing, &finished)));
-    finished.WaitForNotification();
-    const auto& chosen = routing.experts.front();
-    const bool needs = std::find(chosen.begin(), chosen.end(), kExpert) != chosen.end();
-    (needs ? with : without) = token;
+  }
+  // Their queries go into one step. Once a test.
+  std::vector<uint64_t> SubmitTogether(
+      const std::vector<std::pair<int32_t, AnswerRecorder*>>& queries) {
+    absl::Notification holds, go_on;
+    EXPECT_OK(cluster_->engine().Submit(Score(without_),
+                                        std::make_unique<HoldingSink>(&holds_, &go_on_)));
+    holds_.WaitForNotification();
+    std::vector<uint64_t> handles;
+    for (const auto& [token, recorder] : queries) {
+      handles.push_back(*cluster_->engine().Submit(Score(token), recorder->Sink()));
+    }
+    go_on_.Notify();
+    return handles;
   }
 
-  options.workers = 1;
-  options.holders = [](int32_t layer, int32_t expert) -> std::vector<int32_t> {
-    return {layer == 0 && expert == kExpert ? 0 : kHere};
-  };
-  options.engine.room_patience = absl::Hours(1);
-  ASSERT_OK_AND_ASSIGN(const auto cluster, MoeCluster::Create(options));
-  std::atomic<bool> full = true;
-  cluster->link(0).SetScript([&](int, const exchange::SwapHeader&) {
-    return full ? exchange::SwapError(exchange::SwapReason::kQueueFull, "full") : absl::OkStatus();
-  });
-  absl::Notification holds, go_on;
-  ASSERT_OK(
-      cluster->engine().Submit(score(without), std::make_unique<HoldingSink>(&holds, &go_on)));
-  holds.WaitForNotification();
-  AnswerRecorder waits, gets_on, gives_up;
-  ASSERT_OK(cluster->engine().Submit(score(with), waits.Sink()));
-  ASSERT_OK_AND_ASSIGN(const uint64_t handle,
-                       cluster->engine().Submit(score(with), gives_up.Sink()));
-  ASSERT_OK(cluster->engine().Submit(score(without), gets_on.Sink()));
-  go_on.Notify();
-  EXPECT_TRUE(gets_on.Wait().logits == Ask(*here, score(without)).logits);
-  cluster->engine().Cancel(handle);
+  absl::Notification holds_, go_on_;  // the engine's thread may still be looking at them
+  std::unique_ptr<MoeCluster> here_, cluster_;
+  int32_t with_ = -1, without_ = -1;  // tokens whose rows go there, and do not
+  std::atomic<bool> full_ = true;
+};
+
+TEST_F(FullWorkerTest, AQueryThatWaitsHoldsUpNoOther) {
+  Start(absl::Hours(1));
+  AnswerRecorder waits, gives_up, gets_on;
+  const std::vector<uint64_t> handles =
+      SubmitTogether({{with_, &waits}, {with_, &gives_up}, {without_, &gets_on}});
+  EXPECT_TRUE(gets_on.Wait().logits == Ask(*here_, Score(without_)).logits);
+  cluster_->engine().Cancel(handles[1]);
   EXPECT_THAT(gives_up.Wait().status, StatusIs(absl::StatusCode::kCancelled));
   EXPECT_EQ(waits.Now().finishes, 0);
-  full = false;
-  EXPECT_TRUE(waits.Wait().logits == Ask(*here, score(with)).logits);
+  full_ = false;
+  EXPECT_TRUE(waits.Wait().logits == Ask(*here_, Score(with_)).logits);
+}
+
+TEST_F(FullWorkerTest, AQueryThatIsPutOffHasAllOfItsPatience) {
+  constexpr absl::Duration kPatience = absl::Milliseconds(400);
+  Start(kPatience);
+  AnswerRecorder waits, gets_on;
+  const absl::Time began = absl::Now();
+  SubmitTogether({{with_, &waits}, {without_, &gets_on}});
+  EXPECT_OK(gets_on.Wait().status);
+  EXPECT_THAT(waits.Wait().status, StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_GE(absl::Now() - began, kPatience);
 }
 
 TEST_F(RemoteMoeTest, EveryChoiceIsCountedWhereverTheExpertsAre) {

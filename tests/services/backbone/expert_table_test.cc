@@ -305,6 +305,40 @@ TEST_F(ExpertTableTest, AQueryStaysWhereItIsUnlessAnotherWorkerCarriesLess) {
   EXPECT_EQ((*table_->FindReplica(*bound["a"], {}))->link->Name(), "a");
 }
 
+TEST_F(ExpertTableTest, AQueryGoesToNoWorkerWithLessKvThanItWasTakenInFor) {
+  v1::Directive directive;
+  v1::ExpertPlace* place = Add(directive, "math", 1, {"a"});
+  place->set_kv_tokens(4096);
+  place->mutable_workers(0)->set_kv_tokens(4096);
+  table_->Update(directive);
+  const auto bound = Await({"math", 1});
+  directive.Clear();
+  place = Add(directive, "math", 1, {"a", "small", "large"});
+  place->set_kv_tokens(1024);
+  place->mutable_workers(0)->set_kv_tokens(4096);
+  place->mutable_workers(1)->set_kv_tokens(1024);
+  place->mutable_workers(2)->set_kv_tokens(8192);
+  table_->Update(directive);
+  AwaitReplica(*bound, {bound->link}, "large");
+  const auto moved = *table_->FindReplica(*bound, {bound->link});
+  EXPECT_EQ(moved->kv_tokens, 4096);
+  EXPECT_THAT(table_->FindReplica(*bound, {bound->link, moved->link}),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("small: its KV cache holds 1024"), HasSubstr("4096"))));
+}
+
+TEST_F(ExpertTableTest, TheNewestVersionThatSomebodyHoldsComesFirst) {
+  v1::Directive directive;
+  Add(directive, "math", 2, {"a"});
+  Add(directive, "math", 3, {});
+  Add(directive, "law", 1, {});
+  Add(directive, "law", 2, {});
+  table_->Update(directive);
+  EXPECT_EQ(Await({"math", 0})->expert, (ExpertRef{"math", 2}));
+  ASSERT_OK_AND_ASSIGN(const auto law, table_->Find({"law", 0}));
+  EXPECT_EQ(law->expert, (ExpertRef{"law", 2}));
+}
+
 TEST_F(ExpertTableTest, AnExpertWithoutAWorkerIsBoundLater) {
   network_.Break("a");
   v1::Directive directive;

@@ -139,6 +139,12 @@ TEST(PlacementTest, AnExpertWhoseLastWorkerHasGoneIsKnownForAWhile) {
   EXPECT_TRUE(
       placement.Update(WorkersOf({ExpertReport("e1", "law")}), "", kNow + Placement::kRemembered));
   EXPECT_THAT(placement.ResolveKnown({"math", 2}), StatusIs(absl::StatusCode::kNotFound));
+  // Of another model nothing is known.
+  placement.Update(WorkersOf({}), "model-a", kNow);
+  EXPECT_OK(placement.ResolveKnown({"law", 1}));
+  placement.Update(WorkersOf({}), "model-b", kNow);
+  EXPECT_THAT(placement.ResolveKnown({"law", 1}), StatusIs(absl::StatusCode::kNotFound));
+  placement.Update(WorkersOf({ExpertReport("e1", "law")}), "", kNow);
   // Held again it is not gone.
   placement.Update(WorkersOf({}), "", kNow);
   placement.Update(WorkersOf({ExpertReport("e1", "law")}), "", kNow);
