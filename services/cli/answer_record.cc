@@ -138,6 +138,7 @@ absl::Status AnswerComparison::AddLine(absl::string_view line, absl::string_view
   const auto index = json["index"].get<int64_t>();
   Answer answer{Digest(json["prompt"]), json["expert"].get<std::string>(),
                 json["token_ids"].get<std::vector<int32_t>>()};
+  of_prompt_.try_emplace({answer.prompt_digest, answer.expert}, index);
   if (!recorded_.emplace(index, std::move(answer)).second) {
     return absl::InvalidArgumentError(
         absl::StrCat(place, ": index ", index, " stands there twice"));
@@ -152,7 +153,11 @@ void AnswerComparison::Differ(const Request& request, absl::string_view how) {
 }
 
 void AnswerComparison::Add(const RecordedAnswer& answer) {
-  const auto found = recorded_.find(answer.index);
+  auto found = recorded_.find(answer.index);
+  if (found == recorded_.end() && by_prompt_) {
+    const auto same = of_prompt_.find({Digest(Prompt(answer.request)), answer.expert});
+    if (same != of_prompt_.end()) found = recorded_.find(same->second);
+  }
   if (found == recorded_.end()) {
     ++not_recorded_;
     return;

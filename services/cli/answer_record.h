@@ -58,6 +58,11 @@ class AnswerComparison {
   static absl::StatusOr<AnswerComparison> Read(const std::string& path);
   static absl::StatusOr<AnswerComparison> Parse(absl::string_view content, absl::string_view where);
 
+  // The answers of both runs depend on prompt and expert alone (temperature 0): a request whose
+  // index is not recorded is compared with a recorded one of the same prompt and expert. So a short
+  // record judges a long run that goes over its prompts again and again.
+  void CompareByPrompt() { by_prompt_ = true; }
+
   // An answer of this run: prompt, expert and token ids are compared with the recorded ones.
   void Add(const RecordedAnswer& answer);
   // A request that this run failed to answer: a difference where the recorded run answered it.
@@ -82,6 +87,9 @@ class AnswerComparison {
 
   std::string where_;
   absl::flat_hash_map<int64_t, Answer> recorded_;  // by index
+  // The first index of a prompt's digest and an expert.
+  absl::flat_hash_map<std::pair<std::string, std::string>, int64_t> of_prompt_;
+  bool by_prompt_ = false;
   int64_t equal_ = 0;
   int64_t not_recorded_ = 0;
   int64_t different_ = 0;

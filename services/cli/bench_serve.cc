@@ -76,6 +76,7 @@ struct AnswerFiles {
     AnswerFiles files;
     if (!flags.compare.empty()) {
       CCOE_ASSIGN_OR_RETURN(files.comparison, AnswerComparison::Read(flags.compare));
+      if (flags.temperature == 0.0) files.comparison->CompareByPrompt();
     }
     if (!flags.record.empty()) {
       CCOE_ASSIGN_OR_RETURN(files.recorder, AnswerRecorder::Create(flags.record));

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include <utility>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -42,6 +44,11 @@ Compute::Compute(ThreadTeam* team) : team_(team), device_(&kernels::CpuDevice())
   CCOE_CHECK(team != nullptr);
 }
 
+Compute::Compute(kernels::Device* device, std::function<std::unique_ptr<kernels::Ops>()> make_ops)
+    : team_(nullptr), make_ops_(std::move(make_ops)), device_(device) {
+  CCOE_CHECK(device != nullptr && make_ops_ != nullptr);
+}
+
 absl::StatusOr<std::unique_ptr<Compute>> Compute::Create(const ComputeOptions& options,
                                                          ThreadTeam* team) {
   auto compute = std::make_unique<Compute>(team);
@@ -70,6 +77,7 @@ absl::StatusOr<std::unique_ptr<Compute>> Compute::Create(const ComputeOptions& o
 
 absl::StatusOr<std::unique_ptr<kernels::Ops>> Compute::MakeOps(
     const kernels::OpShapes& shapes) const {
+  if (make_ops_ != nullptr) return make_ops_();
   if (!cuda_.has_value()) return kernels::MakeCpuOps(team_);
   kernels::CudaOptions options = CudaOptionsOf(*cuda_, options_);
   CCOE_RETURN_IF_ERROR(kernels::FitCudaOptions(shapes, &options));
@@ -77,6 +85,7 @@ absl::StatusOr<std::unique_ptr<kernels::Ops>> Compute::MakeOps(
 }
 
 absl::StatusOr<std::unique_ptr<kernels::Ops>> Compute::MakeOps() const {
+  if (make_ops_ != nullptr) return make_ops_();
   if (!cuda_.has_value()) return kernels::MakeCpuOps(team_);
   return kernels::MakeCudaOps(device_, CudaOptionsOf(*cuda_, options_));
 }
@@ -90,7 +99,7 @@ absl::StatusOr<int64_t> Compute::OpsBytes(const kernels::OpShapes& shapes) const
 
 model::WeightTarget Compute::weights() const {
   model::WeightTarget target;
-  if (!cuda_.has_value()) return target;
+  if (!cuda_.has_value() && make_ops_ == nullptr) return target;
   target.device = device_;
   target.matrices = options_.math;
   return target;

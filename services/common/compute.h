@@ -3,6 +3,7 @@
 #define CCOE_SERVICES_COMMON_COMPUTE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -45,6 +46,8 @@ class Compute {
                                                          ThreadTeam* team);
   // The CPU.
   explicit Compute(ThreadTeam* team);
+  // A device of the caller's, whose ops `make_ops` gives: for tests.
+  Compute(kernels::Device* device, std::function<std::unique_ptr<kernels::Ops>()> make_ops);
 
   // A new stream of execution, with memory of its own for calls of at most these shapes; without,
   // for benchmarks, it takes what it turns out to need.
@@ -64,6 +67,7 @@ class Compute {
 
  private:
   ThreadTeam* const team_;
+  const std::function<std::unique_ptr<kernels::Ops>()> make_ops_;  // unset: what options_ say
   ComputeOptions options_;
   std::optional<int> cuda_;
   std::unique_ptr<kernels::Device> owned_;

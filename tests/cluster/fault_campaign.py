@@ -9,6 +9,7 @@ the link bazel-bin, or named by --ccoe."""
 
 import argparse
 import json
+import math
 import os
 import random
 import re
@@ -98,14 +99,16 @@ def run_block(cluster, options, dataset, quiet, rng, count):
 
 
 def quantile(values, q):
+    """The nearest rank: of 100 values the 99th smallest is the 0.99 quantile."""
     values = sorted(values)
-    return values[min(len(values) - 1, int(q * len(values)))] if values else 0.0
+    return values[max(0, math.ceil(q * len(values)) - 1)] if values else 0.0
 
 
 def summarise(lines, quiet_gap):
     gaps = [fault["worst_gap_ms"] for line in lines for fault in line["faults"]]
-    total = {key: sum(line[key] for line in lines) for key in ("completed", "failed", "refused", "different")}
-    print(f"{len(gaps)} faults, {total['completed']} answers, {total['failed']} failed, {total['refused']} refused, {total['different']} different")
+    total = {key: sum(line[key] for line in lines) for key in ("completed", "failed", "refused", "equal", "different")}
+    print(f"{len(gaps)} faults, {total['completed']} answers, {total['failed']} failed, {total['refused']} refused, {total['different']} different "
+          f"({total['equal']} compared equal)")
     print(f"worst gap between tokens: {max(gaps):.0f} ms, p99 over faults {quantile(gaps, 0.99):.0f} ms, median {quantile(gaps, 0.5):.0f} ms; "
           f"quiet run {quiet_gap:.0f} ms")
     return total["failed"] == 0 and total["different"] == 0

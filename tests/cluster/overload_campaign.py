@@ -28,7 +28,7 @@ def failed_swaps(cluster):
     for role in cluster.roles.values():
         if not role.name.startswith("backbone"):
             continue
-        address = re.search(r"http://(127\.0\.0\.1:\d+)", role.output()).group(1)
+        address = re.search(r"/healthz on (\S+)", role.output()).group(1)
         _, text = ccoe_process.http_get(address, "/metrics")
         for reason, count in re.findall(r"^ccoe_backbone_failed_swaps_total\{[^}]*reason=\"([^\"]*)\"[^}]*\} (\S+)", text, re.MULTILINE):
             counts[reason] = counts.get(reason, 0) + int(float(count))

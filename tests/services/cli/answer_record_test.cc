@@ -69,6 +69,28 @@ TEST(AnswerRecordTest, SaysWhichTokenDiffers) {
                                 HasSubstr("request q0: token 2: expected 9, found 10")));
 }
 
+TEST(AnswerRecordTest, AGreedyRunIsJudgedByPromptsToo) {
+  const std::string path = testing::TempPath("short");
+  auto recorder = AnswerRecorder::Create(path);
+  ASSERT_OK(recorder);
+  (*recorder)->Add(Answer(0));
+  ASSERT_OK((*recorder)->Finish());
+  auto comparison = AnswerComparison::Read(path);
+  ASSERT_OK(comparison);
+  RecordedAnswer later = Answer(0);
+  later.index = 7;
+  comparison->Add(later);
+  EXPECT_THAT(comparison->Summary(), HasSubstr("0 equal, 0 different, 1 not in"));
+  comparison->CompareByPrompt();
+  comparison->Add(later);
+  EXPECT_THAT(comparison->Summary(), HasSubstr("1 equal, 0 different, 1 not in"));
+  later.token_ids.push_back(1);
+  comparison->Add(later);
+  later.expert = "another@1";
+  comparison->Add(later);
+  EXPECT_THAT(comparison->Summary(), HasSubstr("1 equal, 1 different, 2 not in"));
+}
+
 TEST(AnswerRecordTest, SeesAShorterAnswer) {
   AnswerComparison comparison = Recorded();
   RecordedAnswer answer = Answer(0);
