@@ -38,8 +38,11 @@ check_cuda() {
   bazel build --config=cuda "${targets[@]}" || return 1
   bazel test --config=cuda --test_tag_filters=-gpu "${targets[@]:1}"
   local status=$?
+  tests/tools/empty_root_test.sh
+  local packed=$?
   bazel build //services/cli:ccoe || return 1
-  [ "$status" -eq 0 ] || [ "$status" -eq 4 ] # 4: none of them can run without a GPU
+  # 4: none of them can run without a GPU. 77: no empty root can be had here.
+  { [ "$status" -eq 0 ] || [ "$status" -eq 4 ]; } && { [ "$packed" -eq 0 ] || [ "$packed" -eq 77 ]; }
 }
 
 if [ $# -eq 0 ]; then

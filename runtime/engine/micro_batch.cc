@@ -2,16 +2,24 @@
 
 #include <algorithm>
 #include <numeric>
+#include <tuple>
 #include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
 
 namespace ccoe::engine {
 namespace {
 
 using exchange::ReturnRows;
 
-bool Together(const LeavingGroup& group, const ExpertBinding& binding, bool capture) {
-  return group.capture == capture && group.binding->link == binding.link &&
-         group.binding->expert == binding.expert && group.binding->layers == binding.layers;
+// What entries that leave at one layer have in common: link, expert, its last layer, capture.
+using GroupKey =
+    std::tuple<const exchange::ActivationLink*, absl::string_view, int64_t, int32_t, bool>;
+
+GroupKey KeyOf(const ExpertBinding& binding, bool capture) {
+  return {binding.link.get(), binding.expert.name, binding.expert.version, binding.layers.last,
+          capture};
 }
 
 bool HasExpertAhead(const StepEntry& entry, int32_t cursor) {
@@ -47,36 +55,43 @@ int32_t NextBoundary(const MicroBatch& batch, int32_t end) {
 
 std::vector<LeavingGroup> GroupsLeaving(const MicroBatch& batch) {
   std::vector<LeavingGroup> groups;
+  absl::flat_hash_map<GroupKey, size_t> known;  // a step may have as many experts as sequences
   for (size_t i = 0; i < batch.entries.size(); ++i) {
     const StepEntry& entry = batch.entries[i];
     const ExpertBinding* binding = entry.sequence->binding();
     if (binding == nullptr || binding->layers.first != batch.cursor) continue;
     const bool capture = !entry.hidden.empty();
-    auto group = std::find_if(groups.begin(), groups.end(), [&](const LeavingGroup& g) {
-      return Together(g, *binding, capture);
-    });
-    if (group == groups.end()) {
-      group =
-          groups.insert(groups.end(), LeavingGroup{entry.sequence->shared_binding(), capture, {}});
-    }
-    group->entries.push_back(i);
+    const auto [found, fresh] = known.try_emplace(KeyOf(*binding, capture), groups.size());
+    if (fresh) groups.push_back({entry.sequence->shared_binding(), capture, {}});
+    groups[found->second].entries.push_back(i);
   }
   return groups;
 }
 
-std::vector<int32_t> RowsOf(const MicroBatch& batch, absl::Span<const size_t> entries) {
+std::vector<int64_t> FirstRows(const MicroBatch& batch) {
+  std::vector<int64_t> first;
+  first.reserve(batch.entries.size());
+  int64_t next = 0;
+  for (const StepEntry& entry : batch.entries) {
+    first.push_back(next);
+    next += entry.row_count;
+  }
+  return first;
+}
+
+std::vector<int32_t> RowsOf(const MicroBatch& batch, absl::Span<const size_t> entries,
+                            absl::Span<const int64_t> first_rows) {
   std::vector<int32_t> rows;
-  size_t next = 0;
-  int64_t begin = 0;
-  for (size_t i = 0; i < batch.entries.size() && next < entries.size(); ++i) {
-    const int64_t count = batch.entries[i].row_count;
-    if (entries[next] == i) {
-      ++next;
-      for (int64_t r = 0; r < count; ++r) rows.push_back(static_cast<int32_t>(begin + r));
+  for (const size_t i : entries) {
+    for (int64_t r = 0; r < batch.entries[i].row_count; ++r) {
+      rows.push_back(static_cast<int32_t>(first_rows[i] + r));
     }
-    begin += count;
   }
   return rows;
+}
+
+std::vector<int32_t> RowsOf(const MicroBatch& batch, absl::Span<const size_t> entries) {
+  return RowsOf(batch, entries, FirstRows(batch));
 }
 
 std::vector<size_t> Staying(const MicroBatch& batch, absl::Span<const LeavingGroup> groups) {

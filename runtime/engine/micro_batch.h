@@ -79,7 +79,12 @@ int32_t NextBoundary(const MicroBatch& batch, int32_t end);
 // The groups that leave before layer batch.cursor, in order of their first entry.
 std::vector<LeavingGroup> GroupsLeaving(const MicroBatch& batch);
 
-// Row numbers, in the batch, of the given entries.
+// The number of each entry's first row in the batch.
+std::vector<int64_t> FirstRows(const MicroBatch& batch);
+
+// Row numbers, in the batch, of the given entries; `first_rows`, where many are asked for.
+std::vector<int32_t> RowsOf(const MicroBatch& batch, absl::Span<const size_t> entries,
+                            absl::Span<const int64_t> first_rows);
 std::vector<int32_t> RowsOf(const MicroBatch& batch, absl::Span<const size_t> entries);
 
 // The entries that no group takes along.

@@ -116,12 +116,13 @@ absl::Status RemoteLayers::HandOver(std::vector<LeavingRows> leaving) {
 
 absl::Status RemoteLayers::SendAway(MicroBatch& batch, absl::Span<const LeavingGroup> groups) {
   const std::vector<size_t> staying = Staying(batch, groups);
+  const std::vector<int64_t> first_rows = FirstRows(batch);
   std::vector<std::unique_ptr<Flight>> flights;
   std::vector<LeavingRows> leaving;
   for (const LeavingGroup& group : groups) {
     for (const std::vector<size_t>& piece : CutToBounds(batch, group)) {
       flights.push_back(FlightOf(batch, group, piece));
-      leaving.push_back({&flights.back()->swaps.front(), RowsOf(batch, piece)});
+      leaving.push_back({&flights.back()->swaps.front(), RowsOf(batch, piece, first_rows)});
     }
   }
   CCOE_RETURN_IF_ERROR(HandOver(std::move(leaving)));

@@ -28,12 +28,13 @@ trap clean_up EXIT
 if [ ! -x "$root/usr/bin/python3" ]; then
   [ -d "$root/debootstrap" ] && rm -rf "$root"  # one that was left half made
   [ ! -e "$root" ] || cannot "$root is something else"
-  debootstrap --variant=minbase --include=python3 bookworm "$root" >"$work/debootstrap.log" 2>&1 ||
+  timeout 600 debootstrap --variant=minbase --include=python3 bookworm "$root" >"$work/debootstrap.log" 2>&1 ||
     cannot "debootstrap: $(tail -1 "$work/debootstrap.log")"
 fi
 compgen -G "$root/usr/lib/x86_64-linux-gnu/lib@(grpc|absl|hwy)*" >/dev/null && fail "the root is not empty"
 mountpoint -q "$root/proc" || mount -t proc proc "$root/proc" || cannot "no /proc for the root"
 in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin HOME=/root "$@"; }
+in_root true || cannot "no chroot here"
 
 rm -rf "$root/opt/smoke" "$root/opt/cluster"
 for profile in smoke cluster; do
