@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/retry_hint.h"
 
@@ -23,12 +22,6 @@ constexpr absl::Duration kRestartHint = absl::Seconds(1);
 bool IsLost(SwapReason reason) {
   return reason == SwapReason::kLinkBroken || reason == SwapReason::kShuttingDown ||
          reason == SwapReason::kDeviceFailed || reason == SwapReason::kUnknownExpert;
-}
-
-// Told to the client: when it is worth asking again.
-absl::Status WithHint(absl::Status status, absl::Duration delay) {
-  status.SetPayload(kRetryAfterPayload, absl::Cord(absl::StrCat(absl::ToInt64Milliseconds(delay))));
-  return status;
 }
 
 }  // namespace
@@ -51,7 +44,7 @@ bool Recovery::EndIfImpatient(const Failure& failure, absl::Duration waited, abs
                                                     : absl::ZeroDuration();
   if (waited < patience) return false;
   End({failure.sequence,
-       WithHint(failure.error, MeansFull(reason) ? options_.room_patience : kRestartHint)},
+       WithRetryHint(failure.error, MeansFull(reason) ? options_.room_patience : kRestartHint)},
       now);
   return true;
 }
@@ -126,7 +119,7 @@ void Recovery::GiveUp(const std::shared_ptr<Sequence>& sequence, absl::string_vi
           : absl::Status(recovery.why.code(),
                          absl::StrCat(recovery.why.message(), "; no other worker took over", waited,
                                       ": ", last));
-  End({sequence, WithHint(error, kRestartHint)}, now);
+  End({sequence, WithRetryHint(error, kRestartHint)}, now);
 }
 
 absl::StatusOr<std::shared_ptr<const ExpertBinding>> Recovery::FindWorker(const Sequence& sequence,

@@ -43,6 +43,30 @@ std::string LastHolders(const model::RoutedRows& routed, absl::Span<const int32_
   return gone == table.gone.end() ? "" : absl::StrCat("; held by ", gone->second);
 }
 
+// Where the pairs of each entry's rows end.
+std::vector<int32_t> PairEnds(const MicroBatch& batch, const model::RoutedRows& routed) {
+  std::vector<int32_t> ends;
+  int64_t row = 0;
+  for (const StepEntry& entry : batch.entries) {
+    row += entry.row_count;
+    ends.push_back(routed.offsets[static_cast<size_t>(row)]);
+  }
+  return ends;
+}
+
+// Indices of the entries that have some of `pairs` (rising).
+std::vector<size_t> EntriesOf(const MicroBatch& batch, const model::RoutedRows& routed,
+                              absl::Span<const int32_t> pairs) {
+  const std::vector<int32_t> ends = PairEnds(batch, routed);
+  std::vector<size_t> entries;
+  size_t i = 0;
+  for (const int32_t pair : pairs) {
+    while (pair >= ends[i]) ++i;
+    if (entries.empty() || entries.back() != i) entries.push_back(i);
+  }
+  return entries;
+}
+
 bool AnyWantsRouting(const MicroBatch& batch) {
   return std::any_of(batch.entries.begin(), batch.entries.end(), [](const StepEntry& entry) {
     return entry.sequence->query().routing && entry.alive();
@@ -309,14 +333,9 @@ void RemoteMoe::Withdraw(MicroBatch& batch, const model::RoutedRows& routed,
                                              " now", LastHolders(routed, pairs, *Table())))
           : exchange::SwapError(exchange::ReasonOf(why),
                                 absl::StrCat(why.message(), "; no other worker took ", names));
-  int64_t row = 0;
-  size_t next = 0;
-  for (StepEntry& entry : batch.entries) {
-    row += entry.row_count;
-    const int32_t end = routed.offsets[static_cast<size_t>(row)];  // of the entry's pairs
-    const bool needs = next < pairs.size() && pairs[next] < end;
-    while (next < pairs.size() && pairs[next] < end) ++next;
-    if (!needs || !entry.alive()) continue;
+  for (const size_t i : EntriesOf(batch, routed, pairs)) {
+    StepEntry& entry = batch.entries[i];
+    if (!entry.alive()) continue;
     entry.withdrawn = true;
     parts_.recovery->TryStepAgain({entry.sequence, error}, waited, clock_.Now());
   }
@@ -336,17 +355,14 @@ void RemoteMoe::PutAside(Flight& flight, std::vector<int32_t> pairs, const absl:
 
 std::vector<int32_t> RemoteMoe::LivingPairs(const Flight& flight, std::vector<int32_t> pairs) {
   std::sort(pairs.begin(), pairs.end());
-  std::vector<int32_t> living;
-  int64_t row = 0;
-  size_t next = 0;
-  for (const StepEntry& entry : flight.batch.entries) {
-    row += entry.row_count;
-    const int32_t end = flight.moe->routed.offsets[static_cast<size_t>(row)];
-    for (; next < pairs.size() && pairs[next] < end; ++next) {
-      if (entry.alive()) living.push_back(pairs[next]);
-    }
-  }
-  return living;
+  const std::vector<int32_t> ends = PairEnds(flight.batch, flight.moe->routed);
+  size_t i = 0;
+  const auto dead = [&](int32_t pair) {
+    while (pair >= ends[i]) ++i;
+    return !flight.batch.entries[i].alive();
+  };
+  pairs.erase(std::remove_if(pairs.begin(), pairs.end(), dead), pairs.end());
+  return pairs;
 }
 
 // Entries wait as long as they hold up no others, and these for kHoldUp, or twice as long each time
@@ -355,21 +371,16 @@ void RemoteMoe::EndLongWaits(Flight& flight) {
   SuspendedMoe& moe = *flight.moe;
   moe.unplaced = LivingPairs(flight, std::move(moe.unplaced));
   if (moe.unplaced.empty()) return;
-  int64_t row = 0;
-  size_t next = 0, waiting = 0;
+  const std::vector<size_t> waiting = EntriesOf(flight.batch, moe.routed, moe.unplaced);
   int pauses = 0;
   absl::Duration stalled;
-  for (const StepEntry& entry : flight.batch.entries) {
-    row += entry.row_count;
-    const int32_t end = moe.routed.offsets[static_cast<size_t>(row)];
-    if (next == moe.unplaced.size() || moe.unplaced[next] >= end) continue;
-    while (next < moe.unplaced.size() && moe.unplaced[next] < end) ++next;
-    ++waiting;
-    pauses = std::max(pauses, entry.sequence->recovery.pauses);
-    stalled = std::max(stalled, entry.sequence->recovery.stalled);
+  for (const size_t i : waiting) {
+    const RecoveryState& recovery = flight.batch.entries[i].sequence->recovery;
+    pauses = std::max(pauses, recovery.pauses);
+    stalled = std::max(stalled, recovery.stalled);
   }
   absl::Duration most = options_.room_patience - stalled;
-  const bool holds_up = flight.landed() && waiting < flight.batch.Living().size();
+  const bool holds_up = flight.landed() && waiting.size() < flight.batch.Living().size();
   if (holds_up) most = std::min(most, kHoldUp * (1 << std::min(pauses, 8)));
   const absl::Time now = clock_.Now();
   if (now - moe.full_since >= most) {

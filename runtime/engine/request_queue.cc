@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/retry_hint.h"
 
@@ -24,12 +23,12 @@ absl::StatusOr<uint64_t> RequestQueue::Submit(SequenceInit init) {
   if (draining_ || events_.stop)
     return absl::UnavailableError("this engine is draining; ask another worker");
   if (waiting_ + static_cast<int64_t>(events_.submissions.size()) >= max_waiting_) {
-    const std::string hint_ms = absl::StrCat(absl::ToInt64Milliseconds(RetryHint()));
-    absl::Status full = absl::ResourceExhaustedError(
-        absl::StrCat("the admission queue is full (", max_waiting_,
-                     " queries wait); retry in about ", hint_ms, " ms"));
-    full.SetPayload(kRetryAfterPayload, absl::Cord(hint_ms));
-    return full;
+    const absl::Duration hint = RetryHint();
+    return WithRetryHint(
+        absl::ResourceExhaustedError(absl::StrCat("the admission queue is full (", max_waiting_,
+                                                  " queries wait); retry in about ",
+                                                  absl::ToInt64Milliseconds(hint), " ms")),
+        hint);
   }
   init.handle = ++last_handle_;
   init.seed =

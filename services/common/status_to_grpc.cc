@@ -13,8 +13,6 @@
 namespace ccoe::services {
 namespace {
 
-constexpr int64_t kLongestRetryMs = 3600 * 1000;
-
 bool IsContinuationByte(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0x80; }
 
 std::string CutMessage(absl::string_view message) {
@@ -36,10 +34,7 @@ std::optional<absl::Duration> ParseDelay(absl::string_view text) {
 }  // namespace
 
 absl::Status WithRetryAfter(absl::Status status, absl::Duration delay) {
-  if (status.ok()) return status;
-  const int64_t ms = std::clamp<int64_t>(absl::ToInt64Milliseconds(delay), 1, kLongestRetryMs);
-  status.SetPayload(kRetryAfterPayload, absl::Cord(absl::StrCat(ms)));
-  return status;
+  return WithRetryHint(std::move(status), delay);
 }
 
 std::optional<absl::Duration> RetryAfter(const absl::Status& status) {

@@ -65,8 +65,8 @@ class Placement {
   const std::optional<placement::Plan> plan_;
   std::map<std::string, v1::FfnShard> assignments_;  // the plan's, by worker id
   std::map<ExpertRef, v1::ExpertPlace> places_;
-  std::map<ExpertRef, Gone> gone_;  // none of them in places_
-  std::string model_fingerprint_;  // the last one that was known
+  std::map<ExpertRef, Gone> gone_;                  // none of them in places_
+  std::string model_fingerprint_;                   // the last one that was known
   std::map<std::string, v1::FfnPlace> ffn_places_;  // by worker id
   int64_t epoch_ = 0;
 };
