@@ -85,8 +85,9 @@ void EngineLoop::Handle(RequestQueue::Events events) {
                       absl::CancelledError("cancelled by the caller"), clock_.Now());
   }
   sequences_.FinishExpired(clock_.Now());
-  for (SwapAnswer& answer : events.answers) Land(std::move(answer));
+  Land(std::move(events.answers));
   while (std::optional<RemoteMoe::Resumed> resumed = moe_.TryAgain()) Resume(*std::move(resumed));
+  EndSteps();
   sequences_.FinishExpired(clock_.Now());
   if (sequences_.TakeFinishedInStep()) in_flight_.CancelDead();
   for (const std::string& hung : in_flight_.TakeHung(clock_.Now())) {
@@ -189,7 +190,8 @@ void EngineLoop::RunStep(MicroBatch batch) {
   } else {
     output_.FailPass(absl::MakeSpan(batch.entries), Annotate(status, NameOf(*step)));
   }
-  EndStepIfOver(*step);
+  touched_.insert(step);
+  EndSteps();
 }
 
 void EngineLoop::RunToEnd(MicroBatch batch) {
@@ -257,44 +259,49 @@ absl::Status EngineLoop::ReadHidden(MicroBatch& batch, int32_t plane) {
   return absl::OkStatus();
 }
 
-void EngineLoop::Land(SwapAnswer answer) {
-  const std::optional<InFlightTable::Landing> landing = in_flight_.Land(answer.swap_id);
-  if (!landing.has_value()) return;
-  if (landing->flight->binding != nullptr) {
-    LandLayers(*landing, std::move(answer.result));
-  } else if (std::optional<RemoteMoe::Resumed> resumed =
-                 moe_.Land(*landing, std::move(answer.result))) {
-    Resume(*std::move(resumed));
+void EngineLoop::Land(std::vector<SwapAnswer> answers) {
+  std::vector<RemoteLayers::Landed> landed;
+  for (SwapAnswer& answer : answers) {
+    const std::optional<InFlightTable::Landing> landing = in_flight_.Land(answer.swap_id);
+    if (!landing.has_value()) continue;
+    if (landing->flight->binding != nullptr) {
+      landed.push_back(layers_.Land(*landing, std::move(answer.result)));
+    } else if (std::optional<RemoteMoe::Resumed> resumed =
+                   moe_.Land(*landing, std::move(answer.result))) {
+      Resume(*std::move(resumed));
+    }
+  }
+  for (RemoteLayers::Landed& rows : RemoteLayers::Join(std::move(landed))) {
+    RunLanded(std::move(rows));
   }
 }
 
-void EngineLoop::LandLayers(InFlightTable::Landing landing,
-                            absl::StatusOr<exchange::SwapResult> result) {
-  RemoteLayers::Landed landed = layers_.Land(landing, std::move(result));
+void EngineLoop::RunLanded(RemoteLayers::Landed landed) {
   MicroBatch& batch = landed.batch;
   const std::shared_ptr<Step> step = batch.step;
+  touched_.insert(step);
   const std::vector<size_t> living = batch.Living();
+  if (living.empty()) return;
   absl::Status status;
-  if (!living.empty() && landed.returned > 0) status = runner_->Load(landed.rows);
-  if (status.ok() && !living.empty()) {
-    if (batch.cursor == spec().layer_count()) {
-      Deliver(batch, landed.held);
-    } else {
-      // Layers follow on the backbone.
-      if (living.size() < batch.entries.size()) status = runner_->Keep(RowsOf(batch, living));
-      KeepEntries(batch, living);
-      if (status.ok()) RunToEnd(std::move(batch));
-    }
+  if (landed.returned > 0) status = runner_->Load(landed.rows);
+  if (status.ok() && batch.cursor == spec().layer_count()) {
+    return Deliver(batch, landed.held);
+  }
+  // Layers follow on the backbone.
+  if (status.ok() && living.size() < batch.entries.size()) {
+    status = runner_->Keep(RowsOf(batch, living));
   }
   if (!status.ok()) {
-    output_.FailPass(absl::MakeSpan(batch.entries), Annotate(status, NameOf(*step)));
+    return output_.FailPass(absl::MakeSpan(batch.entries), Annotate(status, NameOf(*step)));
   }
-  EndStepIfOver(*step);
+  KeepEntries(batch, living);
+  RunToEnd(std::move(batch));
 }
 
 void EngineLoop::Resume(RemoteMoe::Resumed resumed) {
   MicroBatch& batch = resumed.batch;
   const std::shared_ptr<Step> step = batch.step;
+  touched_.insert(step);
   ++batch.cursor;
   if (resumed.status.ok()) resumed.status = ReadHidden(batch, batch.cursor);
   if (!resumed.status.ok()) {
@@ -302,12 +309,13 @@ void EngineLoop::Resume(RemoteMoe::Resumed resumed) {
   } else if (!batch.entries.empty()) {
     RunToEnd(std::move(batch));
   }
-  EndStepIfOver(*step);
 }
 
-void EngineLoop::EndStepIfOver(const Step& step) {
-  if (step.flights > 0 || options_.observer == nullptr) return;
-  options_.observer->OnStep(step.rows, step.sequences, clock_.Now() - step.formed);
+void EngineLoop::EndSteps() {
+  for (const std::shared_ptr<Step>& step : std::exchange(touched_, {})) {
+    if (step->flights > 0 || options_.observer == nullptr) continue;
+    options_.observer->OnStep(step->rows, step->sequences, clock_.Now() - step->formed);
+  }
 }
 
 }  // namespace ccoe::engine

@@ -16,6 +16,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "runtime/base/clock.h"
@@ -72,10 +73,13 @@ class EngineLoop {
   absl::Status ReadHidden(MicroBatch& batch, int32_t plane);
   void Deliver(MicroBatch& batch, absl::Span<const HeldRows> held);
 
-  void Land(SwapAnswer answer);
-  void LandLayers(InFlightTable::Landing landing, absl::StatusOr<exchange::SwapResult> result);
+  // Answers that came together go on together: a layer or the head reads its weights once for rows
+  // of several experts.
+  void Land(std::vector<SwapAnswer> answers);
+  void RunLanded(RemoteLayers::Landed landed);
   void Resume(RemoteMoe::Resumed resumed);
-  void EndStepIfOver(const Step& step);
+  // Reports the steps of which a part has run, and nothing is in flight any more.
+  void EndSteps();
 
   const model::ModelSpec& spec() const { return runner_->model().spec; }
 
@@ -92,6 +96,7 @@ class EngineLoop {
   RemoteMoe moe_;
   uint64_t last_step_id_ = 0;
   int64_t last_step_rows_ = 0;
+  absl::flat_hash_set<std::shared_ptr<Step>> touched_;  // a part has run since the last EndSteps
   absl::Time counted_ = absl::InfinitePast();  // in_flight_, for whether a step may be formed
 };
 

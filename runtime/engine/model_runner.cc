@@ -134,16 +134,27 @@ absl::Status ModelRunner::Embed(absl::Span<const int32_t> ids) {
   return model_.embedding->Embed(ids, *ops_, now_.hidden);
 }
 
-absl::Status ModelRunner::Load(const exchange::RowBlock& rows) {
+absl::Status ModelRunner::Load(absl::Span<const exchange::RowBlock> blocks) {
   now_.EndPass();
-  if (!rows.on_device()) {
-    CCOE_ASSIGN_OR_RETURN(now_.hidden, Upload(rows.host(), now_.hidden_buffer));
-    return absl::OkStatus();
+  int64_t count = 0;
+  bool from_host = false;
+  for (const exchange::RowBlock& block : blocks) {
+    count += block.values() / hidden_size();
+    from_host = from_host || !block.on_device();
   }
-  const kernels::ConstMatrix from = rows.Rows(hidden_size());
-  CCOE_ASSIGN_OR_RETURN(now_.hidden, now_.hidden_buffer.Take(from.rows, hidden_size()));
-  in_use_.push_back(rows);
-  exchange::CopyRows(*ops_, from, now_.hidden);
+  if (from_host) CCOE_RETURN_IF_ERROR(Wait());  // what ran before may still read the buffer
+  CCOE_ASSIGN_OR_RETURN(now_.hidden, now_.hidden_buffer.Take(count, hidden_size()));
+  auto* to = static_cast<float*>(now_.hidden.data);
+  for (const exchange::RowBlock& block : blocks) {
+    if (block.on_device()) {
+      const kernels::ConstMatrix from = block.Rows(hidden_size());
+      in_use_.push_back(block);
+      exchange::CopyRows(*ops_, from, kernels::F32Matrix(to, from.rows, hidden_size()));
+    } else {
+      CCOE_RETURN_IF_ERROR(ops_->device().CopyFromHost(block.host().data(), to, block.bytes()));
+    }
+    to += block.values();
+  }
   return absl::OkStatus();
 }
 

@@ -118,10 +118,11 @@ class ModelRunner {
   // After an error: what is not counted may never have been computed.
   void DropChoices() { scratch_.choices().Drop(); }
 
-  // The rows become the embeddings of `ids`, or `rows` [n, hidden_size], of host memory (owned) or
-  // of this device.
+  // The rows become the embeddings of `ids`, or those of `blocks`, one after the other, each
+  // [n, hidden_size] of host memory (owned) or of this device.
   absl::Status Embed(absl::Span<const int32_t> ids);
-  absl::Status Load(const exchange::RowBlock& rows);
+  absl::Status Load(absl::Span<const exchange::RowBlock> blocks);
+  absl::Status Load(const exchange::RowBlock& rows) { return Load({&rows, 1}); }
 
   // Runs layers `range` over the rows. `after_layer` (may be null) is called after each with its
   // number; it may Read. All FFN experts of MoE layers among them must be with the decoder.

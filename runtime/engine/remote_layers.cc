@@ -1,9 +1,12 @@
 #include "runtime/engine/remote_layers.h"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
+#include <tuple>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "runtime/base/status_macros.h"
 
 namespace ccoe::engine {
@@ -150,7 +153,7 @@ RemoteLayers::Landed RemoteLayers::Land(InFlightTable::Landing landing,
   }
   const exchange::LayerSwap& header = *swap.header.layer();
   Landed landed;
-  landed.binding = flight->binding;
+  landed.bindings.push_back(flight->binding);
   landed.batch.step = flight->batch.step;
   landed.batch.head = flight->batch.head;
   landed.batch.cursor = header.layers.last;
@@ -171,8 +174,31 @@ RemoteLayers::Landed RemoteLayers::Land(InFlightTable::Landing landing,
     landed.batch.entries.push_back(std::move(entry));
   }
   parts_.recovery->Recover(std::move(failures), clock_.Now());
-  if (result.ok()) landed.rows = result->TakeRows();
+  if (result.ok() && landed.returned > 0) landed.rows.push_back(result->TakeRows());
   return landed;
+}
+
+std::vector<RemoteLayers::Landed> RemoteLayers::Join(std::vector<Landed> landed) {
+  std::vector<Landed> joined;
+  absl::flat_hash_map<std::tuple<const Step*, int32_t, const model::LmHead*>, size_t> known;
+  for (Landed& one : landed) {
+    const auto [found, fresh] =
+        known.try_emplace({one.batch.step.get(), one.batch.cursor, one.batch.head}, joined.size());
+    if (fresh) {
+      joined.push_back(std::move(one));
+      continue;
+    }
+    Landed& all = joined[found->second];
+    for (const HeldRows& held : one.held) {
+      all.held.push_back({all.returned + held.begin, held.count});
+    }
+    all.returned += one.returned;
+    std::move(one.batch.entries.begin(), one.batch.entries.end(),
+              std::back_inserter(all.batch.entries));
+    std::move(one.rows.begin(), one.rows.end(), std::back_inserter(all.rows));
+    std::move(one.bindings.begin(), one.bindings.end(), std::back_inserter(all.bindings));
+  }
+  return joined;
 }
 
 void RemoteLayers::Observe(const AwaySwap& swap,

@@ -34,18 +34,22 @@ class RemoteLayers {
   // runner. An error is the device's.
   absl::Status SendAway(MicroBatch& batch, absl::Span<const LeavingGroup> groups);
 
-  // Rows that an expert computed, not in the runner yet. The batch's entries are those computed,
-  // its cursor stands behind the expert; of entry i the last held[i].count rows lie in `rows`.
+  // Rows that experts computed, not in the runner yet. The batch's entries are those computed, its
+  // cursor stands behind the experts; of entry i the last held[i].count rows lie in `rows`, block
+  // after block.
   struct Landed {
     MicroBatch batch;
     std::vector<HeldRows> held;
     int64_t returned = 0;  // of all entries
-    exchange::RowBlock rows;
-    std::shared_ptr<const ExpertBinding> binding;  // keeps the head that `batch` names
+    std::vector<exchange::RowBlock> rows;
+    std::vector<std::shared_ptr<const ExpertBinding>> bindings;  // keep the head that `batch` names
   };
   // Takes in the answer to a swap of a flight with a binding. Sequences that were not computed are
   // handed to recovery.
   Landed Land(InFlightTable::Landing landing, absl::StatusOr<exchange::SwapResult> result);
+  // Joins what can run as one micro batch: rows of one step, behind the same layer, with the same
+  // head. In the order of the first of each.
+  static std::vector<Landed> Join(std::vector<Landed> landed);
 
  private:
   struct LeavingRows;

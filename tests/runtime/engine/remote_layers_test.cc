@@ -26,6 +26,7 @@ using ::ccoe::testing::StatusIs;
 using ::ccoe::testing::TestBinding;
 using ::ccoe::testing::TestSequence;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -114,10 +115,10 @@ TEST_F(RemoteLayersTest, RowsGoToTheirExpertAndTheOthersStay) {
   ASSERT_THAT(landed.batch.entries, SizeIs(2));
   EXPECT_TRUE(landed.batch.entries[0].sequence->swapped);
   EXPECT_EQ(landed.returned, 2);
-  EXPECT_THAT(landed.rows.host(), ElementsAreArray(Rows({2, 5})));
+  EXPECT_THAT(landed.rows.at(0).host(), ElementsAreArray(Rows({2, 5})));
   EXPECT_EQ(landed.held[1].begin, 1);
   EXPECT_EQ(landed.held[1].count, 1);
-  EXPECT_EQ(landed.binding, binding_);
+  EXPECT_THAT(landed.bindings, ElementsAre(binding_));
   EXPECT_TRUE(in_flight_->empty());
 }
 
@@ -141,6 +142,49 @@ TEST_F(RemoteLayersTest, AGroupIsCutWhereTheLinkMayCarryLess) {
   EXPECT_EQ(batch_.step->flights, 2);
 }
 
+TEST_F(RemoteLayersTest, AnswersOfOneStepRunOnTogether) {
+  exchange::LinkBounds bounds;
+  bounds.max_rows = 3;
+  link_->SetBounds(bounds);
+  link_->Hold();
+  ASSERT_OK(Send());
+  const auto headers = link_->headers();
+  ASSERT_THAT(headers, SizeIs(2));
+  std::vector<RemoteLayers::Landed> landed;
+  for (const size_t i : {0, 1}) {
+    exchange::SwapResult result;
+    result.rows = Rows({static_cast<float>(i)});
+    landed.push_back(Land(headers[i].id, std::move(result)));
+  }
+  landed.push_back({});  // of another step, nothing computed
+  landed.back().batch.step = std::make_shared<Step>();
+  const std::vector<RemoteLayers::Landed> joined = RemoteLayers::Join(std::move(landed));
+  ASSERT_THAT(joined, SizeIs(2));
+  EXPECT_EQ(joined[0].batch.step, batch_.step);
+  EXPECT_EQ(joined[0].returned, 2);
+  ASSERT_THAT(joined[0].batch.entries, SizeIs(2));
+  EXPECT_EQ(joined[0].batch.entries[1].sequence->handle(), 3u);
+  EXPECT_EQ(joined[0].held[0].begin, 0);
+  EXPECT_EQ(joined[0].held[1].begin, 1);
+  ASSERT_OK(runner_->Load(joined[0].rows));
+  std::vector<float> rows;
+  ASSERT_OK(runner_->Read(std::vector<int32_t>{0, 1}, rows));
+  EXPECT_EQ(rows, Rows({0, 1}));
+  EXPECT_THAT(joined[1].batch.entries, IsEmpty());
+}
+
+TEST_F(RemoteLayersTest, RowsBehindOtherLayersOrForAnotherHeadRunAlone) {
+  std::vector<RemoteLayers::Landed> landed(3);
+  for (RemoteLayers::Landed& one : landed) {
+    one.batch.step = batch_.step;
+    one.batch.cursor = 8;
+    one.batch.head = batch_.head;
+  }
+  landed[1].batch.cursor = 6;
+  landed[2].batch.head = nullptr;
+  EXPECT_THAT(RemoteLayers::Join(std::move(landed)), SizeIs(3));
+}
+
 TEST_F(RemoteLayersTest, OneSequencesFailureIsItsOwn) {
   link_->Hold();
   ASSERT_OK(Send());
@@ -151,7 +195,7 @@ TEST_F(RemoteLayersTest, OneSequencesFailureIsItsOwn) {
   const RemoteLayers::Landed landed = Land(link_->headers()[0].id, std::move(result));
   ASSERT_THAT(landed.batch.entries, SizeIs(1));
   EXPECT_EQ(landed.batch.entries[0].sequence->handle(), 3u);
-  EXPECT_THAT(landed.rows.host(), ElementsAreArray(Rows({7})));
+  EXPECT_THAT(landed.rows.at(0).host(), ElementsAreArray(Rows({7})));
   EXPECT_EQ(landed.held[0].begin, 0);
   EXPECT_EQ(recorders_[2].Now().finishes, 0);
   EXPECT_THAT(recorders_[1].Now().status.message(),

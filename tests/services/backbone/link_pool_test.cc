@@ -56,11 +56,12 @@ class LinkPoolTest : public ::testing::Test {
     options.on_change = [this] { ++changes_; };
     return std::make_unique<LinkPool>(std::move(options));
   }
-  static std::shared_ptr<exchange::ActivationLink> Await(LinkPool& pool,
-                                                         const std::string& address) {
+  // Until the link is open and the pool has said so.
+  std::shared_ptr<exchange::ActivationLink> Await(LinkPool& pool,
+                                                  const std::string& address) const {
     for (const absl::Time end = absl::Now() + absl::Minutes(1); absl::Now() < end;) {
       auto link = pool.Get(address);
-      if (link.ok()) return *std::move(link);
+      if (link.ok() && changes_ > 0) return *std::move(link);
       absl::SleepFor(absl::Milliseconds(1));
     }
     return nullptr;
@@ -87,7 +88,6 @@ TEST_F(LinkPoolTest, OpensAWantedLinkOnceAndSaysSo) {
   EXPECT_EQ(link->Name(), "a");
   pool->SetAddresses({"a", "b"});
   EXPECT_EQ(Await(*pool, "a"), link);
-  EXPECT_GE(changes_, 1);
 }
 
 TEST_F(LinkPoolTest, ABrokenLinkIsOpenedAgainAndTheOldOneClosesWithItsLastHolder) {
