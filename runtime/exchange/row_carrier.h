@@ -44,10 +44,10 @@ class RowCarrier {
  public:
   virtual ~RowCarrier() = default;  // aborts first, and waits until the last `done` has run
 
-  // Called once, on the carrier's thread or, of one at a time, before the call returns; must not
-  // block. Gives back what was given, with the rows in it where they were received. UNAVAILABLE
-  // once the peer is gone, the carrier is aborted or a transfer that both ends have begun makes no
-  // progress; nothing can be sent or received from then on. Nobody touches the memory any more.
+  // Called once, on a thread of the carrier's; must not block. Gives back what was given, with the
+  // rows in it where they were received. UNAVAILABLE once the peer is gone, the carrier is aborted
+  // or a transfer that both ends have begun makes no progress; nothing can be sent or received from
+  // then on. Nobody touches the memory any more.
   using Done = absl::AnyInvocable<void(absl::StatusOr<CarriedRows>)>;
 
   // Of 1 byte or more.

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -41,7 +42,7 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
       exchange::RowCarrier::SendNote send_note) override {
     absl::MutexLock lock(&mutex_);
     std::shared_ptr<Pipes>& pipes = waiting_[id];
-    if (pipes == nullptr) pipes = std::make_shared<Pipes>();
+    if (pipes == nullptr) pipes = std::make_shared<Pipes>(&callbacks_);
     const std::shared_ptr<Pipes> mine = pipes;
     ++mine->ends;
     auto both = [&mine] { return mine->ends == 2; };
@@ -55,15 +56,53 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
   using Rows = exchange::CarriedRows;
   using Done = exchange::RowCarrier::Done;
 
-  // What is on its way in one direction: what was sent and not received, or the other way round. A
-  // receive that waits ends on the sender's thread.
+  // Runs callbacks, in order.
+  class Callbacks {
+   public:
+    ~Callbacks() {
+      {
+        absl::MutexLock lock(&mutex_);
+        stopping_ = true;
+      }
+      thread_.join();
+    }
+    void Run(Done done, absl::StatusOr<Rows> rows) {
+      absl::MutexLock lock(&mutex_);
+      queue_.push_back({std::move(done), std::move(rows)});
+    }
+
+   private:
+    void Work() {
+      const auto wake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        return stopping_ || !queue_.empty();
+      };
+      absl::MutexLock lock(&mutex_);
+      while (true) {
+        mutex_.Await(absl::Condition(&wake));
+        if (queue_.empty()) return;
+        auto [done, rows] = std::move(queue_.front());
+        queue_.pop_front();
+        mutex_.Unlock();
+        done(std::move(rows));
+        mutex_.Lock();
+      }
+    }
+
+    absl::Mutex mutex_;
+    std::deque<std::pair<Done, absl::StatusOr<Rows>>> queue_ ABSL_GUARDED_BY(mutex_);
+    bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+    std::thread thread_{[this] { Work(); }};
+  };
+
+  // What is on its way in one direction: what was sent and not received, or the other way round.
   class Pipe {
    public:
+    explicit Pipe(Callbacks* callbacks) : callbacks_(*callbacks) {}
     void Send(Rows rows, Done done) {
       std::string bytes(rows.size(), '\0');
       std::memcpy(bytes.data(), Address(rows), bytes.size());
       Finish(Matched(std::move(bytes), std::nullopt));
-      done(closed() ? absl::StatusOr<Rows>(Aborted()) : std::move(rows));
+      callbacks_.Run(std::move(done), closed() ? absl::StatusOr<Rows>(Aborted()) : std::move(rows));
     }
     void Receive(Rows room, Done done) {
       Finish(Matched(std::nullopt, Waiting{std::move(room), std::move(done)}));
@@ -75,7 +114,7 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
         closed_ = true;
         waiting.swap(waiting_);
       }
-      for (Waiting& each : waiting) each.done(Aborted());
+      for (Waiting& each : waiting) callbacks_.Run(std::move(each.done), Aborted());
     }
 
    private:
@@ -112,23 +151,26 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
       sent_.pop_front();
       return match;
     }
-    static void Finish(Match match) {
+    void Finish(Match match) {
       if (!match.waiting.has_value()) return;
       Waiting& waiting = *match.waiting;
-      if (match.closed) return waiting.done(Aborted());
+      if (match.closed) return callbacks_.Run(std::move(waiting.done), Aborted());
       if (match.bytes.size() != waiting.room.size()) {
-        return waiting.done(absl::UnavailableError("transfers of different sizes"));
+        return callbacks_.Run(std::move(waiting.done),
+                              absl::UnavailableError("transfers of different sizes"));
       }
       std::memcpy(Address(waiting.room), match.bytes.data(), match.bytes.size());
-      waiting.done(std::move(waiting.room));
+      callbacks_.Run(std::move(waiting.done), std::move(waiting.room));
     }
 
+    Callbacks& callbacks_;
     absl::Mutex mutex_;
     std::deque<std::string> sent_ ABSL_GUARDED_BY(mutex_);
     std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
     bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   };
   struct Pipes {
+    explicit Pipes(Callbacks* callbacks) : there(callbacks), back(callbacks) {}
     int ends = 0;
     Pipe there, back;
   };
@@ -139,7 +181,6 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
    public:
     End(std::shared_ptr<Pipes> pipes, bool opener, SendNote send_note)
         : pipes_(std::move(pipes)), opener_(opener), send_note_(std::move(send_note)) {}
-    // Callbacks run on the other end's thread as well.
     ~End() override {
       Abort();
       absl::MutexLock lock(&mutex_);
@@ -187,6 +228,7 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
   };
 
   const std::shared_ptr<exchange::RowMemory> memory_;  // null: host memory only
+  Callbacks callbacks_;
   absl::Mutex mutex_;
   int ids_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, std::shared_ptr<Pipes>> waiting_ ABSL_GUARDED_BY(mutex_);

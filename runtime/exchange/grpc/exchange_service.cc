@@ -1,5 +1,7 @@
 #include "runtime/exchange/grpc/exchange_service.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -8,59 +10,96 @@
 namespace ccoe::exchange {
 namespace {
 
-grpc::Status ToGrpc(const absl::Status& status) {
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
-}
+// A call that ends as soon as it has begun.
+class Refusal final : public grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply> {
+ public:
+  explicit Refusal(const absl::Status& why) {
+    Finish(grpc::Status(static_cast<grpc::StatusCode>(why.code()), std::string(why.message())));
+  }
+  void OnDone() override { delete this; }
+};
 
 }  // namespace
 
 ExchangeService::ExchangeService(SwapHandler* handler, ExchangeServiceOptions options)
     : handler_(handler), options_(std::move(options)) {}
 
-grpc::Status ExchangeService::Open(
-    grpc::ServerContext* context,
-    grpc::ServerReaderWriter<v1::LinkReply, v1::LinkMessage>* stream) {
-  absl::Status status = Admit(context);
-  if (!status.ok()) return ToGrpc(status);
+ExchangeService::~ExchangeService() {
+  std::list<OpenLink> all;
   {
-    ServerLink link(handler_, options_.link, context, stream);
-    status = link.Run();
+    absl::MutexLock lock(&mutex_);
+    auto over = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return LinksLocked() == 0; };
+    mutex_.Await(absl::Condition(&over));
+    all.swap(open_);
   }
-  Leave(context);
-  if (closing()) status = absl::UnavailableError("the worker is stopping");
-  return ToGrpc(status);
+  for (OpenLink& each : all) each.thread.join();
 }
 
-absl::Status ExchangeService::Admit(grpc::ServerContext* context) {
+grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply>* ExchangeService::Open(
+    grpc::CallbackServerContext* context) {
+  std::list<OpenLink> over;
+  grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply>* call = nullptr;
+  {
+    absl::MutexLock lock(&mutex_);
+    over = TakeOver();
+    if (absl::Status admitted = AdmitLocked(); admitted.ok()) {
+      OpenLink& open = open_.emplace_back();
+      open.link = std::make_unique<ServerLink>(handler_, options_.link, context);
+      call = open.link.get();
+      open.thread = std::thread([this, &open] { Run(open); });
+    } else {
+      call = new Refusal(admitted);
+    }
+  }
+  for (OpenLink& each : over) each.thread.join();
+  return call;
+}
+
+void ExchangeService::Run(OpenLink& open) {
+  ServerLink* link = nullptr;
+  {
+    absl::MutexLock lock(&mutex_);
+    link = open.link.get();
+  }
+  link->Run();
   absl::MutexLock lock(&mutex_);
+  open.link.reset();
+}
+
+std::list<ExchangeService::OpenLink> ExchangeService::TakeOver() {
+  std::list<OpenLink> over;
+  for (auto it = open_.begin(); it != open_.end();) {
+    const auto next = std::next(it);
+    if (it->link == nullptr) over.splice(over.end(), open_, it);
+    it = next;
+  }
+  return over;
+}
+
+int ExchangeService::LinksLocked() const {
+  return static_cast<int>(std::count_if(open_.begin(), open_.end(),
+                                        [](const OpenLink& open) { return open.link != nullptr; }));
+}
+
+absl::Status ExchangeService::AdmitLocked() const {
   if (closing_) return absl::UnavailableError("the worker is stopping");
-  if (static_cast<int>(open_.size()) >= options_.max_links) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(open_.size(), " links are open, at most ", options_.max_links));
-  }
-  open_.insert(context);
-  return absl::OkStatus();
-}
-
-void ExchangeService::Leave(grpc::ServerContext* context) {
-  absl::MutexLock lock(&mutex_);
-  open_.erase(context);
-}
-
-bool ExchangeService::closing() const {
-  absl::MutexLock lock(&mutex_);
-  return closing_;
+  const int links = LinksLocked();
+  if (links < options_.max_links) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat(links, " links are open, at most ", options_.max_links));
 }
 
 void ExchangeService::CloseLinks() {
   absl::MutexLock lock(&mutex_);
   closing_ = true;
-  for (grpc::ServerContext* context : open_) context->TryCancel();
+  for (const OpenLink& open : open_) {
+    if (open.link != nullptr) open.link->Cancel(absl::UnavailableError("the worker is stopping"));
+  }
 }
 
 int ExchangeService::links() const {
   absl::MutexLock lock(&mutex_);
-  return static_cast<int>(open_.size());
+  return LinksLocked();
 }
 
 }  // namespace ccoe::exchange

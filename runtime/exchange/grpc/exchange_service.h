@@ -4,8 +4,11 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <list>
+#include <memory>
+#include <thread>
+
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "ccoe/v1/exchange.grpc.pb.h"
@@ -19,17 +22,18 @@ struct ExchangeServiceOptions {
   int max_links = 256;  // open at once; one more is refused
 };
 
-// Two threads a link: gRPC's for reading, one for writing. Everything that comes in is checked: a
-// message that breaks the protocol ends its link, a bad swap is answered with its error. A link's
-// end, however it comes, removes its peer from the handler. Thread-safe. Outlives the server it is
+// One thread a link, which waits; see ServerLink. Everything that comes in is checked: a message
+// that breaks the protocol ends its link, a bad swap is answered with its error. A link's end,
+// however it comes, removes its peer from the handler. Thread-safe. Outlives the server it is
 // registered at.
-class ExchangeService final : public v1::Exchange::Service {
+class ExchangeService final : public v1::Exchange::CallbackService {
  public:
   // `handler` must outlive the service.
   ExchangeService(SwapHandler* handler, ExchangeServiceOptions options);
+  ~ExchangeService() override;  // waits for its links, which the server has ended
 
-  grpc::Status Open(grpc::ServerContext* context,
-                    grpc::ServerReaderWriter<v1::LinkReply, v1::LinkMessage>* stream) override;
+  grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply>* Open(
+      grpc::CallbackServerContext* context) override ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Ends all links with UNAVAILABLE and refuses new ones: what a drain calls, since links have no
   // end of their own.
@@ -39,14 +43,21 @@ class ExchangeService final : public v1::Exchange::Service {
   int links() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  absl::Status Admit(grpc::ServerContext* context) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Leave(grpc::ServerContext* context) ABSL_LOCKS_EXCLUDED(mutex_);
-  bool closing() const ABSL_LOCKS_EXCLUDED(mutex_);
+  struct OpenLink {
+    std::unique_ptr<ServerLink> link;  // null: it is over, and the thread at its end
+    std::thread thread;
+  };
+
+  absl::Status AdmitLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int LinksLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Run(OpenLink& open) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes out the links that are over.
+  std::list<OpenLink> TakeOver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   SwapHandler* const handler_;
   const ExchangeServiceOptions options_;
   mutable absl::Mutex mutex_;
-  absl::flat_hash_set<grpc::ServerContext*> open_ ABSL_GUARDED_BY(mutex_);
+  std::list<OpenLink> open_ ABSL_GUARDED_BY(mutex_);
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -26,18 +24,19 @@ namespace {
 // A peer's reason, for people; it cannot make it long.
 constexpr size_t kMaxRefusalBytes = 512;
 
-// One stream. The reader thread opens it, starts the writer, reads until the stream ends and then
-// ends everything.
-class GrpcLink final : public ActivationLink {
+// One stream of gRPC's callback API. No thread of its own but the table's: a message is encoded and
+// written by whoever sends it (LinkWriter), and read on a thread of gRPC's (OnReadDone), which
+// hands answers to their swaps. The stream is over, and OnDone called, when it has ended and both
+// holds are gone: that of Open, and that of the writer, until nothing is written any more.
+class GrpcLink final : public ActivationLink,
+                       private grpc::ClientBidiReactor<v1::LinkMessage, v1::LinkReply> {
  public:
   GrpcLink(std::shared_ptr<grpc::Channel> channel, const GrpcLinkOptions& options)
-      : options_(options), stub_(v1::Exchange::NewStub(channel)) {}
+      : options_(options), stub_(v1::Exchange::NewStub(channel)), writer_(WriterOptions()) {}
 
   ~GrpcLink() override {
     if (table_ != nullptr) table_->Stop();
-    beside_.Abort();
-    context_.TryCancel();
-    if (reader_.joinable()) reader_.join();
+    End();
     beside_.Close();
   }
 
@@ -53,7 +52,7 @@ class GrpcLink final : public ActivationLink {
   absl::Status Health() const override { return table_->Health(); }
   std::string WhereIs(uint64_t swap_id) const override {
     std::string where = table_->WhereIs(swap_id);
-    if (where == "waits to be sent" && writer_->Starved()) where += ": no credit";
+    if (where == "waits to be sent" && writer_.Starved()) where += ": no credit";
     return where;
   }
   // Each way half the credit at most, so that what goes and what comes back fit together.
@@ -67,23 +66,32 @@ class GrpcLink final : public ActivationLink {
   std::string Name() const override { return options_.name; }
 
  private:
-  using Stream = grpc::ClientReaderWriter<v1::LinkMessage, v1::LinkReply>;
-
   int64_t max_bytes() const { return std::min(kMaxEnvelopeBytes, grant_.credit.bytes / 2); }
 
-  // On the reader's thread.
-  void Read();
+  LinkWriter::Options WriterOptions();
+  // Waits for the peer's answer to our OpenLink and takes it.
   absl::Status Handshake();
   absl::Status ConnectCarrier(const v1::Carrier& offered);
-  LinkWriter::Options WriterOptions(const v1::OpenAccepted& accepted);
   void Start(const v1::OpenAccepted& accepted);
-  absl::Status ReadAnswers();
+  // Ends the stream and waits until it is over.
+  void End();
+
+  // gRPC's threads.
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override { writer_.Written(ok); }
+  void OnDone(const grpc::Status& status) override;
+
   absl::Status Take(const v1::LinkReply& reply);
   absl::Status TakeAnswer(const v1::SwapAnswer& answer);
   absl::Status Finish(const SwapHeader& header, absl::StatusOr<SwapResult> result);
   absl::Status TakeHeartbeat(const v1::HeartbeatReply& reply);
 
-  // On the writer's.
+  // As LinkWriter::Write.
+  bool WriteMessage(v1::LinkMessage message) {
+    message_ = std::move(message);
+    StartWrite(&message_);
+    return true;
+  }
   bool WriteEnvelope(Envelope envelope);
   bool WriteCancels();
   void AskForLife();
@@ -91,107 +99,96 @@ class GrpcLink final : public ActivationLink {
   const GrpcLinkOptions options_;
   const std::unique_ptr<v1::Exchange::Stub> stub_;
   grpc::ClientContext context_;
-  std::unique_ptr<Stream> stream_;
+  v1::LinkMessage message_;  // being written
+  v1::LinkReply reply_;      // being read
+  absl::Notification first_read_, over_;
+  bool has_first_ = false;  // written before first_read_, and the end before over_
+  grpc::Status end_;
+  LinkWriter writer_;
 
-  // Written before opened_:
-  absl::Notification opened_;
-  absl::Status open_status_;
+  // Written before anything but the first reply is read:
   LinkGrant grant_;  // what the peer grants and we use
   LinkPeer peer_;
   RowsBeside beside_;
-  std::unique_ptr<LinkTable> table_;  // null where the handshake failed; likewise:
-  std::unique_ptr<LinkWriter> writer_;
+  std::unique_ptr<LinkTable> table_;  // null where the handshake failed
 
   absl::Mutex send_mutex_;  // a swap enters the table and the writer's queue in the same order
   absl::Mutex cancel_mutex_;
   std::vector<uint64_t> cancels_ ABSL_GUARDED_BY(cancel_mutex_);         // to be told to the peer
   std::atomic<uint64_t> heartbeats_sent_ = 0, heartbeats_answered_ = 0;  // their numbers
-  std::thread reader_;
 };
 
+LinkWriter::Options GrpcLink::WriterOptions() {
+  LinkWriter::Options writer;
+  writer.max_items += static_cast<size_t>((options_.use.credit + options_.backlog).swaps);
+  writer.on_done = [this] { RemoveHold(); };
+  return writer;
+}
+
 absl::Status GrpcLink::Open() {
-  reader_ = std::thread([this] { Read(); });
-  if (!opened_.WaitForNotificationWithTimeout(options_.open_timeout)) {
-    context_.TryCancel();
-    reader_.join();
+  stub_->async()->Open(&context_, this);
+  AddMultipleHolds(2);
+  StartRead(&reply_);
+  StartCall();
+  v1::LinkMessage hello;
+  *hello.mutable_open() = MakeOpen(options_.identity, options_.wire_dtype, options_.carriers);
+  writer_.Push({}, 0, [this, &hello] { return WriteMessage(std::move(hello)); });
+  absl::Status opened = Handshake();
+  if (opened.ok()) StartRead(&reply_);
+  RemoveHold();
+  if (opened.ok()) return opened;
+  if (first_read_.HasBeenNotified() && !has_first_) {
+    writer_.Close();  // nothing else is left of the stream but how it ended
+    over_.WaitForNotification();
+    if (!end_.ok()) {
+      opened = absl::Status(static_cast<absl::StatusCode>(end_.error_code()),
+                            TextOf(end_.error_message()));
+    }
+  }
+  End();
+  return opened;
+}
+
+void GrpcLink::End() {
+  beside_.Abort();
+  context_.TryCancel();
+  writer_.Close();
+  over_.WaitForNotification();
+}
+
+absl::Status GrpcLink::Handshake() {
+  if (!first_read_.WaitForNotificationWithTimeout(options_.open_timeout)) {
     return absl::DeadlineExceededError(absl::StrCat("the link was not accepted within ",
                                                     absl::FormatDuration(options_.open_timeout)));
   }
-  return open_status_;
-}
-
-void GrpcLink::Send(Envelope envelope, SwapCallback done) {
-  absl::MutexLock lock(&send_mutex_);
-  if (!table_->Begin(envelope, std::move(done))) return;
-  const SwapCredit cost = CostOf(envelope);
-  const bool queued = writer_->Push(cost, [this, envelope = std::move(envelope)]() mutable {
-    return WriteEnvelope(std::move(envelope));
-  });
-  if (!queued) table_->Close("the peer takes no messages");
-}
-
-void GrpcLink::CancelSwaps(std::vector<uint64_t> swap_ids) {
-  const std::vector<uint64_t> told = table_->Cancel(swap_ids);
-  if (told.empty()) return;
-  absl::MutexLock lock(&cancel_mutex_);
-  const bool queued = !cancels_.empty();
-  cancels_.insert(cancels_.end(), told.begin(), told.end());
-  // Where it is refused the writer is closed, or the next cancel tries again.
-  if (!queued && !writer_->PushUrgent([this] { return WriteCancels(); })) cancels_.clear();
-}
-
-void GrpcLink::ReleaseSequence(uint64_t sequence_id) {
-  absl::MutexLock lock(&send_mutex_);
-  const bool queued = writer_->Push({}, [this, sequence_id] {
-    v1::LinkMessage message;
-    message.mutable_release()->set_sequence_id(sequence_id);
-    return stream_->Write(message);
-  });
-  if (!queued) table_->Close("the peer takes no messages");
-}
-
-// One question at a time: a peer that does not answer is not asked again.
-void GrpcLink::AskForLife() {
-  if (heartbeats_answered_.load() < heartbeats_sent_.load()) return;
-  const uint64_t number = heartbeats_sent_.fetch_add(1) + 1;
-  writer_->PushUrgent([this, number] {
-    v1::LinkMessage message;
-    message.mutable_heartbeat()->set_number(number);
-    return stream_->Write(message);
-  });
-}
-
-bool GrpcLink::WriteCancels() {
-  v1::LinkMessage message;
-  {
-    absl::MutexLock lock(&cancel_mutex_);
-    message.mutable_cancel()->mutable_swap_ids()->Add(cancels_.begin(), cancels_.end());
-    cancels_.clear();
-  }
-  return stream_->Write(message);
-}
-
-bool GrpcLink::WriteEnvelope(Envelope envelope) {
-  writer_->ReturnCredit(table_->StartSending(envelope));
-  if (envelope.swaps.empty()) return true;
-  v1::LinkMessage message;
-  std::vector<std::string> rows;
-  ToWire(envelope, *message.mutable_envelope(), beside_.active() ? &rows : nullptr);
-  if (!stream_->Write(message)) return false;  // the reader learns why
-  for (size_t i = 0; i < rows.size(); ++i) {
-    beside_.Send(std::move(envelope.swaps[i].rows.block), std::move(rows[i]),
-                 [this](const absl::Status& why) { table_->Close(why.message()); });
-  }
-  return true;
-}
-
-LinkWriter::Options GrpcLink::WriterOptions(const v1::OpenAccepted& accepted) {
+  if (!has_first_) return absl::UnavailableError("the peer ended the stream");
+  CCOE_RETURN_IF_ERROR(CheckAccepted(reply_));
   grant_ = options_.use;
-  grant_.credit = SwapCredit::Min(grant_.credit, GrantOf(accepted).credit);
-  LinkWriter::Options writer;
-  writer.credit = grant_.credit;
-  writer.max_items += static_cast<size_t>((grant_.credit + options_.backlog).swaps);
-  return writer;
+  grant_.credit = SwapCredit::Min(grant_.credit, GrantOf(reply_.accepted()).credit);
+  writer_.ReturnCredit(grant_.credit);
+  if (options_.carriers != nullptr) {
+    CCOE_RETURN_IF_ERROR(ConnectCarrier(reply_.accepted().carrier()));
+  }
+  Start(reply_.accepted());
+  return absl::OkStatus();
+}
+
+absl::Status GrpcLink::ConnectCarrier(const v1::Carrier& offered) {
+  if (!offered.id().empty()) {
+    return beside_.Connect(*options_.carriers, offered.id(), /*opener=*/true, options_.open_timeout,
+                           [this](const RowCarrier::Note& note) {
+                             writer_.PushUrgent([this, note] {
+                               v1::LinkMessage message;
+                               *message.mutable_carrier_note() = ToWire(note);
+                               return WriteMessage(std::move(message));
+                             });
+                           });
+  }
+  if (!options_.require_carrier) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("rows over ", options_.carriers->Version(), ": the peer refuses: ",
+                   offered.refusal().empty() ? "it knows no way beside the stream"
+                                             : offered.refusal().substr(0, kMaxRefusalBytes)));
 }
 
 void GrpcLink::Start(const v1::OpenAccepted& accepted) {
@@ -211,85 +208,106 @@ void GrpcLink::Start(const v1::OpenAccepted& accepted) {
   table.patience = options_.patience;
   table.send_heartbeat = [this] { AskForLife(); };
   table.on_closed = [this] {
-    writer_->Close();
     beside_.Abort();
     context_.TryCancel();
+    writer_.Close();
   };
   table.clock = options_.clock;
   table_ = std::make_unique<LinkTable>(std::move(table));
 }
 
-absl::Status GrpcLink::Handshake() {
-  v1::LinkMessage hello;
-  *hello.mutable_open() = MakeOpen(options_.identity, options_.wire_dtype, options_.carriers);
-  v1::LinkReply reply;
-  if (!stream_->Write(hello) || !stream_->Read(&reply)) {
-    const grpc::Status end = stream_->Finish();
-    if (end.ok()) return absl::UnavailableError("the peer ended the stream");
-    return absl::Status(static_cast<absl::StatusCode>(end.error_code()),
-                        TextOf(end.error_message()));
-  }
-  absl::Status good = CheckAccepted(reply);
-  if (good.ok()) {
-    writer_ = std::make_unique<LinkWriter>(WriterOptions(reply.accepted()));
-    if (options_.carriers != nullptr) good = ConnectCarrier(reply.accepted().carrier());
-  }
-  if (!good.ok()) {
-    context_.TryCancel();
-    beside_.Close();
-    if (writer_ != nullptr) {
-      writer_->Close();
-      writer_->AwaitDone(absl::InfiniteDuration());
-    }
-    stream_->Finish();
-    return good;
-  }
-  Start(reply.accepted());
-  return absl::OkStatus();
+void GrpcLink::Send(Envelope envelope, SwapCallback done) {
+  absl::MutexLock lock(&send_mutex_);
+  if (!table_->Begin(envelope, std::move(done))) return;
+  const SwapCredit cost = CostOf(envelope);
+  const int64_t bytes = SizeOf(envelope).sent;
+  const bool queued = writer_.Push(cost, bytes, [this, envelope = std::move(envelope)]() mutable {
+    return WriteEnvelope(std::move(envelope));
+  });
+  if (!queued) table_->Close("the peer takes no messages");
 }
 
-absl::Status GrpcLink::ConnectCarrier(const v1::Carrier& offered) {
-  if (!offered.id().empty()) {
-    return beside_.Connect(*options_.carriers, offered.id(), /*opener=*/true, options_.open_timeout,
-                           [this](const RowCarrier::Note& note) {
-                             writer_->PushUrgent([this, note] {
-                               v1::LinkMessage message;
-                               *message.mutable_carrier_note() = ToWire(note);
-                               return stream_->Write(message);
-                             });
-                           });
+void GrpcLink::CancelSwaps(std::vector<uint64_t> swap_ids) {
+  const std::vector<uint64_t> told = table_->Cancel(swap_ids);
+  if (told.empty()) return;
+  {
+    absl::MutexLock lock(&cancel_mutex_);
+    const bool queued = !cancels_.empty();
+    cancels_.insert(cancels_.end(), told.begin(), told.end());
+    if (queued) return;
   }
-  if (!options_.require_carrier) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("rows over ", options_.carriers->Version(), ": the peer refuses: ",
-                   offered.refusal().empty() ? "it knows no way beside the stream"
-                                             : offered.refusal().substr(0, kMaxRefusalBytes)));
+  if (writer_.PushUrgent([this] { return WriteCancels(); })) return;
+  // The writer is closed, or the next cancel tries again.
+  absl::MutexLock lock(&cancel_mutex_);
+  cancels_.clear();
 }
 
-void GrpcLink::Read() {
-  stream_ = stub_->Open(&context_);
-  open_status_ = Handshake();
-  const bool open = open_status_.ok();
-  opened_.Notify();
-  if (!open) return;
-  const absl::Status broken = ReadAnswers();
-  if (!broken.ok()) table_->Close(broken.message());
+void GrpcLink::ReleaseSequence(uint64_t sequence_id) {
+  absl::MutexLock lock(&send_mutex_);
+  const bool queued = writer_.Push({}, 0, [this, sequence_id] {
+    v1::LinkMessage message;
+    message.mutable_release()->set_sequence_id(sequence_id);
+    return WriteMessage(std::move(message));
+  });
+  if (!queued) table_->Close("the peer takes no messages");
+}
+
+// One question at a time: a peer that does not answer is not asked again.
+void GrpcLink::AskForLife() {
+  if (heartbeats_answered_.load() < heartbeats_sent_.load()) return;
+  const uint64_t number = heartbeats_sent_.fetch_add(1) + 1;
+  writer_.PushUrgent([this, number] {
+    v1::LinkMessage message;
+    message.mutable_heartbeat()->set_number(number);
+    return WriteMessage(std::move(message));
+  });
+}
+
+bool GrpcLink::WriteCancels() {
+  v1::LinkMessage message;
+  {
+    absl::MutexLock lock(&cancel_mutex_);
+    message.mutable_cancel()->mutable_swap_ids()->Add(cancels_.begin(), cancels_.end());
+    cancels_.clear();
+  }
+  return WriteMessage(std::move(message));
+}
+
+bool GrpcLink::WriteEnvelope(Envelope envelope) {
+  writer_.ReturnCredit(table_->StartSending(envelope));
+  if (envelope.swaps.empty()) return false;
+  v1::LinkMessage message;
+  std::vector<std::string> rows;
+  ToWire(envelope, *message.mutable_envelope(), beside_.active() ? &rows : nullptr);
+  // Before the write can end, and another envelope's rows come first.
+  for (size_t i = 0; i < rows.size(); ++i) {
+    beside_.Send(std::move(envelope.swaps[i].rows.block), std::move(rows[i]),
+                 [this](const absl::Status& why) { table_->Close(why.message()); });
+  }
+  return WriteMessage(std::move(message));
+}
+
+void GrpcLink::OnReadDone(bool ok) {
+  if (!first_read_.HasBeenNotified()) {
+    has_first_ = ok;
+    return first_read_.Notify();  // Open goes on
+  }
+  if (!ok) return writer_.Close();  // the stream has ended: OnDone says how
+  table_->Heard();
+  const absl::Status taken = Take(reply_);
+  if (taken.ok()) return StartRead(&reply_);
+  table_->Close(taken.message());
   context_.TryCancel();
-  // The stream is over, so a write in progress fails at once; Finish must not run beside it.
-  writer_->Close();
-  writer_->AwaitDone(absl::InfiniteDuration());
-  const grpc::Status end = stream_->Finish();
-  table_->Close(end.ok() ? "the peer closed the link"
-                         : absl::StrCat("the link broke: ", TextOf(end.error_message())));
+  writer_.Close();
 }
 
-absl::Status GrpcLink::ReadAnswers() {
-  v1::LinkReply reply;
-  while (stream_->Read(&reply)) {
-    table_->Heard();
-    CCOE_RETURN_IF_ERROR(Take(reply));
+void GrpcLink::OnDone(const grpc::Status& status) {
+  end_ = status;
+  if (table_ != nullptr) {
+    table_->Close(status.ok() ? "the peer closed the link"
+                              : absl::StrCat("the link broke: ", TextOf(status.error_message())));
   }
-  return absl::OkStatus();
+  over_.Notify();
 }
 
 absl::Status GrpcLink::Take(const v1::LinkReply& reply) {
@@ -346,7 +364,7 @@ absl::Status GrpcLink::TakeAnswer(const v1::SwapAnswer& answer) {
 }
 
 absl::Status GrpcLink::Finish(const SwapHeader& header, absl::StatusOr<SwapResult> result) {
-  writer_->ReturnCredit(CostOf(header));
+  writer_.ReturnCredit(CostOf(header));
   return table_->Answer(header.id, std::move(result));
 }
 

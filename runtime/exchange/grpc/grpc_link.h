@@ -52,8 +52,10 @@ struct GrpcLinkOptions {
 //   UNAVAILABLE          nobody there
 //   DEADLINE_EXCEEDED    no answer within open_timeout
 //
-// A reader and a writer thread a link, and one for its table. An answer given twice or to a swap
-// never sent, or rows of the wrong size, close the link; so do silence and a stalled peer.
+// One thread a link, for its table; messages are written on the sender's thread and read on gRPC's
+// own, which all links of the process share. Do not destroy a link on one of those: that is, not in
+// a SwapCallback. An answer given twice or to a swap never sent, or rows of the wrong size, close
+// the link; so do silence and a stalled peer.
 absl::StatusOr<std::unique_ptr<ActivationLink>> OpenGrpcLink(std::shared_ptr<grpc::Channel> channel,
                                                              const GrpcLinkOptions& options);
 

@@ -1,9 +1,19 @@
-// The sending half of a stream, for both ends of a grpc link: one thread that encodes and writes
-// what others queue, so that nobody who queues waits for a network.
+// The sending half of a stream, for both ends of a grpc link: what is to be written, in order, one
+// write at a time.
+//
+// clang-format off
+//   Push --> waits: for its turn, for credit --> Write: encodes, begins to write --> Written: the next one
+// clang-format on
+//
+// Whoever makes a write possible begins it, without a wait: who pushes it where nothing else is
+// being written, else the thread that brings the end of a write, or credit. That saves a step of
+// each swap the wake of a thread. What takes long to encode is left to a thread of the writer's
+// own, which is started when it is needed first.
 #ifndef CCOE_RUNTIME_EXCHANGE_GRPC_LINK_WRITER_H_
 #define CCOE_RUNTIME_EXCHANGE_GRPC_LINK_WRITER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <thread>
 
@@ -20,26 +30,30 @@ namespace ccoe::exchange {
 // and what costs credit waits, with all behind it, until there is enough.
 class LinkWriter {
  public:
-  // Encodes an item and writes it, on the writer's thread. False: the stream is over.
+  // Encodes an item and begins to write it: Written is called at the write's end. False: there is
+  // nothing to write, and no Written. Called without a lock held.
   using Write = absl::AnyInvocable<bool()>;
 
   struct Options {
-    SwapCredit credit;           // of the peer; what was written holds it until ReturnCredit
-    size_t max_items = 1 << 16;  // that wait in each lane
-    absl::Duration first_item = absl::InfiniteDuration();  // without one so long: broken
-    // Called once, on the writer's thread, where the stream is over or no first item came.
-    absl::AnyInvocable<void()> on_broken;
+    SwapCredit credit;                // of the peer; what was written holds it until ReturnCredit
+    size_t max_items = 1 << 16;       // that wait in each lane
+    int64_t inline_bytes = 64 << 10;  // rows of more are encoded on the writer's own thread
+    // Called once, when it is closed and nothing is being written any more. May be null.
+    absl::AnyInvocable<void()> on_done;
   };
 
-  // Starts the thread.
   explicit LinkWriter(Options options);
-  ~LinkWriter();  // Close, then waits for a write in progress
+  ~LinkWriter();  // Close, then waits for AwaitDone
 
-  // False: too many wait, or it is closed; `write` is dropped.
-  bool Push(const SwapCredit& cost, Write write) ABSL_LOCKS_EXCLUDED(mutex_);
+  // `bytes` of rows that `write` encodes. False: too many wait, or it is closed; `write` is
+  // dropped.
+  bool Push(const SwapCredit& cost, int64_t bytes, Write write) ABSL_LOCKS_EXCLUDED(mutex_);
   bool PushUrgent(Write write) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Of a swap that was answered.
+  // The write that was begun is over. Not ok: the stream is; the writer is closed then.
+  void Written(bool ok) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Of a swap that was answered, or what the peer grants.
   void ReturnCredit(const SwapCredit& credit) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Whether what comes first waits for credit.
@@ -57,22 +71,33 @@ class LinkWriter {
  private:
   struct Item {
     SwapCredit cost;
+    int64_t bytes = 0;
     Write write;
   };
 
-  bool ReadyLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Empty where there is nothing more to write.
-  Write Next(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mutex_);
-  void WriteAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Enqueue(std::deque<Item>& lane, Item item) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The lane whose first item may leave now; null: none.
+  std::deque<Item>* ReadyLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Begins writes until one is in progress or nothing may leave.
+  void Go(bool own_thread) ABSL_LOCKS_EXCLUDED(mutex_);
+  void CloseLocked(std::deque<Item>& urgent, std::deque<Item>& items)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether it is to be said now that all is over.
+  bool OverLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SayDone();
+  void EncodeLarge() ABSL_LOCKS_EXCLUDED(mutex_);
 
   Options options_;
   mutable absl::Mutex mutex_;
-  std::deque<Write> urgent_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Item> urgent_ ABSL_GUARDED_BY(mutex_);
   std::deque<Item> items_ ABSL_GUARDED_BY(mutex_);
   SwapCredit credit_ ABSL_GUARDED_BY(mutex_);  // left
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool large_ ABSL_GUARDED_BY(mutex_) = false;  // the next item is for the own thread
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool over_ ABSL_GUARDED_BY(mutex_) = false;  // done_ is, or is being, notified
+  std::thread own_ ABSL_GUARDED_BY(mutex_);
   absl::Notification done_;
-  std::thread thread_;
 };
 
 }  // namespace ccoe::exchange

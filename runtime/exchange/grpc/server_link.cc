@@ -19,46 +19,90 @@ constexpr absl::Duration kLastWriteTime = absl::Seconds(1);
 // Envelopes, which credits bound, and releases that came behind them.
 constexpr size_t kMaxArrivals = 1 << 16;
 
-LinkWriter::Options WriterOptions(const ServerLinkOptions& options, grpc::ServerContext* context) {
+LinkWriter::Options WriterOptions(const ServerLinkOptions& options) {
   LinkWriter::Options writer;
   writer.max_items = static_cast<size_t>(options.grant.credit.swaps) + kSpareReplies;
-  // Nothing is sent before the OpenAccepted, so this waits for the peer's OpenLink.
-  writer.first_item = options.open_timeout;
-  // Ending the call wakes the reader.
-  writer.on_broken = [context] { context->TryCancel(); };
   return writer;
+}
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
 }  // namespace
 
 ServerLink::ServerLink(SwapHandler* handler, const ServerLinkOptions& options,
-                       grpc::ServerContext* context, Stream* stream)
+                       grpc::CallbackServerContext* context)
     : handler_(handler),
       options_(options),
-      context_(context),
-      stream_(stream),
       peer_(handler->AddPeer()),
-      writer_(WriterOptions(options, context)) {}
+      context_(context),
+      writer_(WriterOptions(options)) {}
 
-ServerLink::~ServerLink() {
+void ServerLink::Run() {
+  const absl::Status end = Serve();
   writer_.Close();  // what still waits to be sent has no reader
   beside_.Abort();
   // A peer that reads nothing more could hold up a write for good.
-  if (!writer_.AwaitDone(kLastWriteTime)) context_->TryCancel();
+  if (!writer_.AwaitDone(kLastWriteTime)) Cancel(end);
   writer_.AwaitDone(absl::InfiniteDuration());
+  // Nothing is being read or written.
+  Finish(ToGrpc(end));
+  over_.WaitForNotification();
   beside_.Close();  // from now on nothing gets to the handler
   handler_->RemovePeer(peer_);
 }
 
-absl::Status ServerLink::Run() {
-  v1::LinkMessage message;
-  if (!stream_->Read(&message)) {
+absl::Status ServerLink::Serve() {
+  StartRead(&message_);
+  if (!first_read_.WaitForNotificationWithTimeout(options_.open_timeout)) {
+    Cancel(absl::DeadlineExceededError("the link ended before its OpenLink came"));
+    first_read_.WaitForNotification();
+    return WhyCancelled();
+  }
+  if (!has_first_) {
+    CCOE_RETURN_IF_ERROR(WhyCancelled());
     return absl::DeadlineExceededError("the link ended before its OpenLink came");
   }
-  CCOE_RETURN_IF_ERROR(Accept(message));
-  while (stream_->Read(&message)) CCOE_RETURN_IF_ERROR(Take(message));
-  absl::MutexLock lock(&mutex_);
-  return broken_;
+  CCOE_RETURN_IF_ERROR(Accept(message_));
+  StartRead(&message_);
+  ended_.WaitForNotification();
+  CCOE_RETURN_IF_ERROR(broke_);
+  return WhyCancelled();
+}
+
+void ServerLink::Cancel(const absl::Status& why) {
+  absl::MutexLock lock(&cancel_mutex_);
+  if (cancelled_.ok()) cancelled_ = why;
+  if (context_ != nullptr) context_->TryCancel();
+}
+
+absl::Status ServerLink::WhyCancelled() const {
+  absl::MutexLock lock(&cancel_mutex_);
+  return cancelled_;
+}
+
+void ServerLink::OnReadDone(bool ok) {
+  if (!first_read_.HasBeenNotified()) {
+    has_first_ = ok;
+    return first_read_.Notify();  // Serve goes on
+  }
+  if (ok) broke_ = Take(message_);
+  if (ok && broke_.ok()) return StartRead(&message_);
+  ended_.Notify();
+}
+
+void ServerLink::OnWriteDone(bool ok) {
+  writer_.Written(ok);
+  if (!ok) Cancel(absl::OkStatus());  // a stream that cannot be written is not read any more
+}
+
+void ServerLink::OnDone() {
+  {
+    absl::MutexLock lock(&cancel_mutex_);
+    context_ = nullptr;
+  }
+  over_.Notify();
 }
 
 LinkIdentity ServerLink::Identity() const {
@@ -77,10 +121,10 @@ absl::Status ServerLink::Accept(const v1::LinkMessage& first) {
   if (first.open().has_rows_beside_stream()) {
     carrier = OfferCarrier(options_.carriers, first.open().rows_beside_stream());
   }
-  Push([this, accepted = MakeAccepted(identity, options_.epoch, options_.grant, carrier)] {
+  Push(0, [this, accepted = MakeAccepted(identity, options_.epoch, options_.grant, carrier)] {
     v1::LinkReply reply;
     *reply.mutable_accepted() = accepted;
-    return stream_->Write(reply);
+    return WriteReply(std::move(reply));
   });
   if (carrier.id().empty()) return absl::OkStatus();
   // The peer does the same when it has read the OpenAccepted.
@@ -90,7 +134,7 @@ absl::Status ServerLink::Accept(const v1::LinkMessage& first) {
                                          writer_.PushUrgent([this, note] {
                                            v1::LinkReply reply;
                                            *reply.mutable_carrier_note() = ToWire(note);
-                                           return stream_->Write(reply);
+                                           return WriteReply(std::move(reply));
                                          });
                                        }));
   const RowMemory* const memory = beside_.memory();
@@ -127,7 +171,7 @@ absl::Status ServerLink::TakeHeartbeat(const v1::Heartbeat& heartbeat) {
   const bool queued = writer_.PushUrgent([this, number = last_heartbeat_] {
     v1::LinkReply reply;
     *reply.mutable_heartbeat() = ToWire(number, handler_->Progress(), taken_in_.load());
-    return stream_->Write(reply);
+    return WriteReply(std::move(reply));
   });
   if (queued || writer_.closed()) return absl::OkStatus();
   return absl::ResourceExhaustedError("the peer does not read its answers: too many wait");
@@ -241,14 +285,10 @@ void ServerLink::ReceiveRows(const std::shared_ptr<Arrival>& arrival) {
 }
 
 void ServerLink::TakeRows(Arrival& arrival, size_t swap, absl::StatusOr<ArrivedRows> rows) {
+  if (!rows.ok()) return Cancel(rows.status());
   absl::MutexLock lock(&mutex_);
-  if (rows.ok()) {
-    arrival.envelope.swaps[swap].rows.block = (*std::move(rows)).Block();
-    --arrival.missing;
-    return;
-  }
-  if (broken_.ok()) broken_ = rows.status();
-  context_->TryCancel();
+  arrival.envelope.swaps[swap].rows.block = (*std::move(rows)).Block();
+  --arrival.missing;
 }
 
 void ServerLink::Deliver() {
@@ -322,29 +362,32 @@ void ServerLink::Discharge(const SwapCredit& cost) {
 
 void ServerLink::Reply(const SwapHeader& header, const SwapCredit& cost,
                        absl::StatusOr<SwapResult> result) {
-  Push([this, header, cost, result = std::move(result)] {
+  const int64_t bytes = result.ok() ? CostOf(header).bytes : 0;
+  Push(bytes, [this, header, cost, result = std::move(result)] {
     // Before it is written: the peer may use its credit as soon as it reads the answer.
     Discharge(cost);
     return WriteAnswer(header, result);
   });
 }
 
-void ServerLink::Push(LinkWriter::Write write) {
+void ServerLink::Push(int64_t bytes, LinkWriter::Write write) {
   // There is room for the answers of all that the credits let in; else the handler answers twice.
-  if (!writer_.Push({}, std::move(write))) CCOE_CHECK(writer_.closed());
+  if (!writer_.Push({}, bytes, std::move(write))) CCOE_CHECK(writer_.closed());
 }
 
 bool ServerLink::WriteAnswer(const SwapHeader& header, const absl::StatusOr<SwapResult>& result) {
   v1::LinkReply reply;
   v1::SwapAnswer& answer = *reply.mutable_answer();
   ToWire(header, result, answer);
-  if (!beside_.active() || answer.reason() != v1::SWAP_REASON_NONE) return stream_->Write(reply);
+  if (!beside_.active() || answer.reason() != v1::SWAP_REASON_NONE) {
+    return WriteReply(std::move(reply));
+  }
   std::string rows = std::move(*answer.mutable_rows());
   answer.clear_rows();
-  if (!stream_->Write(reply)) return false;
+  // Before the write can end, and another answer's rows come first.
   beside_.Send(result->device_rows, std::move(rows),
-               [context = context_](const absl::Status&) { context->TryCancel(); });
-  return true;
+               [this](const absl::Status& why) { Cancel(why); });
+  return WriteReply(std::move(reply));
 }
 
 }  // namespace ccoe::exchange

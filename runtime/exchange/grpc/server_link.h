@@ -9,12 +9,14 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "runtime/exchange/activation_link.h"
@@ -37,25 +39,36 @@ struct ServerLinkOptions {
   absl::Duration carrier_timeout = absl::Seconds(30);  // to connect one with the peer
 };
 
-// Lives as long as one call of ExchangeService::Open, on its thread; answers come from the
-// handler's threads and leave by the writer's.
-class ServerLink {
+// One call of ExchangeService::Open, in gRPC's callback API. A thread of its own runs it from its
+// handshake to its end and waits in between: messages are taken in on gRPC's threads (OnReadDone)
+// and hand swaps to the handler, answers are encoded and written by whoever brings them
+// (LinkWriter).
+class ServerLink final : public grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply> {
  public:
-  using Stream = grpc::ServerReaderWriter<v1::LinkReply, v1::LinkMessage>;
-
   // `options` is kept by reference.
-  ServerLink(SwapHandler* handler, const ServerLinkOptions& options, grpc::ServerContext* context,
-             Stream* stream);
-  ~ServerLink();  // removes the peer from the handler, then stops the writer
+  ServerLink(SwapHandler* handler, const ServerLinkOptions& options,
+             grpc::CallbackServerContext* context);
 
-  // Runs the link until the peer goes, the context is cancelled or the protocol is broken (the
-  // status says how).
-  absl::Status Run();
+  // Runs the link until the peer goes, Cancel, or the protocol is broken; the peer's stream ends
+  // with the status that says how. Then removes the peer from the handler. Call once, on a thread
+  // that may block; after it gRPC knows the link no more.
+  void Run();
+
+  // Ends the link with `why`, if it is not over. Returns at once.
+  void Cancel(const absl::Status& why) ABSL_LOCKS_EXCLUDED(cancel_mutex_);
 
  private:
   // The headers of an envelope's swaps, by rising id, for as long as one is computed.
   using Headers = std::shared_ptr<const std::vector<SwapHeader>>;
 
+  // gRPC's threads.
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnDone() override;
+
+  // From the first message to the last.
+  absl::Status Serve();
+  absl::Status WhyCancelled() const ABSL_LOCKS_EXCLUDED(cancel_mutex_);
   LinkIdentity Identity() const;
   absl::Status Accept(const v1::LinkMessage& first);
   absl::Status Take(const v1::LinkMessage& message);
@@ -88,13 +101,17 @@ class ServerLink {
   absl::Status Charge(uint64_t step_id, const SwapCredit& cost);
   void Discharge(const SwapCredit& cost);
   void Reply(const SwapHeader& header, const SwapCredit& cost, absl::StatusOr<SwapResult> result);
+  // As LinkWriter::Write.
+  bool WriteReply(v1::LinkReply reply) {
+    reply_ = std::move(reply);
+    StartWrite(&reply_);
+    return true;
+  }
   bool WriteAnswer(const SwapHeader& header, const absl::StatusOr<SwapResult>& result);
-  void Push(LinkWriter::Write write);
+  void Push(int64_t bytes, LinkWriter::Write write);
 
   SwapHandler* const handler_;
   const ServerLinkOptions& options_;
-  grpc::ServerContext* const context_;
-  Stream* const stream_;
   const uint64_t peer_;
   RowsBeside beside_;  // set before any swap
   std::atomic<int64_t> charged_bytes_ = 0, charged_swaps_ = 0;
@@ -104,7 +121,15 @@ class ServerLink {
   absl::Mutex mutex_;
   std::deque<std::shared_ptr<Arrival>> arrivals_ ABSL_GUARDED_BY(mutex_);
   bool delivering_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Status broken_ ABSL_GUARDED_BY(mutex_);  // the carrier
+
+  mutable absl::Mutex cancel_mutex_;
+  grpc::CallbackServerContext* context_ ABSL_GUARDED_BY(cancel_mutex_);  // null: the call is over
+  absl::Status cancelled_ ABSL_GUARDED_BY(cancel_mutex_);                // why
+  v1::LinkMessage message_;                                              // being read
+  v1::LinkReply reply_;                                                  // being written
+  absl::Notification first_read_, ended_, over_;
+  bool has_first_ = false;  // written before first_read_
+  absl::Status broke_;      // written before ended_: by the peer
   LinkWriter writer_;
 };
 

@@ -1,10 +1,12 @@
 #include "runtime/exchange/grpc/link_writer.h"
 
-#include <functional>
+#include <atomic>
 #include <memory>
+#include <thread>
+#include <utility>
 #include <vector>
 
-#include "absl/synchronization/notification.h"
+#include "absl/synchronization/mutex.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/runtime/exchange/swap_recorder.h"
@@ -13,66 +15,82 @@ namespace ccoe::exchange {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 
 class LinkWriterTest : public ::testing::Test {
  protected:
   void Start(LinkWriter::Options options = {}) {
-    options.on_broken = [this] { broken_.Notify(); };
+    options.on_done = [this] { ++dones_; };
     writer_ = std::make_unique<LinkWriter>(std::move(options));
   }
-  // Writes nothing but that it was its turn.
+  ~LinkWriterTest() override {
+    writer_->Close();
+    if (writing_) writer_->Written(true);
+  }
+  // Begins a write and says that it was its turn.
   LinkWriter::Write Item(int number) {
     return [this, number] {
       absl::MutexLock lock(&mutex_);
+      EXPECT_FALSE(writing_) << "two writes at a time";
+      writing_ = true;
       written_.push_back(number);
+      writer_of_last_ = std::this_thread::get_id();
       return true;
     };
   }
-  // An item that keeps the writer busy until it may go on.
-  void Block() {
-    ASSERT_TRUE(writer_->Push({}, [this] {
-      running_.Notify();
-      go_on_.WaitForNotification();
-      return true;
-    }));
-    running_.WaitForNotification();
+  bool Push(int number, const SwapCredit& cost = {}, int64_t bytes = 0) {
+    return writer_->Push(cost, bytes, Item(number));
   }
-  std::vector<int> Await(size_t count) {
+  // The write that was begun is over.
+  void EndWrite(bool ok = true) {
+    {
+      absl::MutexLock lock(&mutex_);
+      EXPECT_TRUE(writing_);
+      writing_ = false;
+    }
+    writer_->Written(ok);
+  }
+  std::vector<int> written() {
+    absl::MutexLock lock(&mutex_);
+    return written_;
+  }
+  bool Await(size_t count) {
     absl::MutexLock lock(&mutex_);
     auto enough = [&] { return written_.size() >= count; };
-    mutex_.AwaitWithTimeout(absl::Condition(&enough), kTestPatience);
-    return written_;
+    return mutex_.AwaitWithTimeout(absl::Condition(&enough), kTestPatience);
   }
 
   absl::Mutex mutex_;
+  bool writing_ = false;
   std::vector<int> written_;
-  absl::Notification broken_, running_, go_on_;
+  std::thread::id writer_of_last_;
+  std::atomic<int> dones_ = 0;
   std::unique_ptr<LinkWriter> writer_;
 };
 
-TEST_F(LinkWriterTest, WritesInOrderAndLetsUrgentThingsOvertake) {
+TEST_F(LinkWriterTest, WritesOneAtATimeInOrderAndLetsUrgentThingsOvertake) {
   Start();
-  Block();
-  for (const int number : {1, 2, 3}) EXPECT_TRUE(writer_->Push({}, Item(number)));
+  for (const int number : {1, 2, 3}) EXPECT_TRUE(Push(number));
   for (const int number : {8, 9}) EXPECT_TRUE(writer_->PushUrgent(Item(number)));
-  go_on_.Notify();
-  EXPECT_THAT(Await(5), ElementsAre(8, 9, 1, 2, 3));
+  EXPECT_THAT(written(), ElementsAre(1)) << "at once, on the thread that pushed it";
+  for (int i = 0; i < 5; ++i) EndWrite();
+  EXPECT_THAT(written(), ElementsAre(1, 8, 9, 2, 3));
 }
 
 TEST_F(LinkWriterTest, WhatHasNoCreditWaitsAndHoldsUpAllBehindItButWhatIsUrgent) {
   LinkWriter::Options options;
   options.credit = {100, 2};
   Start(std::move(options));
-  EXPECT_TRUE(writer_->Push({60, 1}, Item(1)));
-  EXPECT_TRUE(writer_->Push({60, 1}, Item(2)));
-  EXPECT_TRUE(writer_->Push({}, Item(3)));
-  EXPECT_THAT(Await(1), ElementsAre(1));
+  EXPECT_TRUE(Push(1, {60, 1}));
+  EXPECT_TRUE(Push(2, {60, 1}));
+  EXPECT_TRUE(Push(3));
+  EndWrite();
   EXPECT_TRUE(writer_->Starved());
   EXPECT_TRUE(writer_->PushUrgent(Item(9)));
-  EXPECT_THAT(Await(2), ElementsAre(1, 9));
+  EndWrite();
+  EXPECT_THAT(written(), ElementsAre(1, 9));
   writer_->ReturnCredit({60, 1});
-  EXPECT_THAT(Await(4), ElementsAre(1, 9, 2, 3));
+  EndWrite();
+  EXPECT_THAT(written(), ElementsAre(1, 9, 2, 3));
   EXPECT_FALSE(writer_->Starved());
 }
 
@@ -80,57 +98,78 @@ TEST_F(LinkWriterTest, SwapsAreCreditsToo) {
   LinkWriter::Options options;
   options.credit = {100, 1};
   Start(std::move(options));
-  EXPECT_TRUE(writer_->Push({1, 1}, Item(1)));
-  EXPECT_TRUE(writer_->Push({1, 1}, Item(2)));
-  EXPECT_THAT(Await(1), ElementsAre(1));
+  EXPECT_TRUE(Push(1, {1, 1}));
+  EXPECT_TRUE(Push(2, {1, 1}));
+  EndWrite();
+  EXPECT_THAT(written(), ElementsAre(1));
   EXPECT_TRUE(writer_->Starved());
   writer_->ReturnCredit({1, 1});
-  EXPECT_THAT(Await(2), ElementsAre(1, 2));
+  EXPECT_THAT(written(), ElementsAre(1, 2));
+}
+
+TEST_F(LinkWriterTest, AnItemWithNothingToWriteIsPassedOver) {
+  Start();
+  EXPECT_TRUE(Push(1));
+  EXPECT_TRUE(writer_->Push({}, 0, [] { return false; }));
+  EXPECT_TRUE(Push(2));
+  EndWrite();
+  EXPECT_THAT(written(), ElementsAre(1, 2));
+}
+
+TEST_F(LinkWriterTest, WhatTakesLongToEncodeIsLeftToAThreadOfItsOwn) {
+  LinkWriter::Options options;
+  options.inline_bytes = 10;
+  Start(std::move(options));
+  EXPECT_TRUE(Push(1, {}, 11));
+  ASSERT_TRUE(Await(1));
+  EXPECT_NE(writer_of_last_, std::this_thread::get_id());
+  EXPECT_TRUE(Push(2, {}, 10));
+  EXPECT_TRUE(Push(3, {}, 11));
+  EndWrite();
+  EXPECT_THAT(written(), ElementsAre(1, 2));
+  EXPECT_EQ(writer_of_last_, std::this_thread::get_id());
+  EndWrite();
+  EXPECT_TRUE(Await(3));
 }
 
 TEST_F(LinkWriterTest, RefusesMoreThanItHolds) {
   LinkWriter::Options options;
   options.max_items = 2;
   Start(std::move(options));
-  Block();
-  for (const int number : {1, 2}) EXPECT_TRUE(writer_->Push({}, Item(number)));
-  EXPECT_FALSE(writer_->Push({}, Item(3)));
-  go_on_.Notify();
-  EXPECT_THAT(Await(2), ElementsAre(1, 2));
-  EXPECT_TRUE(writer_->Push({}, Item(4)));
+  EXPECT_TRUE(Push(0));
+  for (const int number : {1, 2}) EXPECT_TRUE(Push(number));
+  EXPECT_FALSE(Push(3));
+  EndWrite();
+  EXPECT_THAT(written(), ElementsAre(0, 1));
+  EXPECT_TRUE(Push(4));
 }
 
 TEST_F(LinkWriterTest, AWriteThatFailsEndsAllAndSaysSo) {
   Start();
-  Block();
-  EXPECT_TRUE(writer_->Push({}, [] { return false; }));
-  EXPECT_TRUE(writer_->Push({}, Item(1)));
-  go_on_.Notify();
-  EXPECT_TRUE(broken_.WaitForNotificationWithTimeout(kTestPatience));
-  EXPECT_FALSE(writer_->Push({}, Item(2)));
-  EXPECT_FALSE(writer_->PushUrgent(Item(3)));
-  writer_.reset();
-  EXPECT_THAT(written_, IsEmpty());
-}
-
-TEST_F(LinkWriterTest, WithoutAFirstItemInTimeItIsBroken) {
-  LinkWriter::Options options;
-  options.first_item = absl::Milliseconds(1);
-  Start(std::move(options));
-  EXPECT_TRUE(broken_.WaitForNotificationWithTimeout(kTestPatience));
+  EXPECT_TRUE(Push(1));
+  EXPECT_TRUE(Push(2));
+  EXPECT_EQ(dones_, 0);
+  EndWrite(/*ok=*/false);
+  EXPECT_EQ(dones_, 1);
+  EXPECT_TRUE(writer_->closed());
+  EXPECT_FALSE(Push(3));
+  EXPECT_FALSE(writer_->PushUrgent(Item(4)));
+  EXPECT_THAT(written(), ElementsAre(1));
 }
 
 TEST_F(LinkWriterTest, CloseDropsWhatWaitsWithoutWaitingForAWrite) {
   Start();
-  Block();
+  EXPECT_TRUE(Push(1));
   auto held = std::make_shared<int>(0);
-  EXPECT_TRUE(writer_->Push({}, [held] { return true; }));
+  EXPECT_TRUE(writer_->Push({}, 0, [held] { return true; }));
   writer_->Close();
   EXPECT_EQ(held.use_count(), 1);
   EXPECT_FALSE(writer_->AwaitDone(absl::ZeroDuration()));
-  go_on_.Notify();
-  EXPECT_TRUE(writer_->AwaitDone(kTestPatience));
-  EXPECT_FALSE(broken_.HasBeenNotified());
+  EXPECT_EQ(dones_, 0);
+  EndWrite();
+  EXPECT_TRUE(writer_->AwaitDone(absl::ZeroDuration()));
+  writer_->Close();
+  EXPECT_EQ(dones_, 1) << "once";
 }
 
 }  // namespace
