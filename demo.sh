@@ -23,8 +23,8 @@ log=${TMPDIR:-/tmp}/ccoe-demo.log
 ccoe=bazel-bin/services/cli/ccoe
 
 tools/install_packages.sh
-echo "Building (the first time takes a while) ..."
-bazel build //services/cli:ccoe
+echo "Building: some minutes the first time (each line: steps done / steps known so far), seconds later ..."
+bazel build --show_progress --curses=no --show_progress_rate_limit=5 //services/cli:ccoe
 
 "$ccoe" up --model models/demo --listen "$server" --http "$http" "${up_flags[@]}" >"$log" 2>&1 &
 pid=$!

@@ -9,10 +9,15 @@ targets=("$@")
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+# Lines that say how far it is, also where they go to a file.
+progress=(--show_progress --curses=no --show_progress_rate_limit=10)
+began() { printf '%dm%02ds' $((SECONDS / 60)) $((SECONDS % 60)); }
+
 # The whole tree without Bazel: checks of the sources themselves.
 passed=0
 failed=0
 check() {
+  echo "== $(began): $1 ..."
   if "${@:2}"; then
     passed=$((passed + 1))
     echo "PASSED  $1"
@@ -22,7 +27,8 @@ check() {
   fi
 }
 
-bazel test --keep_going --test_summary=short "${targets[@]}" 2>&1 | tee "$log"
+echo "== $(began): building and testing ${targets[*]} (from nothing some 25 minutes on two cores, else what changed) ..."
+bazel test --keep_going --test_summary=short "${progress[@]}" "${targets[@]}" 2>&1 | tee "$log"
 bazel_status=${PIPESTATUS[0]}
 passed=$((passed + $(grep -cE '^//.* PASSED( |$)' "$log")))
 failed=$((failed + $(grep -cE '^//.* (FAILED|TIMEOUT|NO STATUS|FAILED TO BUILD)( |$)' "$log")))
@@ -35,8 +41,8 @@ check_cuda() {
   for folder in kernels/cuda runtime/exchange/nccl tools/gpu_probe tests/kernels/cuda tests/runtime/exchange/nccl tests/tools/gpu_probe; do
     [ -f "$folder/BUILD" ] && targets+=("//$folder/...")
   done
-  bazel build --config=cuda "${targets[@]}" || return 1
-  bazel test --config=cuda --test_tag_filters=-gpu "${targets[@]:1}"
+  bazel build --config=cuda "${progress[@]}" "${targets[@]}" || return 1
+  bazel test --config=cuda "${progress[@]}" --test_tag_filters=-gpu "${targets[@]:1}"
   local status=$?
   tests/tools/empty_root_test.sh
   local packed=$?
@@ -46,6 +52,8 @@ check_cuda() {
 }
 
 if [ $# -eq 0 ]; then
+  check "sources are formatted" tools/check_format.sh
+  check "folders depend one way" /usr/bin/python3 tools/check_structure.py
   check "every source has a test of its own" /usr/bin/python3 tests/mirror_test.py
   check "locks are held where fields say so (clang)" tools/check_locks.sh
   check "the training tasks' answers are right" /usr/bin/python3 -m unittest discover -q -s tests/training
@@ -57,5 +65,6 @@ if [ $# -eq 0 ]; then
 fi
 
 echo
+echo "== $(began): done"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

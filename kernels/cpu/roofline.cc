@@ -16,14 +16,14 @@ namespace {
 
 constexpr int64_t kWordsPerTask = 128 * 1024;  // 1 MiB
 
-// Streams that a core reads side by side, as the GEMV reads several rows of weights: one stream alone keeps too few cache
-// lines in flight to fill the memory bus.
+// Streams that a core reads side by side, as the GEMV reads several rows of weights: one stream
+// alone keeps too few cache lines in flight to fill the memory bus.
 constexpr int64_t kStreams = 8;
 constexpr int64_t kLineWords = 8;
 constexpr int64_t kPrefetchWords = 128;  // 1 KiB ahead
 
-// Integer sums: the compiler may vectorise and reorder them, so the loop only waits for memory. count is a multiple of
-// kStreams * kLineWords.
+// Integer sums: the compiler may vectorise and reorder them, so the loop only waits for memory.
+// count is a multiple of kStreams * kLineWords.
 uint64_t Sum(const uint64_t* words, int64_t count) {
   const int64_t part = count / kStreams;
   uint64_t sums[kLineWords] = {};
@@ -51,8 +51,8 @@ double BestSeconds(int passes, F&& pass) {
   return best;
 }
 
-// OpenBLAS starts its threads when it is loaded, so the servers that share this binary must not link it: it is loaded when a
-// benchmark asks for it, and stays.
+// OpenBLAS starts its threads when it is loaded, so the servers that share this binary must not
+// link it: it is loaded when a benchmark asks for it, and stays.
 struct OpenBlas {
   decltype(&cblas_sgemm) sgemm = nullptr;
   decltype(&openblas_get_num_threads) get_threads = nullptr;
@@ -66,7 +66,8 @@ void Find(void* library, const char* name, F*& function) {
 
 absl::StatusOr<OpenBlas> LoadOpenBlas() {
   void* library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return absl::NotFoundError(absl::StrCat("OpenBLAS (package libopenblas-dev): ", dlerror()));
+  if (library == nullptr)
+    return absl::NotFoundError(absl::StrCat("OpenBLAS (package libopenblas-dev): ", dlerror()));
   OpenBlas blas;
   Find(library, "cblas_sgemm", blas.sgemm);
   Find(library, "openblas_get_num_threads", blas.get_threads);
@@ -84,7 +85,8 @@ double MeasureReadBandwidth(ThreadTeam* team, const ReadBandwidthOptions& option
   const std::vector<uint64_t> words(tasks * kWordsPerTask, 1);
   std::atomic<uint64_t> sink{0};
   const double seconds = BestSeconds(options.passes, [&] {
-    team->Run(tasks, [&](int64_t task) { sink += Sum(&words[task * kWordsPerTask], kWordsPerTask); });
+    team->Run(tasks,
+              [&](int64_t task) { sink += Sum(&words[task * kWordsPerTask], kWordsPerTask); });
   });
   return static_cast<double>(words.size() * sizeof(uint64_t)) / seconds;
 }
@@ -98,8 +100,8 @@ absl::StatusOr<double> MeasureSgemm(int threads, const SgemmOptions& options) {
   const int before = blas->get_threads();
   blas->set_threads(threads);
   const double seconds = BestSeconds(options.passes, [&] {
-    blas->sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, x.data(), k, weight.data(), k, 0.0f,
-                out.data(), n);
+    blas->sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0f, x.data(), k, weight.data(),
+                k, 0.0f, out.data(), n);
   });
   blas->set_threads(before);
   return 2.0 * m * n * k / seconds;

@@ -31,7 +31,9 @@ class BoundedQueue {
   // Waits for room until `deadline`. On false (time is up, or closed) `item` is untouched.
   bool Push(T&& item, absl::Time deadline = absl::InfiniteFuture()) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
-    auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return closed_ || items_.size() < capacity_; };
+    auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return closed_ || items_.size() < capacity_;
+    };
     if (!mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline) || closed_) return false;
     items_.push_back(std::move(item));
     return true;
@@ -40,7 +42,8 @@ class BoundedQueue {
   // Waits for an item until `deadline`. nullopt: time is up, or the queue is closed and empty.
   std::optional<T> Pop(absl::Time deadline = absl::InfiniteFuture()) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
-    auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return closed_ || !items_.empty(); };
+    auto ready = [this]()
+                     ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return closed_ || !items_.empty(); };
     mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline);
     return PopLocked();
   }
@@ -51,7 +54,8 @@ class BoundedQueue {
     return PopLocked();
   }
 
-  // Refuses further pushes; what is queued can still be popped. Wakes all who wait. May be called again.
+  // Refuses further pushes; what is queued can still be popped. Wakes all who wait. May be called
+  // again.
   void Close() ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     closed_ = true;

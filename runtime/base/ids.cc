@@ -30,15 +30,15 @@ absl::StatusOr<ExpertRef> ExpertRef::Parse(absl::string_view text) {
   const size_t at = text.find('@');
   const absl::string_view name = text.substr(0, at);
   if (!IsName(name)) {
-    return absl::InvalidArgumentError(absl::StrCat("expert \"", text.substr(0, 80),
-                                                   "\": expected NAME or NAME@VERSION, NAME of 1 to ", kMaxNameLength,
-                                                   " letters, digits, '.', '_' or '-'"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expert \"", text.substr(0, 80), "\": expected NAME or NAME@VERSION, NAME of 1 to ",
+        kMaxNameLength, " letters, digits, '.', '_' or '-'"));
   }
   ref.name = std::string(name);
   if (at == absl::string_view::npos) return ref;
   if (!absl::SimpleAtoi(text.substr(at + 1), &ref.version) || ref.version < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("expert \"", text.substr(0, 80), "\": expected a version of 1 or more after '@'"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expert \"", text.substr(0, 80), "\": expected a version of 1 or more after '@'"));
   }
   return ref;
 }

@@ -11,8 +11,8 @@
 
 namespace ccoe {
 
-// An expert by name and version, written NAME@VERSION. Versions count from 1; version 0 means "the newest
-// available" and stands in requests only: a query is bound to a real version at admission.
+// An expert by name and version, written NAME@VERSION. Versions count from 1; version 0 means "the
+// newest available" and stands in requests only: a query is bound to a real version at admission.
 struct ExpertRef {
   std::string name;
   int64_t version = 0;
@@ -20,8 +20,8 @@ struct ExpertRef {
   // "math@3", or "math" for version 0.
   std::string ToString() const;
 
-  // Parses "math" or "math@3". INVALID_ARGUMENT for an empty name, characters outside [A-Za-z0-9._-], a name
-  // longer than 64 characters or a version that is not a positive number.
+  // Parses "math" or "math@3". INVALID_ARGUMENT for an empty name, characters outside
+  // [A-Za-z0-9._-], a name longer than 64 characters or a version that is not a positive number.
   static absl::StatusOr<ExpertRef> Parse(absl::string_view text);
 
   bool empty() const { return name.empty(); }

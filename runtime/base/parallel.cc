@@ -15,8 +15,8 @@
 namespace ccoe {
 namespace {
 
-// A waiting worker spins this often before it sleeps: a decode step calls Run hundreds of times, a few
-// microseconds apart, and a futex wake-up for each would cost more than many of the loops.
+// A waiting worker spins this often before it sleeps: a decode step calls Run hundreds of times, a
+// few microseconds apart, and a futex wake-up for each would cost more than many of the loops.
 constexpr int kSpins = 4000;
 
 void Pause() {
@@ -44,8 +44,8 @@ int AvailableCores() {
   return static_cast<int>(std::min<double>(cores, CgroupCores()));
 }
 
-// What the team shares. A loop is published by raising `epoch`; every worker acknowledges each epoch, so the
-// caller never returns (and `body` never dies) while a worker may still look at it.
+// What the team shares. A loop is published by raising `epoch`; every worker acknowledges each
+// epoch, so the caller never returns (and `body` never dies) while a worker may still look at it.
 struct ThreadTeam::Loop {
   std::atomic<uint64_t> epoch{0};
   std::atomic<int64_t> next{0};

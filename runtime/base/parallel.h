@@ -13,8 +13,9 @@
 
 namespace ccoe {
 
-// A fixed team of threads that runs one loop at a time. The caller takes part, so a team of 1 has no thread of its
-// own and runs inline. Several threads may call Run at once: their loops take turns.
+// A fixed team of threads that runs one loop at a time. The caller takes part, so a team of 1 has
+// no thread of its own and runs inline. Several threads may call Run at once: their loops take
+// turns.
 class ThreadTeam {
  public:
   // `threads` >= 1, the caller of Run included; 0 takes all the cores this process may use.
@@ -25,10 +26,11 @@ class ThreadTeam {
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls body(task) once for every task in [0, tasks), in any order and on any thread of the team; returns when all
-  // have returned. `body` must not call Run of the same team. Which thread runs which task must not matter to the
-  // result: the kernels cut work by output elements only.
-  void Run(int64_t tasks, absl::FunctionRef<void(int64_t task)> body) ABSL_LOCKS_EXCLUDED(run_mutex_);
+  // Calls body(task) once for every task in [0, tasks), in any order and on any thread of the team;
+  // returns when all have returned. `body` must not call Run of the same team. Which thread runs
+  // which task must not matter to the result: the kernels cut work by output elements only.
+  void Run(int64_t tasks, absl::FunctionRef<void(int64_t task)> body)
+      ABSL_LOCKS_EXCLUDED(run_mutex_);
 
  private:
   struct Loop;

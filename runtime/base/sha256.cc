@@ -39,7 +39,8 @@ absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {
   if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
   Sha256 digest;
   std::vector<char> block(1 << 20);
-  while (file.read(block.data(), block.size()) || file.gcount() > 0) digest.Update(block.data(), file.gcount());
+  while (file.read(block.data(), block.size()) || file.gcount() > 0)
+    digest.Update(block.data(), file.gcount());
   if (file.bad()) return absl::UnavailableError(absl::StrCat(path, ": read error"));
   return digest.Hex();
 }

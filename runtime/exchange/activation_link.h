@@ -65,9 +65,9 @@ int64_t ReturnedRows(const SwapHeader& header, const SwapResult& result);
 // (as many as sequences, or none).
 absl::Status CheckResult(const SwapHeader& header, const SwapResult& result);
 
-// Called exactly once for each swap that was sent, on a thread of the link's or of the handler's,
-// for several swaps maybe at the same time; must not block and must not call the link. An error is
-// a SwapError: of the swap as a whole.
+// Called exactly once for each swap that was sent, on a thread of the link's, of the handler's or
+// of the network's, which others need too, for several swaps maybe at the same time; must not block
+// and must not call the link. An error is a SwapError: of the swap as a whole.
 using SwapCallback = absl::AnyInvocable<void(uint64_t swap_id, absl::StatusOr<SwapResult> result)>;
 
 // Who is at the other end.
@@ -85,9 +85,10 @@ class ActivationLink {
   virtual ~ActivationLink() = default;  // closes first
 
   // Sends an envelope and calls `done` once for each of its swaps, each as soon as it is computed.
-  // Does not block: it is encoded on a thread of the link's. Swaps of one sequence are computed in
-  // the order they were sent; others may overtake each other. There is no deadline: a peer that
-  // computes for long is slow, one that is silent is dead, and the link knows which. `done` gets
+  // Does not wait for the network, and encodes few rows, or none, on the caller's thread. Swaps of
+  // one sequence are computed in the order they were sent; others may overtake each other. There is
+  // no deadline: a peer that computes for long is slow, one that is silent is dead, and the link
+  // knows which. `done` gets
   //   kInvalid        the envelope is wrong (Validate) or over bounds()
   //   kLinkFull       too much waits to be sent; nothing of it was
   //   kLinkBroken     the peer died or is silent, or the link is closed

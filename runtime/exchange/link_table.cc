@@ -20,6 +20,7 @@ std::string Ago(absl::Duration time) {
 LinkTable::LinkTable(Options options)
     : options_(std::move(options)), clock_(ClockOr(options_.clock)), watch_(options_.patience) {
   CCOE_CHECK(options_.patience.silence == absl::InfiniteDuration() || options_.send_heartbeat);
+  next_idle_ = clock_.Now() + options_.idle_heartbeat;
   watcher_ = std::thread([this] { Watch(); });
 }
 
@@ -258,6 +259,12 @@ bool LinkTable::HeartbeatDueLocked(absl::Time now) {
   return health_.ok() && next_look_ != absl::InfiniteFuture();
 }
 
+bool LinkTable::IdleHeartbeatDueLocked(absl::Time now) {
+  if (!health_.ok() || next_look_ != absl::InfiniteFuture() || now < next_idle_) return false;
+  next_idle_ = now + options_.idle_heartbeat;
+  return options_.idle_heartbeat != absl::InfiniteDuration();
+}
+
 void LinkTable::Deliver(std::vector<Delivery>& deliveries) {
   for (Delivery& each : deliveries) (*each.done)(each.swap_id, std::move(each.result));
 }
@@ -270,9 +277,10 @@ void LinkTable::Watch() {
     {
       absl::MutexLock lock(&mutex_);
       const absl::Time now = clock_.Now();
-      heartbeat = HeartbeatDueLocked(now);
+      heartbeat = HeartbeatDueLocked(now) || IdleHeartbeatDueLocked(now);
       if (!heartbeat && deliveries_.empty() && (health_.ok() || told_closed) && !stopping_) {
-        wake_.WaitWithTimeout(&mutex_, next_look_ - now);
+        const bool idle = health_.ok() && next_look_ == absl::InfiniteFuture();
+        wake_.WaitWithTimeout(&mutex_, (idle ? next_idle_ : next_look_) - now);
       }
       deliveries.swap(deliveries_);
       closed = !health_.ok();

@@ -49,8 +49,10 @@ class LinkTable {
     SwapCredit capacity;                // waiting and sent together; more gets kLinkFull
     PeerPatience patience = {absl::InfiniteDuration(), absl::InfiniteDuration()};
     // Asks the peer for a sign of life; required with a patience. Called on the own thread, several
-    // times in a patience.silence, only while swaps are in flight; must not block.
+    // times in a patience.silence while swaps are in flight; must not block.
     absl::AnyInvocable<void()> send_heartbeat;
+    // And so often while none is. Whether the peer answers then is looked at with the next swap.
+    absl::Duration idle_heartbeat = absl::InfiniteDuration();
     // Called once, on the own thread, after the link was closed and the swaps in flight have ended.
     absl::AnyInvocable<void()> on_closed;
     const Clock* clock = nullptr;  // null: the system's
@@ -121,6 +123,8 @@ class LinkTable {
   absl::Status TakeLocked(uint64_t swap_id, absl::StatusOr<SwapResult> result,
                           std::vector<Delivery>& deliveries) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CloseLocked(absl::string_view why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of heartbeats that nobody watches: whether one is due.
+  bool IdleHeartbeatDueLocked(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether a heartbeat is due; closes the link where the peer is silent or stalled.
   bool HeartbeatDueLocked(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string ComputingLocked(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -136,6 +140,7 @@ class LinkTable {
   int64_t sent_bytes_ ABSL_GUARDED_BY(mutex_) = 0;                        // of those sent
   std::vector<Delivery> deliveries_ ABSL_GUARDED_BY(mutex_);
   absl::Time next_look_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // nothing in flight
+  absl::Time next_idle_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   PeerWatch watch_;                                // but for Heard, used with mutex_ held
   HostProgress progress_ ABSL_GUARDED_BY(mutex_);  // as it was at:
   absl::Time progress_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();

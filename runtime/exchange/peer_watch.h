@@ -1,5 +1,5 @@
-// Whether the peer of a link still lives and gets on. A busy peer's link threads answer heartbeats,
-// a stopped peer's do not, though its connection lives: that is silence. A peer that answers and
+// Whether the peer of a link still lives and gets on. A busy peer answers heartbeats,
+// a stopped one does not, though its connection lives: that is silence. A peer that answers and
 // yet ends no pass has stalled. No threads, no clock, no wire.
 #ifndef CCOE_RUNTIME_EXCHANGE_PEER_WATCH_H_
 #define CCOE_RUNTIME_EXCHANGE_PEER_WATCH_H_

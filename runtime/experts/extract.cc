@@ -14,7 +14,7 @@
 #include "runtime/base/sha256.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/model/tensor_names.h"
 #include "runtime/model/weights.h"
 

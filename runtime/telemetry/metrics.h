@@ -57,7 +57,7 @@ class GaugeByLayer {
 struct GatewayMetrics {
   explicit GatewayMetrics(prometheus::Registry& registry);
 
-  LabelledCounter requests;                      // Generate calls that ended, by code
+  LabelledCounter requests;                    // Generate calls that ended, by code
   prometheus::Gauge& running_requests;         // Generate calls open now
   prometheus::Histogram& first_token_seconds;  // from a request's arrival
   prometheus::Histogram& inter_token_seconds;  // between two tokens of one answer
@@ -74,7 +74,7 @@ struct RouterMetrics {
   prometheus::Counter& rule_decisions;      // a rule did
   prometheus::Counter& default_decisions;   // no rule matched: base
   prometheus::Counter& fallback_decisions;  // a rule named an expert that no worker holds: base
-  LabelledCounter failed_routes;              // Route calls that ended with an error
+  LabelledCounter failed_routes;            // Route calls that ended with an error
   prometheus::Histogram& route_seconds;
   prometheus::Gauge& registered_backbones;
   prometheus::Gauge& registered_experts;  // expert workers
@@ -101,8 +101,8 @@ struct BackboneMetrics {
   prometheus::Histogram& first_token_seconds;  // from Submit
   prometheus::Histogram& inter_token_seconds;
   prometheus::Counter& preemptions;
-  prometheus::Counter& failovers;   // queries that went on at another expert worker
-  prometheus::Counter& hung_swaps;  // that were away for longer than EngineOptions::hung_after
+  prometheus::Counter& failovers;        // queries that went on at another expert worker
+  prometheus::Counter& hung_swaps;       // that were away for longer than EngineOptions::hung_after
   prometheus::Counter& finished_stop;    // end of sequence, stop token or stop string
   prometheus::Counter& finished_length;  // max_tokens or the context's end
   prometheus::Counter& finished_error;   // errors, deadlines, cancellations
@@ -112,7 +112,7 @@ struct BackboneMetrics {
   prometheus::Counter& swap_bytes_in;          // and those that came back
   prometheus::Histogram& swap_seconds;         // there and back
   prometheus::Histogram& swap_expert_seconds;  // of it, computing on the expert worker
-  LabelledCounter failed_swaps;  // by reason
+  LabelledCounter failed_swaps;                // by reason
 
  private:
   BackboneMetrics(prometheus::Registry& registry, const prometheus::Labels& labels);

@@ -13,7 +13,7 @@
 #include "runtime/engine/model_runner.h"
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/local/local_link.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/placement/plan_file.h"
 #include "services/backbone/expert_heads.h"
 #include "services/backbone/memory.h"

@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "runtime/model/random_model.h"
+#include "runtime/model/families/random_model.h"
 #include "services/cli/command.h"
 #include "services/cli/serving_flags.h"
 

@@ -21,7 +21,7 @@
 #include "runtime/base/file.h"
 #include "runtime/base/parallel.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/placement/check_plan.h"
 #include "runtime/placement/cost_model.h"
 #include "runtime/placement/expert_bytes.h"

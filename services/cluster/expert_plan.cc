@@ -6,7 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/placement/expert_bytes.h"
 #include "runtime/placement/plan_file.h"
 #include "runtime/placement/planner.h"

@@ -9,7 +9,7 @@
 #include "kernels/numerics_class.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "services/common/compute.h"
 #include "services/common/device_report.h"
 #include "services/common/ffn_shards.h"

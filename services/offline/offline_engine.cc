@@ -20,7 +20,7 @@
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/experts/bundle.h"
 #include "runtime/experts/unit_host.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/placement/planner.h"
 #include "services/backbone/load_backbone.h"
 #include "services/backbone/memory.h"

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/placement/check_plan.h"
 #include "runtime/placement/expert_bytes.h"
 #include "runtime/placement/plan_file.h"

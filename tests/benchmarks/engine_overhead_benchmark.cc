@@ -21,7 +21,7 @@
 #include "runtime/base/parallel.h"
 #include "runtime/engine/engine.h"
 #include "runtime/exchange/activation_link.h"
-#include "runtime/model/random_model.h"
+#include "runtime/model/families/random_model.h"
 #include "runtime/model/weights.h"
 #include "tests/testing/temp_folder.h"
 

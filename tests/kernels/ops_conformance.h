@@ -27,8 +27,8 @@ struct OpsUnderTest {
   // Of the caches that attention is tested on, and the same error where attention rounds.
   DType kv_dtype = DType::kF32;
   double attention_eps = 0.0;
-  // An emulated device, some thousand times slower than a real one: the largest cases are cut down to
-  // what still takes every path.
+  // An emulated device, some thousand times slower than a real one: the largest cases are cut down
+  // to what still takes every path.
   bool slow = false;
 };
 

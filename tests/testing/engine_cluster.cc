@@ -7,7 +7,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/local/local_link.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/model/weights.h"
 #include "tests/testing/golden_model.h"
 

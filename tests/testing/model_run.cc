@@ -5,7 +5,7 @@
 
 #include "kernels/cpu/cpu_ops.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 
 namespace ccoe::testing {
 namespace {

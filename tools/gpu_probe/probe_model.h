@@ -9,9 +9,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "runtime/model/decoder.h"
+#include "runtime/model/families/random_model.h"
 #include "runtime/model/head.h"
 #include "runtime/model/kv_storage.h"
-#include "runtime/model/random_model.h"
 #include "tools/gpu_probe/probe.h"
 
 namespace ccoe::probe {

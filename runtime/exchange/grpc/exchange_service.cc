@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
-#include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,9 +13,7 @@ namespace {
 // A call that ends as soon as it has begun.
 class Refusal final : public grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply> {
  public:
-  explicit Refusal(const absl::Status& why) {
-    Finish(grpc::Status(static_cast<grpc::StatusCode>(why.code()), std::string(why.message())));
-  }
+  explicit Refusal(const absl::Status& why) { Finish(ToGrpcStatus(why)); }
   void OnDone() override { delete this; }
 };
 
@@ -42,17 +40,28 @@ grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply>* ExchangeService::Open(
   {
     absl::MutexLock lock(&mutex_);
     over = TakeOver();
-    if (absl::Status admitted = AdmitLocked(); admitted.ok()) {
-      OpenLink& open = open_.emplace_back();
-      open.link = std::make_unique<ServerLink>(handler_, options_.link, context);
-      call = open.link.get();
-      open.thread = std::thread([this, &open] { Run(open); });
+    absl::Status admitted = AdmitLocked();
+    if (admitted.ok()) admitted = StartLocked(context);
+    if (admitted.ok()) {
+      call = open_.back().link.get();
     } else {
       call = new Refusal(admitted);
     }
   }
   for (OpenLink& each : over) each.thread.join();
   return call;
+}
+
+absl::Status ExchangeService::StartLocked(grpc::CallbackServerContext* context) {
+  OpenLink& open = open_.emplace_back();
+  try {
+    open.thread = std::thread([this, &open] { Run(open); });
+  } catch (const std::system_error& error) {
+    open_.pop_back();
+    return absl::ResourceExhaustedError(absl::StrCat("no thread for a link: ", error.what()));
+  }
+  open.link = std::make_unique<ServerLink>(handler_, options_.link, context);
+  return absl::OkStatus();
 }
 
 void ExchangeService::Run(OpenLink& open) {

@@ -49,6 +49,8 @@ class ExchangeService final : public v1::Exchange::CallbackService {
   };
 
   absl::Status AdmitLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status StartLocked(grpc::CallbackServerContext* context)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int LinksLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Run(OpenLink& open) ABSL_LOCKS_EXCLUDED(mutex_);
   // Takes out the links that are over.

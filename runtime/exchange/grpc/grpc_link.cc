@@ -13,6 +13,7 @@
 #include "absl/synchronization/notification.h"
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/exchange/grpc/link_thread.h"
 #include "runtime/exchange/grpc/link_writer.h"
 #include "runtime/exchange/grpc/rows_beside.h"
 #include "runtime/exchange/grpc/wire_messages.h"
@@ -23,6 +24,11 @@ namespace {
 
 // A peer's reason, for people; it cannot make it long.
 constexpr size_t kMaxRefusalBytes = 512;
+
+// gRPC's threads sleep for 100 ms once nothing has happened in their process for a second
+// (CallbackAlternativeCQ of gRPC 1.51), and what comes then waits. Signs of life keep one of them
+// awake, here and at the peer.
+constexpr absl::Duration kIdleHeartbeat = absl::Milliseconds(400);
 
 // One stream of gRPC's callback API. No thread of its own but the table's: a message is encoded and
 // written by whoever sends it (LinkWriter), and read on a thread of gRPC's (OnReadDone), which
@@ -78,9 +84,11 @@ class GrpcLink final : public ActivationLink,
 
   // gRPC's threads.
   void OnReadDone(bool ok) override;
-  void OnWriteDone(bool ok) override { writer_.Written(ok); }
+  void OnWriteDone(bool ok) override;
   void OnDone(const grpc::Status& status) override;
 
+  // Takes reply_, and reads the next one where it is sound.
+  void TakeReply();
   absl::Status Take(const v1::LinkReply& reply);
   absl::Status TakeAnswer(const v1::SwapAnswer& answer);
   absl::Status Finish(const SwapHeader& header, absl::StatusOr<SwapResult> result);
@@ -116,11 +124,13 @@ class GrpcLink final : public ActivationLink,
   absl::Mutex cancel_mutex_;
   std::vector<uint64_t> cancels_ ABSL_GUARDED_BY(cancel_mutex_);         // to be told to the peer
   std::atomic<uint64_t> heartbeats_sent_ = 0, heartbeats_answered_ = 0;  // their numbers
+  LinkThread thread_;                                                    // joined first
 };
 
 LinkWriter::Options GrpcLink::WriterOptions() {
   LinkWriter::Options writer;
   writer.max_items += static_cast<size_t>((options_.use.credit + options_.backlog).swaps);
+  writer.thread = &thread_;
   writer.on_done = [this] { RemoveHold(); };
   return writer;
 }
@@ -132,15 +142,15 @@ absl::Status GrpcLink::Open() {
   StartCall();
   v1::LinkMessage hello;
   *hello.mutable_open() = MakeOpen(options_.identity, options_.wire_dtype, options_.carriers);
-  writer_.Push({}, 0, [this, &hello] { return WriteMessage(std::move(hello)); });
+  writer_.Push({}, 0, [this, hello = std::move(hello)] { return WriteMessage(hello); });
   absl::Status opened = Handshake();
   if (opened.ok()) StartRead(&reply_);
   RemoveHold();
   if (opened.ok()) return opened;
   if (first_read_.HasBeenNotified() && !has_first_) {
-    writer_.Close();  // nothing else is left of the stream but how it ended
-    over_.WaitForNotification();
-    if (!end_.ok()) {
+    // Mostly nothing else is left of the stream but how it ended.
+    writer_.Close();
+    if (over_.WaitForNotificationWithTimeout(options_.open_timeout) && !end_.ok()) {
       opened = absl::Status(static_cast<absl::StatusCode>(end_.error_code()),
                             TextOf(end_.error_message()));
     }
@@ -207,6 +217,7 @@ void GrpcLink::Start(const v1::OpenAccepted& accepted) {
   table.capacity = grant_.credit + options_.backlog;
   table.patience = options_.patience;
   table.send_heartbeat = [this] { AskForLife(); };
+  if (options_.patience.silence != absl::InfiniteDuration()) table.idle_heartbeat = kIdleHeartbeat;
   table.on_closed = [this] {
     beside_.Abort();
     context_.TryCancel();
@@ -220,7 +231,10 @@ void GrpcLink::Send(Envelope envelope, SwapCallback done) {
   absl::MutexLock lock(&send_mutex_);
   if (!table_->Begin(envelope, std::move(done))) return;
   const SwapCredit cost = CostOf(envelope);
-  const int64_t bytes = SizeOf(envelope).sent;
+  int64_t bytes = 0;
+  for (const Swap& swap : envelope.swaps) {
+    if (!swap.rows.block.on_device()) bytes += SizeOf(swap.header).sent;
+  }
   const bool queued = writer_.Push(cost, bytes, [this, envelope = std::move(envelope)]() mutable {
     return WriteEnvelope(std::move(envelope));
   });
@@ -292,13 +306,32 @@ void GrpcLink::OnReadDone(bool ok) {
     has_first_ = ok;
     return first_read_.Notify();  // Open goes on
   }
-  if (!ok) return writer_.Close();  // the stream has ended: OnDone says how
+  if (!ok) {
+    // The stream has ended, and OnDone says how; or it holds what is no message.
+    context_.TryCancel();
+    return writer_.Close();
+  }
   table_->Heard();
+  if (static_cast<int64_t>(reply_.ByteSizeLong()) <= LinkThread::kLargeBytes) return TakeReply();
+  AddHold();  // the stream is not over before the reply is taken
+  thread_.Run([this] {
+    TakeReply();
+    RemoveHold();
+  });
+}
+
+void GrpcLink::TakeReply() {
   const absl::Status taken = Take(reply_);
+  reply_.Clear();  // its rows take up room
   if (taken.ok()) return StartRead(&reply_);
   table_->Close(taken.message());
   context_.TryCancel();
   writer_.Close();
+}
+
+void GrpcLink::OnWriteDone(bool ok) {
+  message_.Clear();  // its rows take up room
+  writer_.Written(ok);
 }
 
 void GrpcLink::OnDone(const grpc::Status& status) {
@@ -364,8 +397,10 @@ absl::Status GrpcLink::TakeAnswer(const v1::SwapAnswer& answer) {
 }
 
 absl::Status GrpcLink::Finish(const SwapHeader& header, absl::StatusOr<SwapResult> result) {
-  writer_.ReturnCredit(CostOf(header));
-  return table_->Answer(header.id, std::move(result));
+  const SwapCredit cost = CostOf(header);
+  const absl::Status answered = table_->Answer(header.id, std::move(result));
+  writer_.ReturnCredit(cost);
+  return answered;
 }
 
 }  // namespace

@@ -52,10 +52,11 @@ struct GrpcLinkOptions {
 //   UNAVAILABLE          nobody there
 //   DEADLINE_EXCEEDED    no answer within open_timeout
 //
-// One thread a link, for its table; messages are written on the sender's thread and read on gRPC's
-// own, which all links of the process share. Do not destroy a link on one of those: that is, not in
-// a SwapCallback. An answer given twice or to a swap never sent, or rows of the wrong size, close
-// the link; so do silence and a stalled peer.
+// A thread for its table, and one more once there are many rows to encode or decode; other messages
+// are written on the sender's thread and read on gRPC's own, which all links of the process share.
+// Neither open nor destroy a link on one of those: that is, not in a SwapCallback. An answer given
+// twice or to a swap never sent, or rows of the wrong size, close the link; so do silence and a
+// stalled peer.
 absl::StatusOr<std::unique_ptr<ActivationLink>> OpenGrpcLink(std::shared_ptr<grpc::Channel> channel,
                                                              const GrpcLinkOptions& options);
 

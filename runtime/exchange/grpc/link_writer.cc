@@ -2,19 +2,17 @@
 
 #include <utility>
 
+#include "runtime/base/check.h"
+
 namespace ccoe::exchange {
 
-LinkWriter::LinkWriter(Options options) : options_(std::move(options)), credit_(options_.credit) {}
+LinkWriter::LinkWriter(Options options) : options_(std::move(options)), credit_(options_.credit) {
+  CCOE_CHECK(options_.thread != nullptr);
+}
 
 LinkWriter::~LinkWriter() {
   Close();
   AwaitDone(absl::InfiniteDuration());
-  std::thread own;
-  {
-    absl::MutexLock lock(&mutex_);
-    own.swap(own_);
-  }
-  if (own.joinable()) own.join();
 }
 
 bool LinkWriter::Enqueue(std::deque<Item>& lane, Item item) {
@@ -28,7 +26,7 @@ bool LinkWriter::Push(const SwapCredit& cost, int64_t bytes, Write write) {
     absl::MutexLock lock(&mutex_);
     if (!Enqueue(items_, {cost, bytes, std::move(write)})) return false;
   }
-  Go(/*own_thread=*/false);
+  Go(/*may_take_long=*/false);
   return true;
 }
 
@@ -37,7 +35,7 @@ bool LinkWriter::PushUrgent(Write write) {
     absl::MutexLock lock(&mutex_);
     if (!Enqueue(urgent_, {{}, 0, std::move(write)})) return false;
   }
-  Go(/*own_thread=*/false);
+  Go(/*may_take_long=*/false);
   return true;
 }
 
@@ -46,7 +44,7 @@ void LinkWriter::ReturnCredit(const SwapCredit& credit) {
     absl::MutexLock lock(&mutex_);
     credit_ += credit;
   }
-  Go(/*own_thread=*/false);
+  Go(/*may_take_long=*/false);
 }
 
 void LinkWriter::Written(bool ok) {
@@ -56,7 +54,7 @@ void LinkWriter::Written(bool ok) {
     writing_ = false;
     if (!ok) CloseLocked(urgent, items);
   }
-  Go(/*own_thread=*/false);
+  Go(/*may_take_long=*/false);
 }
 
 bool LinkWriter::Starved() const {
@@ -92,28 +90,31 @@ std::deque<LinkWriter::Item>* LinkWriter::ReadyLocked() {
   return !items_.empty() && credit_.Covers(items_.front().cost) ? &items_ : nullptr;
 }
 
-void LinkWriter::Go(bool own_thread) {
-  bool over = false;
+void LinkWriter::Go(bool may_take_long) {
+  bool over = false, ask = false;
   while (true) {
     Write write;
     {
       absl::MutexLock lock(&mutex_);
+      if (may_take_long) asked_ = false;
       std::deque<Item>* const lane = ReadyLocked();
-      large_ = lane != nullptr && lane->front().bytes > options_.inline_bytes;
-      if (large_ && !own_thread && !own_.joinable()) own_ = std::thread([this] { EncodeLarge(); });
       over = OverLocked();
-      if (lane == nullptr || (large_ && !own_thread)) break;
+      if (lane == nullptr) break;
+      if (lane->front().bytes > LinkThread::kLargeBytes && !may_take_long) {
+        ask = !std::exchange(asked_, true);
+        break;
+      }
       credit_ -= lane->front().cost;
       write = std::move(lane->front().write);
       lane->pop_front();
       writing_ = true;
-      large_ = false;
     }
     if (write()) return;
     absl::MutexLock lock(&mutex_);
     writing_ = false;
   }
   if (over) SayDone();
+  if (ask) options_.thread->Run([this] { Go(/*may_take_long=*/true); });
 }
 
 bool LinkWriter::OverLocked() {
@@ -125,18 +126,6 @@ bool LinkWriter::OverLocked() {
 void LinkWriter::SayDone() {
   if (options_.on_done) options_.on_done();
   done_.Notify();
-}
-
-void LinkWriter::EncodeLarge() {
-  while (true) {
-    {
-      absl::MutexLock lock(&mutex_);
-      auto wake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return large_ || closed_; };
-      mutex_.Await(absl::Condition(&wake));
-      if (closed_) return;
-    }
-    Go(/*own_thread=*/true);
-  }
 }
 
 }  // namespace ccoe::exchange

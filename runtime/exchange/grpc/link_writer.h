@@ -6,22 +6,21 @@
 // clang-format on
 //
 // Whoever makes a write possible begins it, without a wait: who pushes it where nothing else is
-// being written, else the thread that brings the end of a write, or credit. That saves a step of
-// each swap the wake of a thread. What takes long to encode is left to a thread of the writer's
-// own, which is started when it is needed first.
+// being written, else the thread that brings the end of a write, or credit. That saves each swap
+// the wake of a thread. What takes long to encode is left to the link's own thread.
 #ifndef CCOE_RUNTIME_EXCHANGE_GRPC_LINK_WRITER_H_
 #define CCOE_RUNTIME_EXCHANGE_GRPC_LINK_WRITER_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <thread>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "runtime/exchange/grpc/link_thread.h"
 #include "runtime/exchange/swap_credit.h"
 
 namespace ccoe::exchange {
@@ -35,18 +34,18 @@ class LinkWriter {
   using Write = absl::AnyInvocable<bool()>;
 
   struct Options {
-    SwapCredit credit;                // of the peer; what was written holds it until ReturnCredit
-    size_t max_items = 1 << 16;       // that wait in each lane
-    int64_t inline_bytes = 64 << 10;  // rows of more are encoded on the writer's own thread
+    SwapCredit credit;             // of the peer; what was written holds it until ReturnCredit
+    size_t max_items = 1 << 16;    // that wait in each lane
+    LinkThread* thread = nullptr;  // encodes rows of more than kLargeBytes. Required
     // Called once, when it is closed and nothing is being written any more. May be null.
     absl::AnyInvocable<void()> on_done;
   };
 
   explicit LinkWriter(Options options);
-  ~LinkWriter();  // Close, then waits for AwaitDone
+  ~LinkWriter();  // Close, then waits for AwaitDone. The thread of the options is gone before it
 
-  // `bytes` of rows that `write` encodes. False: too many wait, or it is closed; `write` is
-  // dropped.
+  // `bytes` of rows in host memory that `write` encodes. False: too many wait, or it is closed;
+  // `write` is dropped.
   bool Push(const SwapCredit& cost, int64_t bytes, Write write) ABSL_LOCKS_EXCLUDED(mutex_);
   bool PushUrgent(Write write) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -79,13 +78,12 @@ class LinkWriter {
   // The lane whose first item may leave now; null: none.
   std::deque<Item>* ReadyLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Begins writes until one is in progress or nothing may leave.
-  void Go(bool own_thread) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Go(bool may_take_long) ABSL_LOCKS_EXCLUDED(mutex_);
   void CloseLocked(std::deque<Item>& urgent, std::deque<Item>& items)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Whether it is to be said now that all is over.
   bool OverLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SayDone();
-  void EncodeLarge() ABSL_LOCKS_EXCLUDED(mutex_);
 
   Options options_;
   mutable absl::Mutex mutex_;
@@ -93,10 +91,9 @@ class LinkWriter {
   std::deque<Item> items_ ABSL_GUARDED_BY(mutex_);
   SwapCredit credit_ ABSL_GUARDED_BY(mutex_);  // left
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
-  bool large_ ABSL_GUARDED_BY(mutex_) = false;  // the next item is for the own thread
+  bool asked_ ABSL_GUARDED_BY(mutex_) = false;  // the link's thread, to write what is large
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   bool over_ ABSL_GUARDED_BY(mutex_) = false;  // done_ is, or is being, notified
-  std::thread own_ ABSL_GUARDED_BY(mutex_);
   absl::Notification done_;
 };
 

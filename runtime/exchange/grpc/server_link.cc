@@ -19,17 +19,18 @@ constexpr absl::Duration kLastWriteTime = absl::Seconds(1);
 // Envelopes, which credits bound, and releases that came behind them.
 constexpr size_t kMaxArrivals = 1 << 16;
 
-LinkWriter::Options WriterOptions(const ServerLinkOptions& options) {
+LinkWriter::Options WriterOptions(const ServerLinkOptions& options, LinkThread* thread) {
   LinkWriter::Options writer;
+  writer.thread = thread;
   writer.max_items = static_cast<size_t>(options.grant.credit.swaps) + kSpareReplies;
   return writer;
 }
 
-grpc::Status ToGrpc(const absl::Status& status) {
+}  // namespace
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
-
-}  // namespace
 
 ServerLink::ServerLink(SwapHandler* handler, const ServerLinkOptions& options,
                        grpc::CallbackServerContext* context)
@@ -37,7 +38,7 @@ ServerLink::ServerLink(SwapHandler* handler, const ServerLinkOptions& options,
       options_(options),
       peer_(handler->AddPeer()),
       context_(context),
-      writer_(WriterOptions(options)) {}
+      writer_(WriterOptions(options, &thread_)) {}
 
 void ServerLink::Run() {
   const absl::Status end = Serve();
@@ -46,11 +47,11 @@ void ServerLink::Run() {
   // A peer that reads nothing more could hold up a write for good.
   if (!writer_.AwaitDone(kLastWriteTime)) Cancel(end);
   writer_.AwaitDone(absl::InfiniteDuration());
-  // Nothing is being read or written.
-  Finish(ToGrpc(end));
-  over_.WaitForNotification();
   beside_.Close();  // from now on nothing gets to the handler
   handler_->RemovePeer(peer_);
+  // Nothing is being read or written. The status may take long to leave, where nobody reads.
+  Finish(ToGrpcStatus(end));
+  over_.WaitForNotification();
 }
 
 absl::Status ServerLink::Serve() {
@@ -87,12 +88,22 @@ void ServerLink::OnReadDone(bool ok) {
     has_first_ = ok;
     return first_read_.Notify();  // Serve goes on
   }
-  if (ok) broke_ = Take(message_);
-  if (ok && broke_.ok()) return StartRead(&message_);
+  if (!ok) return ended_.Notify();
+  if (static_cast<int64_t>(message_.ByteSizeLong()) <= LinkThread::kLargeBytes) {
+    return TakeMessage();
+  }
+  thread_.Run([this] { TakeMessage(); });
+}
+
+void ServerLink::TakeMessage() {
+  broke_ = Take(message_);
+  message_.Clear();  // its rows take up room
+  if (broke_.ok()) return StartRead(&message_);
   ended_.Notify();
 }
 
 void ServerLink::OnWriteDone(bool ok) {
+  reply_.Clear();  // its rows take up room
   writer_.Written(ok);
   if (!ok) Cancel(absl::OkStatus());  // a stream that cannot be written is not read any more
 }
@@ -362,7 +373,8 @@ void ServerLink::Discharge(const SwapCredit& cost) {
 
 void ServerLink::Reply(const SwapHeader& header, const SwapCredit& cost,
                        absl::StatusOr<SwapResult> result) {
-  const int64_t bytes = result.ok() ? CostOf(header).bytes : 0;
+  const bool encodes = result.ok() && !result->device_rows.on_device();
+  const int64_t bytes = encodes ? SizeOf(header).returned : 0;
   Push(bytes, [this, header, cost, result = std::move(result)] {
     // Before it is written: the peer may use its credit as soon as it reads the answer.
     Discharge(cost);

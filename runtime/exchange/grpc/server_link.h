@@ -21,6 +21,7 @@
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/grpc/handshake.h"
+#include "runtime/exchange/grpc/link_thread.h"
 #include "runtime/exchange/grpc/link_writer.h"
 #include "runtime/exchange/grpc/rows_beside.h"
 #include "runtime/exchange/row_carrier.h"
@@ -39,6 +40,8 @@ struct ServerLinkOptions {
   absl::Duration carrier_timeout = absl::Seconds(30);  // to connect one with the peer
 };
 
+grpc::Status ToGrpcStatus(const absl::Status& status);
+
 // One call of ExchangeService::Open, in gRPC's callback API. A thread of its own runs it from its
 // handshake to its end and waits in between: messages are taken in on gRPC's threads (OnReadDone)
 // and hand swaps to the handler, answers are encoded and written by whoever brings them
@@ -49,9 +52,9 @@ class ServerLink final : public grpc::ServerBidiReactor<v1::LinkMessage, v1::Lin
   ServerLink(SwapHandler* handler, const ServerLinkOptions& options,
              grpc::CallbackServerContext* context);
 
-  // Runs the link until the peer goes, Cancel, or the protocol is broken; the peer's stream ends
-  // with the status that says how. Then removes the peer from the handler. Call once, on a thread
-  // that may block; after it gRPC knows the link no more.
+  // Runs the link until the peer goes, Cancel, or the protocol is broken. Then removes the peer
+  // from the handler, and ends its stream with the status that says how it came. Call once, on a
+  // thread that may block; after it gRPC knows the link no more.
   void Run();
 
   // Ends the link with `why`, if it is not over. Returns at once.
@@ -68,6 +71,8 @@ class ServerLink final : public grpc::ServerBidiReactor<v1::LinkMessage, v1::Lin
 
   // From the first message to the last.
   absl::Status Serve();
+  // Takes message_, and reads the next one where it is sound.
+  void TakeMessage();
   absl::Status WhyCancelled() const ABSL_LOCKS_EXCLUDED(cancel_mutex_);
   LinkIdentity Identity() const;
   absl::Status Accept(const v1::LinkMessage& first);
@@ -131,6 +136,7 @@ class ServerLink final : public grpc::ServerBidiReactor<v1::LinkMessage, v1::Lin
   bool has_first_ = false;  // written before first_read_
   absl::Status broke_;      // written before ended_: by the peer
   LinkWriter writer_;
+  LinkThread thread_;  // joined first
 };
 
 }  // namespace ccoe::exchange

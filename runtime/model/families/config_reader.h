@@ -15,6 +15,15 @@
 
 namespace ccoe::model {
 
+// The largest sizes a config may ask for: far above any model there is.
+inline constexpr int64_t kMaxVocabulary = int64_t{1} << 24;
+inline constexpr int64_t kMaxWidth = int64_t{1} << 20;
+inline constexpr int64_t kMaxHeads = 4096;
+inline constexpr int64_t kMaxHeadDim = 4096;
+inline constexpr int64_t kMaxLayers = 4096;
+inline constexpr int64_t kMaxPositions = int64_t{1} << 30;
+inline constexpr int64_t kMaxExperts = int64_t{1} << 16;  // of one layer
+
 // Reads keys of one JSON object. A key that is absent or null takes the fallback where there is
 // one; a value of another type, or outside the stated range, is INVALID_ARGUMENT naming key,
 // expected and found. `object` must outlive it.

@@ -1,7 +1,7 @@
 #include "runtime/base/status_macros.h"
-#include "runtime/model/families/dense_config.h"
+#include "runtime/model/families/dense.h"
 #include "runtime/model/families/families.h"
-#include "runtime/model/families/moe_config.h"
+#include "runtime/model/families/moe.h"
 
 namespace ccoe::model {
 namespace {

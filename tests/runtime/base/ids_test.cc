@@ -20,8 +20,11 @@ TEST(ExpertRefTest, ReadsBackWhatItPrints) {
 }
 
 TEST(ExpertRefTest, RefusesNamesAndVersionsThatCannotBe) {
-  for (const std::string text : {"", "@1", "a b", "math@", "math@0", "math@-1", "math@x", "math@1@2", "../etc"}) {
-    EXPECT_THAT(ExpertRef::Parse(text), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected"))) << text;
+  for (const std::string text :
+       {"", "@1", "a b", "math@", "math@0", "math@-1", "math@x", "math@1@2", "../etc"}) {
+    EXPECT_THAT(ExpertRef::Parse(text),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected")))
+        << text;
   }
   EXPECT_THAT(ExpertRef::Parse(std::string(65, 'a')), StatusIs(absl::StatusCode::kInvalidArgument));
 }

@@ -25,8 +25,9 @@ TEST(Sha256Test, ReadsFilesAndNamesTheMissingOne) {
   std::ofstream(path) << "abc";
   ASSERT_OK_AND_ASSIGN(const std::string hex, Sha256OfFile(path));
   EXPECT_EQ(hex, kAbc);
-  EXPECT_THAT(Sha256OfFile(path + ".none"),
-              ccoe::testing::StatusIs(absl::StatusCode::kNotFound, ::testing::HasSubstr("abc.none")));
+  EXPECT_THAT(
+      Sha256OfFile(path + ".none"),
+      ccoe::testing::StatusIs(absl::StatusCode::kNotFound, ::testing::HasSubstr("abc.none")));
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/exchange/local/local_link.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "tests/testing/engine_cluster.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/moe_cluster.h"

@@ -111,6 +111,17 @@ TEST_F(EngineLoopTest, StopCancelsWaitingRunningAndWhatIsInFlight) {
 }
 
 TEST_F(EngineLoopTest, SequencesOfSeveralExpertsShareTheLayersBelow) {
+  // Both answers of a step come together: the step is over once.
+  struct StepCounter final : EngineObserver {
+    void OnStep(int64_t rows, int64_t sequences, absl::Duration) override {
+      ++steps;
+      this->rows += rows;
+      EXPECT_EQ(sequences, 8);
+    }
+    int steps = 0;
+    int64_t rows = 0;
+  } counter;
+  options_.observer = &counter;
   const auto link = std::make_shared<FakeLink>();
   std::vector<AnswerRecorder> recorders(8);
   for (int i = 0; i < 8; ++i)
@@ -120,6 +131,8 @@ TEST_F(EngineLoopTest, SequencesOfSeveralExpertsShareTheLayersBelow) {
   Stop();
   // Five tokens each: five steps of all eight, each with one swap an expert.
   EXPECT_EQ(queue_->Load().steps, 5);
+  EXPECT_EQ(counter.steps, 5);
+  EXPECT_EQ(counter.rows, 8 * (4 + 4));
   EXPECT_THAT(link->headers(), SizeIs(10));
   for (const auto& header : link->headers()) EXPECT_THAT(header.layer()->sequences, SizeIs(4));
   EXPECT_THAT(link->envelopes(), ::testing::Each(2u));  // both experts are at one worker

@@ -229,6 +229,28 @@ TEST_F(LinkTableTest, SaysWhereASwapIs) {
   EXPECT_EQ(table_->WhereIs(1), "not in flight");
 }
 
+TEST_F(LinkTableTest, AnIdleLinkAsksSeldomAndBlamesNobody) {
+  absl::Mutex mutex;
+  int heartbeats = 0;
+  LinkTable::Options options = Options();
+  options.patience.silence = absl::Milliseconds(1);
+  options.idle_heartbeat = absl::Milliseconds(2);
+  options.send_heartbeat = [&] {  // of a peer that never answers
+    absl::MutexLock lock(&mutex);
+    ++heartbeats;
+  };
+  Start(std::move(options));
+  {
+    absl::MutexLock lock(&mutex);
+    auto enough = [&] { return heartbeats >= 5; };
+    EXPECT_TRUE(mutex.AwaitWithTimeout(absl::Condition(&enough), kTestPatience));
+  }
+  EXPECT_OK(table_->Health());
+  ASSERT_TRUE(Send({Header(1)}));
+  EXPECT_THAT(recorder_.Await(1), FailsWith(SwapReason::kLinkBroken, HasSubstr("silent")));
+  table_->Stop();
+}
+
 TEST_F(LinkTableTest, HeartbeatsGoOutOnlyWhileSwapsAreInFlight) {
   absl::Mutex mutex;
   int heartbeats = 0;

@@ -8,7 +8,7 @@
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
 #include "runtime/experts/extract.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"

@@ -10,7 +10,7 @@
 #include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "runtime/base/file.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/model/safetensors.h"
 #include "runtime/model/tensor_names.h"
 #include "tests/testing/expect_close.h"

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/model/weights.h"
 #include "tests/testing/expect_close.h"
 #include "tests/testing/golden_model.h"

@@ -2,8 +2,8 @@
 
 #include "gmock/gmock.h"
 #include "runtime/model/decoder.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/model/head.h"
-#include "runtime/model/hf_config.h"
 #include "runtime/model/weights.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"

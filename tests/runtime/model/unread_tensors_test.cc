@@ -12,7 +12,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/reference_model.h"
 #include "tests/testing/status_matchers.h"

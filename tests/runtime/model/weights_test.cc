@@ -8,7 +8,7 @@
 #include "gmock/gmock.h"
 #include "nlohmann/json.hpp"
 #include "runtime/base/file.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/model_run.h"
 #include "tests/testing/status_matchers.h"

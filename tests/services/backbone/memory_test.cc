@@ -2,7 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "runtime/engine/engine.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "services/backbone/load_backbone.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"

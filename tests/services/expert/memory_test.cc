@@ -2,7 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "runtime/experts/unit_host.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tagged_device.h"

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "services/common/compute.h"
 #include "services/common/local_peers.h"
 #include "services/common/stubs.h"

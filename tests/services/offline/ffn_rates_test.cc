@@ -2,7 +2,7 @@
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_ops.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::services {

@@ -1,7 +1,7 @@
 #include "services/offline/model_cost.h"
 
 #include "gtest/gtest.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::services {

@@ -1,6 +1,10 @@
 // What the link does when the other end breaks the protocol. The conformance suite has the rest.
 #include "runtime/exchange/grpc/grpc_link.h"
 
+#include <grpcpp/generic/async_generic_service.h>
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -8,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "gmock/gmock.h"
@@ -68,6 +73,49 @@ v1::LinkReply Accepted() {
   accepted.set_max_sequences(10);
   return reply;
 }
+
+// Answers each message with the next of these bytes, messages or not, and leaves the stream open.
+class RawWorker final : public grpc::CallbackGenericService {
+ public:
+  explicit RawWorker(std::vector<std::string> replies) : replies_(std::move(replies)) {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterCallbackGenericService(this);
+    server_ = builder.BuildAndStart();
+  }
+  ~RawWorker() override { server_->Shutdown(std::chrono::system_clock::now()); }
+  std::shared_ptr<grpc::Channel> Channel() const {
+    return ExchangeServer::Dial(absl::StrCat("127.0.0.1:", port_));
+  }
+
+ private:
+  class Call final : public grpc::ServerGenericBidiReactor {
+   public:
+    explicit Call(const std::vector<std::string>& replies) : replies_(replies) { StartRead(&in_); }
+    void OnReadDone(bool ok) override {
+      if (!ok) return Finish(grpc::Status::OK);
+      if (next_ < replies_.size()) {
+        const grpc::Slice slice(replies_[next_++]);
+        out_ = grpc::ByteBuffer(&slice, 1);
+        StartWrite(&out_);
+      }
+      StartRead(&in_);
+    }
+    void OnDone() override { delete this; }
+
+   private:
+    const std::vector<std::string>& replies_;
+    size_t next_ = 0;
+    grpc::ByteBuffer in_, out_;
+  };
+  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext*) override {
+    return new Call(replies_);
+  }
+
+  const std::vector<std::string> replies_;
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
 
 v1::LinkReply Answer(uint64_t swap, size_t row_bytes) {
   v1::LinkReply reply;
@@ -135,6 +183,27 @@ TEST(GrpcLinkTest, RowsOfTheWrongSizeEndTheirSwapAndTheLink) {
                         HasSubstr("the answer to swap 1: rows: expected 16 bytes")));
   // Another replica may do better.
   EXPECT_THAT(recorder.Await(1), FailsWith(SwapReason::kLinkBroken, HasSubstr("found 12")));
+}
+
+TEST(GrpcLinkTest, AFirstReplyThatIsNoMessageIsAnErrorAndNoWaitForEver) {
+  const RawWorker worker({std::string("\xff\xff\xff", 3)});
+  GrpcLinkOptions options;
+  options.identity.hidden_size = 2;
+  options.open_timeout = absl::Milliseconds(200);
+  EXPECT_THAT(OpenGrpcLink(worker.Channel(), options),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("the peer ended the stream")));
+}
+
+TEST(GrpcLinkTest, ALaterReplyThatIsNoMessageClosesTheLink) {
+  const RawWorker worker({Accepted().SerializeAsString(), std::string("\xff\xff\xff", 3)});
+  GrpcLinkOptions options;
+  options.identity.hidden_size = 2;
+  options.patience = {absl::InfiniteDuration(), absl::InfiniteDuration()};
+  ASSERT_OK_AND_ASSIGN(const auto link, OpenGrpcLink(worker.Channel(), options));
+  SwapRecorder recorder;
+  recorder.Send(*link, Header(1), std::vector<float>(4));
+  EXPECT_THAT(recorder.Await(1), FailsWith(SwapReason::kLinkBroken));
+  EXPECT_FALSE(link->healthy());
 }
 
 TEST(GrpcLinkTest, ASecondAcceptanceOrAnEmptyReplyClosesTheLink) {

@@ -1,5 +1,6 @@
 #include "runtime/exchange/grpc/link_writer.h"
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <thread>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/runtime/exchange/swap_recorder.h"
@@ -19,6 +21,7 @@ using ::testing::ElementsAre;
 class LinkWriterTest : public ::testing::Test {
  protected:
   void Start(LinkWriter::Options options = {}) {
+    options.thread = &thread_;
     options.on_done = [this] { ++dones_; };
     writer_ = std::make_unique<LinkWriter>(std::move(options));
   }
@@ -65,6 +68,7 @@ class LinkWriterTest : public ::testing::Test {
   std::thread::id writer_of_last_;
   std::atomic<int> dones_ = 0;
   std::unique_ptr<LinkWriter> writer_;
+  LinkThread thread_;
 };
 
 TEST_F(LinkWriterTest, WritesOneAtATimeInOrderAndLetsUrgentThingsOvertake) {
@@ -116,20 +120,94 @@ TEST_F(LinkWriterTest, AnItemWithNothingToWriteIsPassedOver) {
   EXPECT_THAT(written(), ElementsAre(1, 2));
 }
 
-TEST_F(LinkWriterTest, WhatTakesLongToEncodeIsLeftToAThreadOfItsOwn) {
-  LinkWriter::Options options;
-  options.inline_bytes = 10;
-  Start(std::move(options));
-  EXPECT_TRUE(Push(1, {}, 11));
+TEST_F(LinkWriterTest, WhatTakesLongToEncodeIsLeftToTheLinksThread) {
+  Start();
+  EXPECT_TRUE(Push(1, {}, LinkThread::kLargeBytes + 1));
   ASSERT_TRUE(Await(1));
   EXPECT_NE(writer_of_last_, std::this_thread::get_id());
-  EXPECT_TRUE(Push(2, {}, 10));
-  EXPECT_TRUE(Push(3, {}, 11));
+  EXPECT_TRUE(Push(2, {}, LinkThread::kLargeBytes));
+  EXPECT_TRUE(Push(3, {}, LinkThread::kLargeBytes + 1));
   EndWrite();
   EXPECT_THAT(written(), ElementsAre(1, 2));
   EXPECT_EQ(writer_of_last_, std::this_thread::get_id());
   EndWrite();
   EXPECT_TRUE(Await(3));
+}
+
+TEST_F(LinkWriterTest, WhatIsUrgentDoesNotWaitForWhatTakesLong) {
+  Start();
+  absl::Notification go_on;
+  thread_.Run([&go_on] { go_on.WaitForNotification(); });  // it encodes something else
+  EXPECT_TRUE(Push(1, {}, LinkThread::kLargeBytes + 1));
+  EXPECT_TRUE(writer_->PushUrgent(Item(9)));
+  EXPECT_THAT(written(), ElementsAre(9));
+  EndWrite();
+  go_on.Notify();
+  ASSERT_TRUE(Await(2));
+  EXPECT_THAT(written(), ElementsAre(9, 1));
+}
+
+TEST_F(LinkWriterTest, CreditMayComeBackInsideAWrite) {
+  LinkWriter::Options options;
+  options.credit = {10, 1};
+  Start(std::move(options));
+  EXPECT_TRUE(writer_->Push({10, 1}, 0, [this] {
+    writer_->ReturnCredit({10, 1});  // its swaps were cancelled
+    return false;
+  }));
+  EXPECT_TRUE(Push(2, {10, 1}));
+  EXPECT_THAT(written(), ElementsAre(2));
+}
+
+// Many threads push, writes end on another one, credit comes back: all is written, in order.
+TEST_F(LinkWriterTest, NothingIsForgottenUnderManyThreads) {
+  constexpr int kThreads = 4, kItems = 400;
+  LinkWriter::Options options;
+  options.credit = {100, 2};
+  Start(std::move(options));
+  absl::Mutex mutex;
+  int to_end = 0;
+  std::vector<std::vector<int>> seen(kThreads);
+  bool all = false;
+  std::thread ender([&] {
+    const auto any = [&] { return to_end > 0 || all; };
+    while (true) {
+      {
+        absl::MutexLock lock(&mutex);
+        mutex.Await(absl::Condition(&any));
+        if (to_end == 0) return;
+        --to_end;
+      }
+      writer_->Written(true);
+      writer_->ReturnCredit({10, 1});
+    }
+  });
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kItems; ++i) {
+        const int64_t bytes = i % 7 == 0 ? LinkThread::kLargeBytes + 1 : 0;
+        EXPECT_TRUE(writer_->Push({10, 1}, bytes, [&, t, i] {
+          absl::MutexLock lock(&mutex);
+          seen[t].push_back(i);
+          ++to_end;
+          return true;
+        }));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  {
+    absl::MutexLock lock(&mutex);
+    const auto written_all = [&] {
+      return std::all_of(seen.begin(), seen.end(),
+                         [](const auto& each) { return each.size() == kItems; });
+    };
+    EXPECT_TRUE(mutex.AwaitWithTimeout(absl::Condition(&written_all), kTestPatience));
+    all = true;
+  }
+  ender.join();
+  for (const auto& each : seen) EXPECT_TRUE(std::is_sorted(each.begin(), each.end()));
 }
 
 TEST_F(LinkWriterTest, RefusesMoreThanItHolds) {

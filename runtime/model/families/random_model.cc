@@ -1,4 +1,4 @@
-#include "runtime/model/random_model.h"
+#include "runtime/model/families/random_model.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,12 +1,13 @@
-#include "runtime/model/families/dense_config.h"
+#include "runtime/model/families/dense.h"
 
 #include <cmath>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/families/limits.h"
+#include "runtime/model/families/families.h"
 #include "runtime/model/families/rope_config.h"
 
 namespace ccoe::model {
@@ -114,6 +115,65 @@ absl::StatusOr<SlidingWindow> ParseOptionalWindow(const ConfigReader& config) {
   CCOE_ASSIGN_OR_RETURN(window.tokens, config.Int("sliding_window", 1, kMaxPositions));
   CCOE_ASSIGN_OR_RETURN(window.first_layer, config.Int("max_window_layers", 0, kMaxPositions));
   return window;
+}
+
+// attention_bias covers all four projections, mlp_bias all three.
+absl::StatusOr<ModelSpec> ParseLlama(const ConfigReader& config) {
+  CCOE_ASSIGN_OR_RETURN(ModelSpec spec, ParseDense(config, DenseDefaults{}));
+  spec.family = "llama";
+  CCOE_ASSIGN_OR_RETURN(const bool attention_bias, config.BoolOr("attention_bias", false));
+  CCOE_ASSIGN_OR_RETURN(const bool mlp_bias, config.BoolOr("mlp_bias", false));
+  for (LayerSpec& layer : spec.layers) {
+    layer.attention.qkv_bias = attention_bias;
+    layer.attention.output_bias = attention_bias;
+    layer.ffn.bias = mlp_bias;
+  }
+  return spec;
+}
+
+// sliding_window counts the row itself and holds in all layers; null means full attention, and a
+// config that does not name it means 4096, as in the family's configuration class.
+absl::StatusOr<ModelSpec> ParseMistral(const ConfigReader& config) {
+  constexpr int64_t kDefaultWindow = 4096;
+  DenseDefaults defaults;
+  defaults.max_positions = 131072;
+  CCOE_ASSIGN_OR_RETURN(ModelSpec spec, ParseDense(config, defaults));
+  spec.family = "mistral";
+  if (config.IsNull("sliding_window")) return spec;
+  CCOE_ASSIGN_OR_RETURN(const int64_t window,
+                        config.IntOr("sliding_window", 1, kMaxPositions, kDefaultWindow));
+  for (LayerSpec& layer : spec.layers) layer.attention.sliding_window = window;
+  return spec;
+}
+
+// q, k and v always have a bias, the output projection never.
+absl::StatusOr<ModelSpec> ParseQwen2(const ConfigReader& config) {
+  DenseDefaults defaults;
+  defaults.max_positions = 32768;
+  CCOE_ASSIGN_OR_RETURN(ModelSpec spec, ParseDense(config, defaults));
+  spec.family = "qwen2";
+  for (LayerSpec& layer : spec.layers) layer.attention.qkv_bias = true;
+  CCOE_ASSIGN_OR_RETURN(const SlidingWindow window, ParseOptionalWindow(config));
+  CCOE_RETURN_IF_ERROR(ApplySlidingWindow(config, window, spec));
+  return spec;
+}
+
+// q and k are normed head by head before rope; attention_bias covers all four projections.
+absl::StatusOr<ModelSpec> ParseQwen3(const ConfigReader& config) {
+  DenseDefaults defaults;
+  defaults.max_positions = 32768;
+  defaults.head_dim = 128;
+  CCOE_ASSIGN_OR_RETURN(ModelSpec spec, ParseDense(config, defaults));
+  spec.family = "qwen3";
+  CCOE_ASSIGN_OR_RETURN(const bool attention_bias, config.BoolOr("attention_bias", false));
+  for (LayerSpec& layer : spec.layers) {
+    layer.attention.qk_norm = QkNorm::kPerHead;
+    layer.attention.qkv_bias = attention_bias;
+    layer.attention.output_bias = attention_bias;
+  }
+  CCOE_ASSIGN_OR_RETURN(const SlidingWindow window, ParseOptionalWindow(config));
+  CCOE_RETURN_IF_ERROR(ApplySlidingWindow(config, window, spec));
+  return spec;
 }
 
 }  // namespace ccoe::model

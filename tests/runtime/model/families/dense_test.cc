@@ -1,8 +1,9 @@
-#include "runtime/model/families/dense_config.h"
+#include "runtime/model/families/dense.h"
 
 #include <string>
 
 #include "gmock/gmock.h"
+#include "runtime/model/families/families.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::model {
@@ -132,6 +133,88 @@ TEST(OptionalWindowTest, IsReadOnlyWhereItIsUsed) {
             2);
   EXPECT_THAT(parse(R"({"use_sliding_window": true, "max_window_layers": 2})"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("sliding_window")));
+}
+
+TEST(LlamaTest, BiasesAreOffUnlessTheConfigSaysSo) {
+  nlohmann::json object = Minimal();
+  ASSERT_OK_AND_ASSIGN(const ModelSpec plain, ParseLlama(ConfigReader(object)));
+  EXPECT_FALSE(plain.layers[0].attention.qkv_bias);
+  EXPECT_FALSE(plain.layers[0].attention.output_bias);
+  EXPECT_FALSE(plain.layers[0].ffn.bias);
+  object["attention_bias"] = true;
+  object["mlp_bias"] = true;
+  ASSERT_OK_AND_ASSIGN(const ModelSpec biased, ParseLlama(ConfigReader(object)));
+  EXPECT_TRUE(biased.layers[2].attention.qkv_bias);
+  EXPECT_TRUE(biased.layers[2].attention.output_bias);
+  EXPECT_TRUE(biased.layers[2].ffn.bias);
+}
+
+TEST(LlamaTest, TheHeadMayBeTiedAndHeadDimOfItsOwn) {
+  nlohmann::json object = Minimal();
+  object["tie_word_embeddings"] = true;
+  object["head_dim"] = 64;
+  ASSERT_OK_AND_ASSIGN(const ModelSpec spec, ParseLlama(ConfigReader(object)));
+  EXPECT_TRUE(spec.tied_head);
+  EXPECT_EQ(spec.layers[0].attention.head_dim, 64);
+  EXPECT_EQ(spec.layers[0].attention.scale, 0.125f);
+}
+
+TEST(MistralTest, TheWindowIsANumberOrNullOrTheDefault) {
+  nlohmann::json object = Minimal();
+  EXPECT_EQ(ParseMistral(ConfigReader(object))->layers[0].attention.sliding_window, 4096);
+  object["sliding_window"] = nullptr;
+  EXPECT_EQ(ParseMistral(ConfigReader(object))->layers[0].attention.sliding_window, 0);
+  object["sliding_window"] = 12;
+  EXPECT_EQ(ParseMistral(ConfigReader(object))->layers[2].attention.sliding_window, 12);
+  object["sliding_window"] = 0;
+  EXPECT_THAT(ParseMistral(ConfigReader(object)),
+              testing::StatusIs(absl::StatusCode::kInvalidArgument,
+                                ::testing::HasSubstr("sliding_window")));
+}
+
+TEST(Qwen2Test, QueryKeyAndValueHaveABiasTheOutputHasNone) {
+  const nlohmann::json object = Minimal();
+  ASSERT_OK_AND_ASSIGN(const ModelSpec spec, ParseQwen2(ConfigReader(object)));
+  EXPECT_TRUE(spec.layers[0].attention.qkv_bias);
+  EXPECT_FALSE(spec.layers[0].attention.output_bias);
+  EXPECT_EQ(spec.layers[0].attention.qk_norm, QkNorm::kNone);
+}
+
+TEST(Qwen2Test, TheWindowHoldsOnlyWhereItIsUsedAndFromItsFirstLayer) {
+  nlohmann::json object = Minimal();
+  object["sliding_window"] = 8;
+  object["max_window_layers"] = 1;
+  EXPECT_EQ(ParseQwen2(ConfigReader(object))->layers[2].attention.sliding_window, 0);
+  object["use_sliding_window"] = true;
+  ASSERT_OK_AND_ASSIGN(const ModelSpec spec, ParseQwen2(ConfigReader(object)));
+  EXPECT_EQ(spec.layers[0].attention.sliding_window, 0);
+  EXPECT_EQ(spec.layers[1].attention.sliding_window, 8);
+}
+
+TEST(Qwen3Test, HeadsAreNormedAndAre128WideUnlessSaidOtherwise) {
+  nlohmann::json object = Minimal();
+  ASSERT_OK_AND_ASSIGN(const ModelSpec spec, ParseQwen3(ConfigReader(object)));
+  EXPECT_EQ(spec.layers[0].attention.qk_norm, QkNorm::kPerHead);
+  EXPECT_EQ(spec.layers[0].attention.head_dim, 128);
+  EXPECT_FALSE(spec.layers[0].attention.qkv_bias);
+  object["head_dim"] = 16;
+  object["attention_bias"] = true;
+  ASSERT_OK_AND_ASSIGN(const ModelSpec other, ParseQwen3(ConfigReader(object)));
+  EXPECT_EQ(other.layers[0].attention.head_dim, 16);
+  EXPECT_TRUE(other.layers[0].attention.qkv_bias);
+  EXPECT_TRUE(other.layers[0].attention.output_bias);
+}
+
+TEST(Qwen3Test, ReadsAConfigAsTransformers5WritesIt) {
+  nlohmann::json object = Minimal();
+  object["dtype"] = "bfloat16";
+  object["rope_parameters"] = {{"rope_theta", 1000000.0}, {"rope_type", "default"}};
+  object["sliding_window"] = nullptr;
+  object["use_sliding_window"] = false;
+  object["layer_types"] = {"full_attention", "full_attention", "full_attention"};
+  ASSERT_OK_AND_ASSIGN(const ModelSpec spec, ParseQwen3(ConfigReader(object)));
+  EXPECT_EQ(spec.rope.theta, 1000000.0);
+  EXPECT_EQ(spec.layers[1].attention.sliding_window, 0);
 }
 
 }  // namespace

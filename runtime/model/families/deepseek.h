@@ -1,6 +1,6 @@
 // What the configs of the three DeepSeek generations have in common.
-#ifndef CCOE_RUNTIME_MODEL_FAMILIES_DEEPSEEK_CONFIG_H_
-#define CCOE_RUNTIME_MODEL_FAMILIES_DEEPSEEK_CONFIG_H_
+#ifndef CCOE_RUNTIME_MODEL_FAMILIES_DEEPSEEK_H_
+#define CCOE_RUNTIME_MODEL_FAMILIES_DEEPSEEK_H_
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -25,4 +25,4 @@ absl::StatusOr<ModelSpec> ParseLatentModel(const ConfigReader& config);
 
 }  // namespace ccoe::model
 
-#endif  // CCOE_RUNTIME_MODEL_FAMILIES_DEEPSEEK_CONFIG_H_
+#endif  // CCOE_RUNTIME_MODEL_FAMILIES_DEEPSEEK_H_

@@ -1,6 +1,6 @@
 // What the configs of mixture-of-experts models have in common.
-#ifndef CCOE_RUNTIME_MODEL_FAMILIES_MOE_CONFIG_H_
-#define CCOE_RUNTIME_MODEL_FAMILIES_MOE_CONFIG_H_
+#ifndef CCOE_RUNTIME_MODEL_FAMILIES_MOE_H_
+#define CCOE_RUNTIME_MODEL_FAMILIES_MOE_H_
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -25,4 +25,4 @@ absl::Status SetSparseLayers(const ConfigReader& config, const MoeSpec& moe, Mod
 
 }  // namespace ccoe::model
 
-#endif  // CCOE_RUNTIME_MODEL_FAMILIES_MOE_CONFIG_H_
+#endif  // CCOE_RUNTIME_MODEL_FAMILIES_MOE_H_

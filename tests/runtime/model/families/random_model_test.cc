@@ -1,4 +1,4 @@
-#include "runtime/model/random_model.h"
+#include "runtime/model/families/random_model.h"
 
 #include <cmath>
 #include <cstring>
@@ -7,7 +7,7 @@
 
 #include "gmock/gmock.h"
 #include "runtime/base/file.h"
-#include "runtime/model/hf_config.h"
+#include "runtime/model/families/hf_config.h"
 #include "runtime/model/safetensors.h"
 #include "tests/testing/model_run.h"
 #include "tests/testing/status_matchers.h"

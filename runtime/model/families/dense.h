@@ -1,6 +1,6 @@
 // What the configs of dense decoder-only models have in common.
-#ifndef CCOE_RUNTIME_MODEL_FAMILIES_DENSE_CONFIG_H_
-#define CCOE_RUNTIME_MODEL_FAMILIES_DENSE_CONFIG_H_
+#ifndef CCOE_RUNTIME_MODEL_FAMILIES_DENSE_H_
+#define CCOE_RUNTIME_MODEL_FAMILIES_DENSE_H_
 
 #include <cstdint>
 
@@ -44,4 +44,4 @@ absl::Status ApplySlidingWindow(const ConfigReader& config, SlidingWindow window
 
 }  // namespace ccoe::model
 
-#endif  // CCOE_RUNTIME_MODEL_FAMILIES_DENSE_CONFIG_H_
+#endif  // CCOE_RUNTIME_MODEL_FAMILIES_DENSE_H_

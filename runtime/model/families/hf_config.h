@@ -1,6 +1,6 @@
 // Hugging Face config.json (and generation_config.json) to ModelSpec: one parser function a family.
-#ifndef CCOE_RUNTIME_MODEL_HF_CONFIG_H_
-#define CCOE_RUNTIME_MODEL_HF_CONFIG_H_
+#ifndef CCOE_RUNTIME_MODEL_FAMILIES_HF_CONFIG_H_
+#define CCOE_RUNTIME_MODEL_FAMILIES_HF_CONFIG_H_
 
 #include <string>
 
@@ -17,4 +17,4 @@ absl::StatusOr<ModelSpec> LoadModelSpec(const std::string& folder);
 
 }  // namespace ccoe::model
 
-#endif  // CCOE_RUNTIME_MODEL_HF_CONFIG_H_
+#endif  // CCOE_RUNTIME_MODEL_FAMILIES_HF_CONFIG_H_

@@ -1,7 +1,7 @@
 // A checkpoint with random weights in the layout of Llama, Mixtral or DeepSeekMoE: for benchmarks
 // and tests, where only shapes and sizes matter.
-#ifndef CCOE_RUNTIME_MODEL_RANDOM_MODEL_H_
-#define CCOE_RUNTIME_MODEL_RANDOM_MODEL_H_
+#ifndef CCOE_RUNTIME_MODEL_FAMILIES_RANDOM_MODEL_H_
+#define CCOE_RUNTIME_MODEL_FAMILIES_RANDOM_MODEL_H_
 
 #include <cstdint>
 #include <string>
@@ -70,4 +70,4 @@ absl::Status WriteRandomModel(const RandomModelOptions& options, const std::stri
 
 }  // namespace ccoe::model
 
-#endif  // CCOE_RUNTIME_MODEL_RANDOM_MODEL_H_
+#endif  // CCOE_RUNTIME_MODEL_FAMILIES_RANDOM_MODEL_H_

@@ -1,0 +1,50 @@
+#include "runtime/exchange/grpc/link_thread.h"
+
+#include <system_error>
+#include <utility>
+
+namespace ccoe::exchange {
+
+LinkThread::~LinkThread() {
+  std::thread thread;
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+    thread.swap(thread_);
+  }
+  if (thread.joinable()) thread.join();
+}
+
+void LinkThread::Run(absl::AnyInvocable<void()> work) {
+  {
+    absl::MutexLock lock(&mutex_);
+    try {
+      if (!thread_.joinable()) thread_ = std::thread([this] { Work(); });
+    } catch (const std::system_error&) {
+    }
+    if (thread_.joinable()) {
+      queue_.push_back(std::move(work));
+      return;
+    }
+  }
+  work();
+}
+
+void LinkThread::Work() {
+  const auto wake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || !queue_.empty();
+  };
+  while (true) {
+    absl::AnyInvocable<void()> work;
+    {
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(&wake));
+      if (queue_.empty()) return;
+      work = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    work();
+  }
+}
+
+}  // namespace ccoe::exchange
