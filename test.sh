@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds everything and runs every test. Usage: ./test.sh [bazel test targets; default: all]
+# Installs what is missing, builds everything and runs every test. Usage: ./test.sh [--sanitize] [bazel test targets; default: all]
+#   --sanitize  instead: the unit tests of runtime and services under AddressSanitizer with UndefinedBehaviorSanitizer, then under
+#               ThreadSanitizer; each compiles all of them anew
 set -uo pipefail
 cd "$(dirname "$0")"
 tools/install_packages.sh || exit 1
 
+sanitize=false
+[ "${1:-}" = --sanitize ] && { sanitize=true; shift; }
 targets=("$@")
-[ ${#targets[@]} -eq 0 ] && targets=(//...)
+if [ ${#targets[@]} -eq 0 ]; then
+  targets=(//...)
+  [ "$sanitize" = true ] && targets=(//tests/runtime/... //tests/services/...)
+fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
@@ -27,13 +34,31 @@ check() {
   fi
 }
 
+# Counts what passed and failed. bazel_test WORDS..
+bazel_test() {
+  bazel test --keep_going --test_summary=short "${progress[@]}" "$@" 2>&1 | tee "$log"
+  local status=${PIPESTATUS[0]} failures
+  failures=$(grep -cE '^//.* (FAILED|TIMEOUT|NO STATUS|FAILED TO BUILD)( |$)' "$log")
+  # 4: the targets hold no test. Anything else that counted no failure (a build that broke) is one.
+  if [ "$status" -ne 0 ] && [ "$status" -ne 4 ] && [ "$failures" -eq 0 ]; then failures=1; fi
+  passed=$((passed + $(grep -cE '^//.* PASSED( |$)' "$log")))
+  failed=$((failed + failures))
+}
+
+if [ "$sanitize" = true ]; then
+  for sanitizer in asan tsan; do
+    echo "== $(began): $sanitizer: building and testing ${targets[*]} ..."
+    # Of a program that is ten times slower, tests tagged so assert too much of the clock.
+    bazel_test --config="$sanitizer" --test_tag_filters=-"no_$sanitizer" "${targets[@]}"
+  done
+  echo "== $(began): done"
+  echo "$passed passed, $failed failed"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+  exit
+fi
+
 echo "== $(began): building and testing ${targets[*]} (from nothing some 25 minutes on two cores, else what changed) ..."
-bazel test --keep_going --test_summary=short "${progress[@]}" "${targets[@]}" 2>&1 | tee "$log"
-bazel_status=${PIPESTATUS[0]}
-passed=$((passed + $(grep -cE '^//.* PASSED( |$)' "$log")))
-failed=$((failed + $(grep -cE '^//.* (FAILED|TIMEOUT|NO STATUS|FAILED TO BUILD)( |$)' "$log")))
-# 4: the targets hold no test. Anything else that counted no failure (a build that broke) is one.
-if [ "$bazel_status" -ne 0 ] && [ "$bazel_status" -ne 4 ] && [ "$failed" -eq 0 ]; then failed=1; fi
+bazel_test "${targets[@]}"
 
 # Compiles and links what --config=cuda adds and runs its tests that need no GPU. Last comes the ordinary binary again.
 check_cuda() {

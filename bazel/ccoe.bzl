@@ -16,13 +16,23 @@ WARNINGS = [
 # DT_RPATH, since the libraries' own needs have to be found there as well.
 RELOCATABLE = ["-Wl,--disable-new-dtags", "-Wl,-rpath,$$ORIGIN/../lib"]
 
+# See //bazel/tsan.
+SANITIZER = select({
+    "//bazel:tsan": ["//bazel/tsan:annotations"],
+    "//conditions:default": [],
+})
+SANITIZER_DATA = select({
+    "//bazel:tsan": ["//bazel/tsan:suppressions.txt"],
+    "//conditions:default": [],
+})
+
 def ccoe_cc_library(name, copts = [], **kwargs):
     native.cc_library(name = name, copts = WARNINGS + copts, **kwargs)
 
-def ccoe_cc_binary(name, copts = [], **kwargs):
-    native.cc_binary(name = name, copts = WARNINGS + copts, **kwargs)
+def ccoe_cc_binary(name, copts = [], deps = [], **kwargs):
+    native.cc_binary(name = name, copts = WARNINGS + copts, deps = deps + SANITIZER, **kwargs)
 
-def ccoe_cc_test(name, copts = [], deps = [], size = "small", srcs = None, **kwargs):
+def ccoe_cc_test(name, copts = [], deps = [], size = "small", srcs = None, data = [], **kwargs):
     """A GoogleTest; srcs defaults to NAME.cc, the main function comes from gtest_main."""
     native.cc_test(
         name = name,
@@ -30,7 +40,8 @@ def ccoe_cc_test(name, copts = [], deps = [], size = "small", srcs = None, **kwa
         size = size,
         # The code under test is optimised; the test's own is not, which saves a third of its compile time.
         copts = WARNINGS + ["-O0", "-U_FORTIFY_SOURCE"] + copts,
-        deps = deps + ["//bazel/system:gtest_main"],
+        deps = SANITIZER + deps + ["//bazel/system:gtest_main"],
+        data = data + SANITIZER_DATA,
         **kwargs
     )
 

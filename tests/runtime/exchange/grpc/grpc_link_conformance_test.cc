@@ -18,7 +18,9 @@ class GrpcWorker final : public LinkWorker {
       : in_process_(in_process),
         carriers_(std::move(carriers)),
         service_(handler, Options(setup, carriers_.get())),
-        server_(&service_) {}
+        server_(&service_) {
+    if (carriers_ != nullptr) kept_.push_back(carriers_);
+  }
 
   std::unique_ptr<ActivationLink> Connect(const LinkSetup& setup) override {
     GrpcLinkOptions options;
@@ -27,10 +29,10 @@ class GrpcWorker final : public LinkWorker {
     options.backlog = setup.backlog;
     options.carriers = carriers_.get();
     options.require_carrier = true;
+    options.patience.silence = absl::Seconds(20);  // silence is peer_death_test's
     auto link =
         OpenGrpcLink(in_process_ ? server_.InProcessChannel() : server_.TcpChannel(), options);
     EXPECT_OK(link.status());
-    if (carriers_ != nullptr) kept_.push_back(carriers_);
     return link.ok() ? *std::move(link) : nullptr;
   }
 
