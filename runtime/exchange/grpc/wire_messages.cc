@@ -1,7 +1,10 @@
 #include "runtime/exchange/grpc/wire_messages.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
@@ -260,14 +263,20 @@ v1::HeartbeatReply ToWire(uint64_t number, const HostProgress& progress, uint64_
 }
 
 HostProgress ProgressOf(const v1::HeartbeatReply& reply) {
-  return {reply.passes(), reply.computing().substr(0, kMaxComputingBytes),
-          absl::Nanoseconds(reply.since_nanos())};
+  return {reply.passes(), TextOf(reply.computing().substr(0, kMaxComputingBytes)),
+          absl::Nanoseconds(std::max<int64_t>(reply.since_nanos(), 0))};
 }
 
 SwapReason FromWire(v1::SwapReason reason) {
   return v1::SwapReason_IsValid(reason) ? static_cast<SwapReason>(reason) : SwapReason::kInternal;
 }
 
-std::string TextOf(absl::string_view text) { return std::string(text.substr(0, kMaxTextBytes)); }
+std::string TextOf(absl::string_view text) {
+  std::string clean(text.substr(0, kMaxTextBytes));
+  for (char& c : clean) {
+    if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) c = ' ';
+  }
+  return clean;
+}
 
 }  // namespace ccoe::exchange

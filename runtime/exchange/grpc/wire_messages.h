@@ -60,7 +60,7 @@ HostProgress ProgressOf(const v1::HeartbeatReply& reply);
 // A reason this build does not know is kInternal.
 SwapReason FromWire(v1::SwapReason reason);
 
-// What a peer said, for people: cut to a length that does no harm.
+// What a peer said, for people: cut to a length that does no harm, without control characters.
 std::string TextOf(absl::string_view text);
 
 }  // namespace ccoe::exchange

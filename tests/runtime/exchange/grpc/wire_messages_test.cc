@@ -260,5 +260,14 @@ TEST(WireMessagesTest, RowsOfADeviceAreLeftToWhoeverCarriesThem) {
   EXPECT_EQ(answer.reason(), v1::SWAP_REASON_INTERNAL);
 }
 
+TEST(WireMessagesTest, WhatAPeerSaysOfItselfForgesNoLogLine) {
+  v1::HeartbeatReply lies;
+  lies.set_computing("math@1\n\x1b[31mE0000 all is lost");
+  lies.set_since_nanos(-1);
+  const HostProgress progress = ProgressOf(lies);
+  EXPECT_EQ(progress.computing, "math@1  [31mE0000 all is lost");
+  EXPECT_EQ(progress.since, absl::ZeroDuration());
+}
+
 }  // namespace
 }  // namespace ccoe::exchange
