@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/exchange/grpc/link_thread.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -53,12 +54,15 @@ grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply>* ExchangeService::Open(
 }
 
 absl::Status ExchangeService::StartLocked(grpc::CallbackServerContext* context) {
+  const absl::Status none =
+      absl::ResourceExhaustedError("the worker has no threads to spare for a link");
+  if (!ThreadsToSpare()) return none;
   OpenLink& open = open_.emplace_back();
   try {
     open.thread = std::thread([this, &open] { Run(open); });
-  } catch (const std::system_error& error) {
+  } catch (const std::system_error&) {
     open_.pop_back();
-    return absl::ResourceExhaustedError(absl::StrCat("no thread for a link: ", error.what()));
+    return none;
   }
   open.link = std::make_unique<ServerLink>(handler_, options_.link, context);
   return absl::OkStatus();

@@ -2,8 +2,32 @@
 
 #include <system_error>
 #include <utility>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
 
 namespace ccoe::exchange {
+
+namespace {
+
+// What gRPC's executors may start on a machine of a few cores.
+constexpr size_t kSpareThreads = 8;
+
+}  // namespace
+
+bool ThreadsToSpare() {
+  absl::Notification go;
+  std::vector<std::thread> threads;
+  try {
+    while (threads.size() < kSpareThreads) {
+      threads.emplace_back([&go] { go.WaitForNotification(); });
+    }
+  } catch (const std::system_error&) {
+  }
+  go.Notify();
+  for (std::thread& thread : threads) thread.join();
+  return threads.size() == kSpareThreads;
+}
 
 LinkThread::~LinkThread() {
   std::thread thread;
@@ -19,7 +43,7 @@ void LinkThread::Run(absl::AnyInvocable<void()> work) {
   {
     absl::MutexLock lock(&mutex_);
     try {
-      if (!thread_.joinable()) thread_ = std::thread([this] { Work(); });
+      if (!thread_.joinable() && ThreadsToSpare()) thread_ = std::thread([this] { Work(); });
     } catch (const std::system_error&) {
     }
     if (thread_.joinable()) {

@@ -13,6 +13,11 @@
 
 namespace ccoe::exchange {
 
+// Whether the system lets this process have some threads more (by starting and ending them). gRPC
+// starts threads of its own when calls end, and loses what they were for where it gets none: links
+// take no thread without that many left.
+bool ThreadsToSpare();
+
 // Thread-safe.
 class LinkThread {
  public:
@@ -22,8 +27,8 @@ class LinkThread {
   LinkThread() = default;
   ~LinkThread();  // runs what waits
 
-  // Runs `work` after what was given before. Where the system has no more threads, at once and on
-  // the caller's.
+  // Runs `work` after what was given before. Where the system has no threads to spare, at once and
+  // on the caller's.
   void Run(absl::AnyInvocable<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
