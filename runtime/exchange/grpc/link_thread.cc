@@ -10,8 +10,8 @@ namespace ccoe::exchange {
 
 namespace {
 
-// What gRPC's executors may start on a machine of a few cores.
-constexpr size_t kSpareThreads = 8;
+// What executors and servers of gRPC may start at once on a machine of a few cores.
+constexpr size_t kSpareThreads = 24;
 
 }  // namespace
 
