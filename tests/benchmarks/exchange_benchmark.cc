@@ -13,7 +13,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,7 +20,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/blocking_counter.h"
@@ -34,42 +32,13 @@
 #include "runtime/base/check.h"
 #include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
+#include "runtime/exchange/grpc/link_thread.h"
 
 namespace ccoe::exchange {
 namespace {
 
 constexpr int kWorkers = 8;
 constexpr int64_t kHidden = 64;
-
-// A worker's computing thread: runs what it is given, in order.
-class Lane {
- public:
-  ~Lane() {
-    Run(nullptr);
-    thread_.join();
-  }
-  void Run(absl::AnyInvocable<void()> work) {
-    absl::MutexLock lock(&mutex_);
-    queue_.push_back(std::move(work));
-  }
-
- private:
-  void Work() {
-    const auto any = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !queue_.empty(); };
-    while (true) {
-      mutex_.LockWhen(absl::Condition(&any));
-      absl::AnyInvocable<void()> work = std::move(queue_.front());
-      queue_.pop_front();
-      mutex_.Unlock();
-      if (!work) return;
-      work();
-    }
-  }
-
-  absl::Mutex mutex_;
-  std::deque<absl::AnyInvocable<void()>> queue_ ABSL_GUARDED_BY(mutex_);
-  std::thread thread_{[this] { Work(); }};
-};
 
 // Answers each swap with its rows.
 class Echo final : public SwapHandler {
@@ -92,7 +61,7 @@ class Echo final : public SwapHandler {
   std::string numerics() const override { return "echo"; }
 
  private:
-  Lane lane_;
+  LinkThread lane_;  // computes
 };
 
 // Reads a number, hands it to its lane, and writes it back.
@@ -100,7 +69,7 @@ class SyncEcho final : public v1::Exchange::Service {
  public:
   grpc::Status Open(grpc::ServerContext*,
                     grpc::ServerReaderWriter<v1::LinkReply, v1::LinkMessage>* stream) override {
-    Lane lane;
+    LinkThread lane;
     v1::LinkMessage message;
     while (stream->Read(&message)) {
       lane.Run([stream, number = message.heartbeat().number()] {
@@ -138,7 +107,7 @@ class CallbackEcho final : public v1::Exchange::CallbackService {
     }
 
    private:
-    Lane lane_;
+    LinkThread lane_;  // computes
     v1::LinkMessage message_;
     v1::LinkReply reply_;
   };

@@ -10,13 +10,13 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "runtime/base/check.h"
+#include "runtime/exchange/grpc/link_thread.h"
 #include "runtime/exchange/row_carrier.h"
 #include "tests/testing/tagged_device.h"
 
@@ -57,41 +57,12 @@ class PipeCarriers final : public exchange::RowCarrierFactory {
   using Done = exchange::RowCarrier::Done;
 
   // Runs callbacks, in order.
-  class Callbacks {
-   public:
-    ~Callbacks() {
-      {
-        absl::MutexLock lock(&mutex_);
-        stopping_ = true;
-      }
-      thread_.join();
-    }
+  struct Callbacks {
     void Run(Done done, absl::StatusOr<Rows> rows) {
-      absl::MutexLock lock(&mutex_);
-      queue_.push_back({std::move(done), std::move(rows)});
+      thread.Run(
+          [done = std::move(done), rows = std::move(rows)]() mutable { done(std::move(rows)); });
     }
-
-   private:
-    void Work() {
-      const auto wake = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return stopping_ || !queue_.empty();
-      };
-      absl::MutexLock lock(&mutex_);
-      while (true) {
-        mutex_.Await(absl::Condition(&wake));
-        if (queue_.empty()) return;
-        auto [done, rows] = std::move(queue_.front());
-        queue_.pop_front();
-        mutex_.Unlock();
-        done(std::move(rows));
-        mutex_.Lock();
-      }
-    }
-
-    absl::Mutex mutex_;
-    std::deque<std::pair<Done, absl::StatusOr<Rows>>> queue_ ABSL_GUARDED_BY(mutex_);
-    bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-    std::thread thread_{[this] { Work(); }};
+    exchange::LinkThread thread;
   };
 
   // What is on its way in one direction: what was sent and not received, or the other way round.
