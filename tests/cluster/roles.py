@@ -13,15 +13,17 @@ from tests.cluster import ccoe_process
 class Role:
     """One `ccoe ROLE` process and how to start it again."""
 
-    def __init__(self, name, words):
+    def __init__(self, name, words, environment):
         self.name = name
         self.words = words
+        self.environment = environment
         self.log = tempfile.NamedTemporaryFile("w+", suffix=f".{name}.log", dir=os.environ.get("TEST_TMPDIR"))
         self.process = None
         self.start()
 
     def start(self):
-        self.process = subprocess.Popen([ccoe_process.CCOE] + self.words, stdout=self.log, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen([ccoe_process.CCOE] + self.words, stdout=self.log, stderr=subprocess.STDOUT,
+                                        env={**os.environ, **self.environment})
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -39,9 +41,10 @@ class Cluster:
     """Router, gateway, backbone workers and expert workers; a context manager.
 
     FFN experts are dealt out to `expert_workers` by a placement with `replicas`; or `bundles` names the folders of layer experts that each
-    expert worker holds."""
+    expert worker holds. `environment` gives a role's name its environment variables beside ours."""
 
-    def __init__(self, model, expert_workers=0, replicas=1, backbone_workers=1, more_backbone=(), bundles=()):
+    def __init__(self, model, expert_workers=0, replicas=1, backbone_workers=1, more_backbone=(), bundles=(), environment=lambda name: {}):
+        self.environment = environment
         router, self.grpc, self.http = (f"127.0.0.1:{ccoe_process.free_port()}" for _ in range(3))
         router_words = ["router", "--listen", router, "--model", model]
         if not bundles:
@@ -64,7 +67,7 @@ class Cluster:
         self._add("gateway", ["gateway", "--model", model, "--router", router, "--listen", self.grpc, "--http", self.http])
 
     def _add(self, name, words):
-        self.roles[name] = Role(name, words)
+        self.roles[name] = Role(name, words, self.environment(name))
 
     def __enter__(self):
         try:

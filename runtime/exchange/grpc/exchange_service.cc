@@ -1,12 +1,13 @@
 #include "runtime/exchange/grpc/exchange_service.h"
 
+#include <glog/logging.h>
+
 #include <algorithm>
 #include <iterator>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "runtime/exchange/grpc/link_thread.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -18,10 +19,18 @@ class Refusal final : public grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkRe
   void OnDone() override { delete this; }
 };
 
+absl::Status NoThreads(absl::string_view why) {
+  const absl::Status none = absl::ResourceExhaustedError(
+      absl::StrCat("the worker has no threads to spare for a link", why.empty() ? "" : ": ", why));
+  LOG_EVERY_N(WARNING, 100) << none.message()
+                            << " (limits: ulimit -u, the container's pids.max, memory)";
+  return none;
+}
+
 }  // namespace
 
 ExchangeService::ExchangeService(SwapHandler* handler, ExchangeServiceOptions options)
-    : handler_(handler), options_(std::move(options)) {}
+    : handler_(handler), options_(std::move(options)), reserve_(options_.spare_threads) {}
 
 ExchangeService::~ExchangeService() {
   std::list<OpenLink> all;
@@ -36,13 +45,14 @@ ExchangeService::~ExchangeService() {
 
 grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply>* ExchangeService::Open(
     grpc::CallbackServerContext* context) {
+  const bool threads = reserve_.Admit();  // may take milliseconds: not under the lock
   std::list<OpenLink> over;
   grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply>* call = nullptr;
   {
     absl::MutexLock lock(&mutex_);
     over = TakeOver();
     absl::Status admitted = AdmitLocked();
-    if (admitted.ok()) admitted = StartLocked(context);
+    if (admitted.ok()) admitted = threads ? StartLocked(context) : NoThreads("");
     if (admitted.ok()) {
       call = open_.back().link.get();
     } else {
@@ -54,15 +64,12 @@ grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply>* ExchangeService::Open(
 }
 
 absl::Status ExchangeService::StartLocked(grpc::CallbackServerContext* context) {
-  const absl::Status none =
-      absl::ResourceExhaustedError("the worker has no threads to spare for a link");
-  if (!ThreadsToSpare()) return none;
   OpenLink& open = open_.emplace_back();
   try {
     open.thread = std::thread([this, &open] { Run(open); });
-  } catch (const std::system_error&) {
+  } catch (const std::system_error& error) {
     open_.pop_back();
-    return none;
+    return NoThreads(error.what());
   }
   open.link = std::make_unique<ServerLink>(handler_, options_.link, context);
   return absl::OkStatus();

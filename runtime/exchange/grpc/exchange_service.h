@@ -4,6 +4,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <functional>
 #include <list>
 #include <memory>
 #include <thread>
@@ -14,12 +15,14 @@
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/grpc/server_link.h"
+#include "runtime/exchange/grpc/thread_reserve.h"
 
 namespace ccoe::exchange {
 
 struct ExchangeServiceOptions {
   ServerLinkOptions link;
-  int max_links = 256;  // open at once; one more is refused
+  int max_links = 256;                                       // open at once; one more is refused
+  std::function<bool()> spare_threads = StartsSpareThreads;  // see ThreadReserve
 };
 
 // One thread a link, which waits; see ServerLink. Everything that comes in is checked: a message
@@ -58,6 +61,7 @@ class ExchangeService final : public v1::Exchange::CallbackService {
 
   SwapHandler* const handler_;
   const ExchangeServiceOptions options_;
+  ThreadReserve reserve_;
   mutable absl::Mutex mutex_;
   std::list<OpenLink> open_ ABSL_GUARDED_BY(mutex_);
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;

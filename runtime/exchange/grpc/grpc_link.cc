@@ -195,10 +195,10 @@ absl::Status GrpcLink::ConnectCarrier(const v1::Carrier& offered) {
                            });
   }
   if (!options_.require_carrier) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("rows over ", options_.carriers->Version(), ": the peer refuses: ",
-                   offered.refusal().empty() ? "it knows no way beside the stream"
-                                             : offered.refusal().substr(0, kMaxRefusalBytes)));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "rows over ", options_.carriers->Version(), ": the peer refuses: ",
+      offered.refusal().empty() ? "it knows no way beside the stream"
+                                : TextOf(offered.refusal().substr(0, kMaxRefusalBytes))));
 }
 
 void GrpcLink::Start(const v1::OpenAccepted& accepted) {

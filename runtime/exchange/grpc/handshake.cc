@@ -12,9 +12,13 @@ namespace {
 constexpr size_t kMaxTextBytes = 256;
 
 absl::Status CheckText(absl::string_view field, const std::string& text) {
-  if (text.size() <= kMaxTextBytes) return absl::OkStatus();
+  if (text.size() > kMaxTextBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, ": expected at most ", kMaxTextBytes, " bytes, found ", text.size()));
+  }
+  if (TextOf(text) == text) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat(field, ": expected at most ", kMaxTextBytes, " bytes, found ", text.size()));
+      absl::StrCat(field, ": expected text without control characters, found ", TextOf(text)));
 }
 
 absl::Status CheckSame(absl::string_view what, const std::string& ours, const std::string& peers) {
@@ -29,6 +33,12 @@ absl::Status CheckTexts(const v1::OpenLink& open) {
   CCOE_RETURN_IF_ERROR(CheckText("source_digest", open.source_digest()));
   CCOE_RETURN_IF_ERROR(CheckText("served_digest", open.served_digest()));
   return CheckText("numerics", open.numerics());
+}
+
+absl::Status CheckTexts(const v1::OpenAccepted& accepted) {
+  CCOE_RETURN_IF_ERROR(CheckText("the peer's worker_id", accepted.worker_id()));
+  CCOE_RETURN_IF_ERROR(CheckText("the peer's served_digest", accepted.served_digest()));
+  return CheckText("the peer's numerics", accepted.numerics());
 }
 
 }  // namespace
@@ -103,7 +113,7 @@ absl::Status CheckAccepted(const v1::LinkReply& reply) {
                      " swaps, ", accepted.credit_bytes(), " bytes, ", accepted.max_rows(),
                      " rows, ", accepted.max_sequences(), " sequences"));
   }
-  return absl::OkStatus();
+  return CheckTexts(accepted);
 }
 
 LinkGrant GrantOf(const v1::OpenAccepted& accepted) {
@@ -117,9 +127,9 @@ LinkGrant GrantOf(const v1::OpenAccepted& accepted) {
 
 LinkPeer PeerOf(const v1::OpenAccepted& accepted) {
   LinkPeer peer;
-  peer.worker_id = accepted.worker_id().substr(0, kMaxTextBytes);
-  peer.numerics = accepted.numerics().substr(0, kMaxTextBytes);
-  peer.served_digest = accepted.served_digest().substr(0, kMaxTextBytes);
+  peer.worker_id = accepted.worker_id();
+  peer.numerics = accepted.numerics();
+  peer.served_digest = accepted.served_digest();
   peer.epoch = accepted.epoch();
   return peer;
 }

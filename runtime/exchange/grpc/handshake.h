@@ -17,7 +17,8 @@ namespace ccoe::exchange {
 // Rises when two builds could misunderstand each other; adding a proto field does not do that.
 inline constexpr uint32_t kExchangeProtocolVersion = 3;
 
-// One end of a link. Texts are of 256 bytes at most; an empty one is not compared.
+// One end of a link. Texts are of 256 bytes at most, without control characters; an empty one is
+// not compared.
 struct LinkIdentity {
   std::string worker_id;          // for the peer's logs
   std::string model_fingerprint;  // of the base model's shape
@@ -37,13 +38,14 @@ struct LinkGrant {
 v1::OpenLink MakeOpen(const LinkIdentity& ours, kernels::DType dtype, RowCarrierFactory* carriers);
 
 // FAILED_PRECONDITION: another protocol version, hidden size, model or weights, naming both.
-// INVALID_ARGUMENT: texts too long, an unknown dtype.
+// INVALID_ARGUMENT: texts that are too long or no text, an unknown dtype.
 absl::Status CheckOpen(const v1::OpenLink& open, const LinkIdentity& ours);
 
 v1::OpenAccepted MakeAccepted(const LinkIdentity& ours, uint64_t epoch, const LinkGrant& grant,
                               const v1::Carrier& carrier);
 
 // FAILED_PRECONDITION: another protocol version. INTERNAL: a reply that makes no sense.
+// INVALID_ARGUMENT: texts as in CheckOpen.
 absl::Status CheckAccepted(const v1::LinkReply& reply);
 
 // What a checked OpenAccepted grants, and who gave it.

@@ -1,33 +1,13 @@
 #include "runtime/exchange/grpc/link_thread.h"
 
+#include <glog/logging.h>
+
 #include <system_error>
 #include <utility>
-#include <vector>
 
-#include "absl/synchronization/notification.h"
+#include "runtime/base/check.h"
 
 namespace ccoe::exchange {
-
-namespace {
-
-// What executors and servers of gRPC may start at once on a machine of a few cores.
-constexpr size_t kSpareThreads = 24;
-
-}  // namespace
-
-bool ThreadsToSpare() {
-  absl::Notification go;
-  std::vector<std::thread> threads;
-  try {
-    while (threads.size() < kSpareThreads) {
-      threads.emplace_back([&go] { go.WaitForNotification(); });
-    }
-  } catch (const std::system_error&) {
-  }
-  go.Notify();
-  for (std::thread& thread : threads) thread.join();
-  return threads.size() == kSpareThreads;
-}
 
 LinkThread::~LinkThread() {
   std::thread thread;
@@ -42,11 +22,16 @@ LinkThread::~LinkThread() {
 void LinkThread::Run(absl::AnyInvocable<void()> work) {
   {
     absl::MutexLock lock(&mutex_);
-    try {
-      if (!thread_.joinable() && ThreadsToSpare()) thread_ = std::thread([this] { Work(); });
-    } catch (const std::system_error&) {
+    CCOE_CHECK(!stopping_);
+    if (!thread_.joinable() && !without_thread_) {
+      try {
+        thread_ = std::thread([this] { Work(); });
+      } catch (const std::system_error& error) {
+        without_thread_ = true;
+        LOG(WARNING) << "a link has no thread of its own and holds others up: " << error.what();
+      }
     }
-    if (thread_.joinable()) {
+    if (!without_thread_) {
       queue_.push_back(std::move(work));
       return;
     }

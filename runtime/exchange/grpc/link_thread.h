@@ -13,11 +13,6 @@
 
 namespace ccoe::exchange {
 
-// Whether the system lets this process have some threads more (by starting and ending them). gRPC
-// starts threads of its own when calls end, and loses what they were for where it gets none: links
-// take no thread without that many left.
-bool ThreadsToSpare();
-
 // Thread-safe.
 class LinkThread {
  public:
@@ -27,8 +22,8 @@ class LinkThread {
   LinkThread() = default;
   ~LinkThread();  // runs what waits
 
-  // Runs `work` after what was given before. Where the system has no threads to spare, at once and
-  // on the caller's.
+  // Runs `work` after what was given before. Where the system did not give it a thread when it
+  // first asked for one, all work runs at once, on the callers' threads.
   void Run(absl::AnyInvocable<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
@@ -38,6 +33,7 @@ class LinkThread {
   std::deque<absl::AnyInvocable<void()>> queue_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_ ABSL_GUARDED_BY(mutex_);
+  bool without_thread_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace ccoe::exchange

@@ -1,10 +1,11 @@
 #include "runtime/exchange/grpc/wire_messages.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
@@ -154,6 +155,19 @@ absl::StatusOr<SwapResult> DecodeResult(const v1::SwapAnswer& message, const Swa
   return result;
 }
 
+// Could forge a line of a log, or hide what is in one.
+bool IsInvisible(utf8proc_int32_t code) {
+  switch (utf8proc_category(code)) {
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 absl::Status CheckFitsMessage(const SwapHeader& header) {
@@ -272,9 +286,21 @@ SwapReason FromWire(v1::SwapReason reason) {
 }
 
 std::string TextOf(absl::string_view text) {
-  std::string clean(text.substr(0, kMaxTextBytes));
-  for (char& c : clean) {
-    if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) c = ' ';
+  std::string clean;
+  while (!text.empty() && clean.size() < kMaxTextBytes) {
+    const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
+    utf8proc_int32_t code = -1;
+    const auto length = utf8proc_iterate(bytes, static_cast<utf8proc_ssize_t>(text.size()), &code);
+    const size_t taken = length > 0 ? static_cast<size_t>(length) : 1;
+    if (length <= 0) {
+      clean += '?';
+    } else if (IsInvisible(code)) {
+      clean += ' ';
+    } else {
+      if (clean.size() + taken > kMaxTextBytes) break;
+      clean.append(text.data(), taken);
+    }
+    text.remove_prefix(taken);
   }
   return clean;
 }

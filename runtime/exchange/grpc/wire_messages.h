@@ -60,7 +60,8 @@ HostProgress ProgressOf(const v1::HeartbeatReply& reply);
 // A reason this build does not know is kInternal.
 SwapReason FromWire(v1::SwapReason reason);
 
-// What a peer said, for people: cut to a length that does no harm, without control characters.
+// What a peer said, for people: valid UTF-8 without control and format characters, cut to 2,048
+// bytes.
 std::string TextOf(absl::string_view text);
 
 }  // namespace ccoe::exchange

@@ -63,6 +63,15 @@ TEST_F(ExchangeServiceTest, AcceptsAndSaysWhoItIsAndWhatItTakes) {
   EXPECT_EQ(service_->links(), 1);
 }
 
+TEST_F(ExchangeServiceTest, WithoutThreadsToSpareItRefusesALinkAndLivesOn) {
+  ExchangeServiceOptions options;
+  options.spare_threads = [] { return false; };
+  Start(options);
+  ExpectRefused(ExchangeClient::GoodOpen(kHidden), grpc::StatusCode::RESOURCE_EXHAUSTED,
+                "the worker has no threads to spare for a link");
+  EXPECT_EQ(service_->links(), 0);
+}
+
 TEST_F(ExchangeServiceTest, RefusesAnotherProtocolVersionNamingBoth) {
   Start();
   v1::OpenLink open = ExchangeClient::GoodOpen(kHidden);

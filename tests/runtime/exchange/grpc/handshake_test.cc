@@ -101,6 +101,20 @@ TEST(HandshakeTest, WhatIsGrantedArrives) {
   EXPECT_EQ(peer.served_digest, "served");
 }
 
+TEST(HandshakeTest, WordsThatCouldForgeALineOfALogAreRefusedByBothEnds) {
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  LinkIdentity liar = Ours();
+  liar.worker_id = "expert-1\nE0000 all is lost";
+  ExpectRefused(Open(liar), kInvalid, "worker_id: expected text without control characters");
+  v1::LinkReply reply;
+  *reply.mutable_accepted() = MakeAccepted(liar, 1, {}, {});
+  EXPECT_THAT(CheckAccepted(reply), StatusIs(kInvalid, HasSubstr("found expert-1 E0000 all")));
+  liar = Ours();
+  liar.numerics = std::string(257, 'x');
+  *reply.mutable_accepted() = MakeAccepted(liar, 1, {}, {});
+  EXPECT_THAT(CheckAccepted(reply), StatusIs(kInvalid, HasSubstr("at most 256 bytes, found 257")));
+}
+
 TEST(HandshakeTest, RefusesAcceptancesThatMakeNoSense) {
   v1::LinkReply good;
   *good.mutable_accepted() = MakeAccepted(Ours(), 1, {}, {});

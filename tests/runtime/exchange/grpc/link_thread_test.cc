@@ -3,9 +3,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <system_error>
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -32,25 +34,35 @@ TEST(LinkThreadTest, RunsWorkInOrderOnAThreadOfItsOwnAndAllOfItBeforeItIsGone) {
 
 TEST(LinkThreadTest, WithoutWorkThereIsNoThread) { LinkThread thread; }
 
-// Exits with 0 where work ran here, since there is no room for the stack of another thread.
+// Exits with 0 where work ran here, since other threads took all the room there is for stacks.
 [[noreturn]] void RunWithoutThreads() {
-  const rlimit limit = {size_t{64} << 20, size_t{64} << 20};
+  const rlimit limit = {size_t{256} << 20, size_t{256} << 20};
   setrlimit(RLIMIT_AS, &limit);
-  bool here = false;
+  absl::Notification never;
+  std::vector<std::thread> others;
+  others.reserve(1000);
+  try {
+    while (others.size() < 1000) {
+      others.emplace_back([&never] { never.WaitForNotification(); });
+    }
+  } catch (const std::system_error&) {
+  }
+  int here = 0;
   {
     LinkThread thread;
-    thread.Run([&here, caller = std::this_thread::get_id()] {
-      here = std::this_thread::get_id() == caller;
-    });
+    for (int i = 0; i < 2; ++i) {
+      thread.Run([&here, caller = std::this_thread::get_id()] {
+        here += std::this_thread::get_id() == caller ? 1 : 0;
+      });
+    }
   }
-  _exit(here && !ThreadsToSpare() ? 0 : 1);
+  _exit(here == 2 ? 0 : 1);
 }
 
-TEST(LinkThreadDeathTest, WithoutThreadsToSpareWorkRunsOnTheCallersThread) {
+TEST(LinkThreadDeathTest, WithoutAThreadWorkRunsOnTheCallersThread) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "sanitizers need more address space than the limit leaves";
 #endif
-  EXPECT_TRUE(ThreadsToSpare());
   EXPECT_EXIT(RunWithoutThreads(), ::testing::ExitedWithCode(0), "");
 }
 

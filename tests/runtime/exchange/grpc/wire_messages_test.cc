@@ -269,5 +269,13 @@ TEST(WireMessagesTest, WhatAPeerSaysOfItselfForgesNoLogLine) {
   EXPECT_EQ(progress.since, absl::ZeroDuration());
 }
 
+TEST(WireMessagesTest, WordsOfAPeerAreCutAtACharacterAndCleaned) {
+  EXPECT_EQ(TextOf("x\xc2\x85y\xe2\x80\xa8z\xe2\x80\xaew"), "x y z w");  // NEL, LS, a bidi override
+  EXPECT_EQ(TextOf("a\xff\xc3"), "a??");                                 // no UTF-8
+  EXPECT_EQ(TextOf("na\xc3\xafve"), "na\xc3\xafve");
+  const std::string longer = std::string(2047, 'a') + "\xc3\xaf";
+  EXPECT_EQ(TextOf(longer), std::string(2047, 'a'));
+}
+
 }  // namespace
 }  // namespace ccoe::exchange
