@@ -1,11 +1,12 @@
-"""Sends ten times the queries that a cluster can answer, for minutes, and says what became of them, of the links and of the memory.
+"""Sends many times the queries that 8 clients in a closed loop get answered, for minutes, and says what became of them, of the links and
+of the memory.
 
     /usr/bin/python3 -m tests.cluster.overload_campaign --kind layer --times 10 --seconds 300
 
-First a closed loop measures what the cluster can answer and records the answers; then an open loop sends so many times as many. Printed:
-queries answered, refused (and how many of these with a retry hint), failed and different; swaps that failed with their reasons, of which
-"link broken" should be none; and the resident memory of each role, the mean of the second half of the time against that of the first.
-Needs a built services/cli/ccoe, as fault_campaign.py does."""
+First a closed loop of 8 clients measures what these get, not what the cluster can answer at most, and records the answers; then an open loop
+sends --times as many a second. Printed: queries answered (and how many a second), refused (and how many of these with a retry hint), failed
+and different; swaps that failed with their reasons, of which "link broken" should be none; and the resident memory of each role, the mean of
+the second half of the time against that of the first. Needs a built services/cli/ccoe, as fault_campaign.py does."""
 
 import argparse
 import os
@@ -49,9 +50,9 @@ def main():
         dataset, quiet = f"{folder}/prompts.jsonl", f"{folder}/quiet.jsonl"
         fault_campaign.write_dataset(options.kind, dataset)
         report, _ = fault_campaign.Load(cluster, options.kind, dataset, 20, ["--record", quiet]).wait()
-        able = report["request_throughput"]
-        rate = options.times * able
-        print(f"the cluster answers {able:.0f} queries/s; now {rate:.0f} are sent", flush=True)
+        closed_loop = report["request_throughput"]
+        rate = options.times * closed_loop
+        print(f"{fault_campaign.CLIENTS} clients in a closed loop get {closed_loop:.0f} queries/s; now {rate:.0f} queries/s are sent", flush=True)
         load = fault_campaign.Load(cluster, options.kind, dataset, options.seconds, ["--compare", quiet], ("--request-rate", f"{rate:.1f}"))
         samples = {name: [] for name in cluster.roles}
         while load.process.poll() is None:
@@ -60,8 +61,8 @@ def main():
             time.sleep(1)
         report, said = load.wait()
         refused = report["refused"]
-        print(f"{report['completed']} answered, {refused['count']} refused ({refused['with_retry_hint']} with a retry hint), "
-              f"{report['failed']} failed; {said.strip().splitlines()[-1]}")
+        print(f"{report['completed']} answered ({report['request_throughput']:.0f}/s), {refused['count']} refused "
+              f"({refused['with_retry_hint']} with a retry hint), {report['failed']} failed; {said.strip().splitlines()[-1]}")
         print(f"failed swaps: {failed_swaps(cluster) or 'none'}")
         for name, values in samples.items():
             half = len(values) // 2
