@@ -20,8 +20,9 @@
 //
 // A query that waits holds up no other. Waits are bounded: room_patience (full), replica_patience
 // (lost) of EngineOptions; then the query ends with an error that names expert, link, swap and
-// layers. What counts is the time it was put off, not the time it waited for its turn. For KV pages
-// a query also waits while others of this engine hold some at its expert, as long as they take.
+// layers. What counts is the time of its pauses and that without a worker, not that in which it
+// waits for its turn. For KV pages a query also waits while others of this engine hold some at its
+// expert, as long as they take.
 // Determinism makes this invisible: the tokens that come are those of an undisturbed run.
 #ifndef CCOE_RUNTIME_ENGINE_RECOVERY_H_
 #define CCOE_RUNTIME_ENGINE_RECOVERY_H_

@@ -365,8 +365,8 @@ std::vector<int32_t> RemoteMoe::LivingPairs(const Flight& flight, std::vector<in
   return pairs;
 }
 
-// Entries wait as long as they hold up no others, and these for kHoldUp, or twice as long each time
-// their queries were put off, lest one never gets through.
+// Entries wait as long as they hold up no others, and these for kHoldUp, doubled by each pause
+// their queries had since their last token, lest one never gets through.
 void RemoteMoe::EndLongWaits(Flight& flight) {
   SuspendedMoe& moe = *flight.moe;
   moe.unplaced = LivingPairs(flight, std::move(moe.unplaced));

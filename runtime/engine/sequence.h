@@ -39,7 +39,7 @@ struct SequenceInit {
 // What a query has been through; see recovery.h.
 struct RecoveryState {
   // Since its last token.
-  int pauses = 0;              // put off, because there was no room or nobody to compute its rows
+  int pauses = 0;  // put off, or paused with its KV: no room, or nobody to compute its rows
   absl::Duration short_of_kv;  // for lack of KV pages, which no other query of ours held
   int lost_kv = 0;             // the expert had lost the KV
   int lost_workers = 0;

@@ -87,8 +87,8 @@ class ActivationLink {
   // Sends an envelope and calls `done` once for each of its swaps, each as soon as it is computed.
   // Does not wait for the network, and encodes few rows, or none, on the caller's thread. Swaps of
   // one sequence are computed in the order they were sent; others may overtake each other. There is
-  // no deadline: a peer that computes for long is slow, one that is silent is dead, and the link
-  // knows which. `done` gets
+  // no deadline: a peer that computes for long is slow; one that is silent, or ends no pass and
+  // answers no swap for PeerPatience::stall, is dead. `done` gets
   //   kInvalid        the envelope is wrong (Validate) or over bounds()
   //   kLinkFull       too much waits to be sent; nothing of it was
   //   kLinkBroken     the peer died or is silent, or the link is closed

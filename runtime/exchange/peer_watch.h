@@ -31,7 +31,8 @@ class PeerWatch {
     absl::Time next_look = absl::InfiniteFuture();  // no sooner; InfiniteFuture: when swaps begin
   };
 
-  // More silence is allowed as long as the bytes in flight may take on a slow network.
+  // More silence, and a longer stall, is allowed as long as the bytes in flight may take on a slow
+  // network.
   explicit PeerWatch(const PeerPatience& patience) : patience_(patience) {}
 
   // Something came from the peer.

@@ -52,6 +52,9 @@ nlohmann::json ToJson(const std::string& id, const StreamedAnswer& answer) {
       {"preemptions", finished.usage().preemptions()},
       {"failovers", finished.usage().failovers()},
       {"numerics_changed", finished.usage().numerics_changed()},
+      {"queue_seconds", finished.usage().queue_seconds()},
+      {"prefill_seconds", finished.usage().prefill_seconds()},
+      {"decode_seconds", finished.usage().decode_seconds()},
       {"time_to_first_token_seconds", absl::ToDoubleSeconds(answer.time_to_first_token)},
       {"tokens_per_second", answer.TokensPerSecond()}};
   if (finished.has_moe()) json["moe"] = MoeToJson(finished.moe());

@@ -50,6 +50,8 @@ class CommandsTest(unittest.TestCase):
                                      "--expert", "law", "--json")
         self.assertEqual(code, 0, error)
         line = json.loads(out)
+        for part in ("queue_seconds", "prefill_seconds", "decode_seconds"):
+            self.assertGreater(line[part], 0)
         self.assertEqual(line["token_ids"], prompt["greedy_ids"])
         self.assertEqual(line["finish_reason"], "length")
 
