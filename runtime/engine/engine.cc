@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/serving_thread.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/engine/admission.h"
 #include "runtime/engine/engine_loop.h"
 #include "runtime/engine/model_runner.h"
 #include "runtime/engine/request_queue.h"

@@ -32,7 +32,6 @@
 #include "runtime/engine/ffn_dispatch.h"
 #include "runtime/engine/micro_batch.h"
 #include "runtime/engine/model_runner.h"
-#include "runtime/engine/observer.h"
 #include "runtime/engine/request_queue.h"
 #include "runtime/engine/scheduler.h"
 

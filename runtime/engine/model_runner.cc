@@ -7,7 +7,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/moe_statistics.h"
-#include "runtime/exchange/row_copy.h"
+#include "runtime/exchange/row_codec.h"
 #include "runtime/model/op_shapes.h"
 
 namespace ccoe::engine {

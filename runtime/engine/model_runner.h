@@ -15,7 +15,6 @@
 #include "kernels/ops.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/ffn_dispatch.h"
-#include "runtime/exchange/row_block.h"
 #include "runtime/exchange/row_memory.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/head.h"

@@ -11,9 +11,9 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "runtime/base/clock.h"
+#include "runtime/engine/engine_options.h"
 #include "runtime/engine/micro_batch.h"
 #include "runtime/engine/model_runner.h"
-#include "runtime/engine/observer.h"
 #include "runtime/engine/sampler.h"
 #include "runtime/engine/sequence_table.h"
 

@@ -17,7 +17,7 @@
 #include "absl/types/span.h"
 #include "runtime/engine/directory.h"
 #include "runtime/engine/request.h"
-#include "runtime/engine/token_counts.h"
+#include "runtime/engine/sampler.h"
 #include "runtime/model/kv_pages.h"
 #include "runtime/model/moe.h"
 

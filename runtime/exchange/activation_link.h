@@ -29,7 +29,6 @@
 #include "absl/time/time.h"
 #include "kernels/device.h"
 #include "runtime/exchange/envelope.h"
-#include "runtime/exchange/row_block.h"
 #include "runtime/exchange/row_memory.h"
 #include "runtime/exchange/swap_reason.h"
 

@@ -1,9 +1,11 @@
 // What travels from a backbone worker to an expert worker: an envelope holds all that one step
 // sends to one worker, as swaps. A swap is rows for the layers of one layer expert, or rows for FFN
-// experts of one MoE layer; each is computed and answered by itself.
+// experts of one MoE layer; each is computed and answered by itself. At the end:
+// what it takes of a link, and what a link's ends grant each other.
 #ifndef CCOE_RUNTIME_EXCHANGE_ENVELOPE_H_
 #define CCOE_RUNTIME_EXCHANGE_ENVELOPE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <utility>
@@ -13,7 +15,7 @@
 #include "absl/status/status.h"
 #include "kernels/dtype.h"
 #include "runtime/base/ids.h"
-#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/row_memory.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::exchange {
@@ -166,6 +168,35 @@ struct SwapForm {
 
 // Rows that surely fit into one envelope of this form. 0 where not even one does.
 int64_t MaxRows(const SwapForm& form, const LinkBounds& bounds);
+
+struct SwapCredit {
+  int64_t bytes = 0;  // sent and coming back, from the swap's start to its answer
+  int64_t swaps = 0;
+
+  bool Covers(const SwapCredit& cost) const { return cost.bytes <= bytes && cost.swaps <= swaps; }
+  SwapCredit& operator+=(const SwapCredit& other) {
+    bytes += other.bytes;
+    swaps += other.swaps;
+    return *this;
+  }
+  SwapCredit& operator-=(const SwapCredit& other) {
+    bytes -= other.bytes;
+    swaps -= other.swaps;
+    return *this;
+  }
+  friend SwapCredit operator+(SwapCredit a, const SwapCredit& b) { return a += b; }
+
+  // The lower of both.
+  static SwapCredit Min(const SwapCredit& a, const SwapCredit& b) {
+    return {std::min(a.bytes, b.bytes), std::min(a.swaps, b.swaps)};
+  }
+};
+
+// The header has passed Validate.
+inline SwapCredit CostOf(const SwapHeader& header) { return {SizeOf(header).total(), 1}; }
+inline SwapCredit CostOf(const Envelope& envelope) {
+  return {SizeOf(envelope).total(), static_cast<int64_t>(envelope.swaps.size())};
+}
 
 }  // namespace ccoe::exchange
 

@@ -31,8 +31,8 @@
 #include "absl/time/time.h"
 #include "runtime/base/clock.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/envelope.h"
 #include "runtime/exchange/peer_watch.h"
-#include "runtime/exchange/swap_credit.h"
 
 namespace ccoe::exchange {
 

@@ -14,7 +14,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "runtime/exchange/row_block.h"
 #include "runtime/exchange/row_memory.h"
 
 namespace ccoe::exchange {

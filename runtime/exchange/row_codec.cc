@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstring>
+#include <numeric>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -124,6 +127,12 @@ void RoundToWire(kernels::DType wire, absl::Span<float> values) {
     const uint32_t narrow = NarrowBits(std::bit_cast<uint32_t>(value));
     value = std::bit_cast<float>(narrow << 16);
   }
+}
+
+void CopyRows(kernels::Ops& ops, kernels::ConstMatrix from, kernels::Matrix to) {
+  std::vector<int32_t> rows(static_cast<size_t>(from.rows));
+  std::iota(rows.begin(), rows.end(), 0);
+  ops.GatherRows(from, rows, to);
 }
 
 }  // namespace ccoe::exchange

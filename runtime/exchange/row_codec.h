@@ -1,4 +1,5 @@
-// Rows between memory (f32) and the wire (f32 or bf16, little-endian, row-major, no padding).
+// Rows between memory (f32) and the wire (f32 or bf16, little-endian, row-major, no padding),
+// and copies of rows on a device.
 #ifndef CCOE_RUNTIME_EXCHANGE_ROW_CODEC_H_
 #define CCOE_RUNTIME_EXCHANGE_ROW_CODEC_H_
 
@@ -10,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "kernels/dtype.h"
+#include "kernels/ops.h"
 #include "kernels/view.h"
 
 namespace ccoe::exchange {
@@ -31,6 +33,10 @@ absl::StatusOr<std::vector<float>> DecodeRows(absl::string_view bytes, int64_t r
 // Rounds `values` as a trip over the wire would: what keeps a link without a wire equal, bit for
 // bit, to one with.
 void RoundToWire(kernels::DType wire, absl::Span<float> values);
+
+// to = from, converting where dtypes differ, as row_codec.h rounds. Both on the device of `ops`,
+// which takes it up in its order and does not wait.
+void CopyRows(kernels::Ops& ops, kernels::ConstMatrix from, kernels::Matrix to);
 
 }  // namespace ccoe::exchange
 

@@ -1,4 +1,5 @@
-// Memory of one device for rows on their way: one piece, allocated at start, out of which blocks
+// Rows on their way between an engine, a link and a runner, in host memory or in a device's. The
+// memory of one device for them is one piece, allocated at start, out of which blocks
 // are cut and to which they return.
 #ifndef CCOE_RUNTIME_EXCHANGE_ROW_MEMORY_H_
 #define CCOE_RUNTIME_EXCHANGE_ROW_MEMORY_H_
@@ -7,15 +8,67 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
 #include "kernels/device.h"
 #include "kernels/view.h"
-#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/row_memory.h"
 
 namespace ccoe::exchange {
+
+class RowMemory;
+
+// A value: copies share the memory, which nobody writes to any more. Rows of a device are complete
+// when a block is handed over (whoever made them has waited for the ops that did), so any stream
+// may read them at once; whoever reads them keeps a copy of the block until its ops are done, since
+// the last copy gives the memory back.
+class RowBlock {
+ public:
+  RowBlock() = default;  // no rows
+
+  // Host rows, f32 of any stride, borrowed: for calls that read them before they return.
+  RowBlock(kernels::ConstMatrix host) : view_(host) {}  // NOLINT: given as rows
+  RowBlock(kernels::Matrix host) : view_(host) {}       // NOLINT
+
+  // Host values, f32, owned: row after row, of a width that the header beside them says.
+  RowBlock(std::vector<float> values) {  // NOLINT
+    auto owned = std::make_shared<const std::vector<float>>(std::move(values));
+    view_ = kernels::F32Matrix(owned->data(), 1, static_cast<int64_t>(owned->size()));
+    owner_ = std::move(owned);
+  }
+
+  // Rows in `memory`'s device, f32 or bf16, contiguous. `owner` keeps them and `memory` alive.
+  RowBlock(std::shared_ptr<const void> owner, RowMemory* memory, kernels::ConstMatrix rows)
+      : view_(rows), memory_(memory), owner_(std::move(owner)) {}
+
+  bool empty() const { return view_.empty() || values() == 0; }
+  bool on_device() const { return memory_ != nullptr; }
+  RowMemory* memory() const { return memory_; }  // null: host memory
+  kernels::DType dtype() const { return view_.dtype; }
+  int64_t values() const { return view_.rows * view_.cols; }
+  size_t bytes() const { return static_cast<size_t>(values()) * kernels::DTypeBytes(view_.dtype); }
+
+  // As they were given; of owned host values one row.
+  kernels::ConstMatrix view() const { return view_; }
+  // Rows of `cols` values each; not of borrowed rows.
+  kernels::ConstMatrix Rows(int64_t cols) const {
+    return {view_.data, view_.dtype, cols == 0 ? 0 : values() / cols, cols, cols};
+  }
+  // Owned host values; not of a device.
+  absl::Span<const float> host() const {
+    return {static_cast<const float*>(view_.data), static_cast<size_t>(values())};
+  }
+
+ private:
+  kernels::ConstMatrix view_;
+  RowMemory* memory_ = nullptr;
+  std::shared_ptr<const void> owner_;
+};
 
 // Thread-safe. Lives as long as the last block; its device outlives it.
 class RowMemory : public std::enable_shared_from_this<RowMemory> {

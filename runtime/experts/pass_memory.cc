@@ -6,7 +6,6 @@
 #include "absl/memory/memory.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/row_codec.h"
-#include "runtime/exchange/row_copy.h"
 #include "runtime/exchange/row_memory.h"
 #include "runtime/model/scratch.h"
 

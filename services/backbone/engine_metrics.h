@@ -3,7 +3,6 @@
 #define CCOE_SERVICES_BACKBONE_ENGINE_METRICS_H_
 
 #include "runtime/engine/engine_options.h"
-#include "runtime/engine/observer.h"
 #include "runtime/telemetry/metrics.h"
 
 namespace ccoe::services {

@@ -7,7 +7,6 @@
 #include "ccoe/v1/common.pb.h"
 #include "runtime/base/ids.h"
 #include "runtime/engine/request.h"
-#include "runtime/engine/sampling.h"
 
 namespace ccoe::services {
 

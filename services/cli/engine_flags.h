@@ -7,7 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "runtime/engine/sampling.h"
+#include "runtime/engine/request.h"
 #include "services/cli/command.h"
 #include "services/cli/serving_flags.h"
 #include "services/offline/offline_engine.h"

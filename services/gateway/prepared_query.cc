@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/engine/sampling.h"
+#include "runtime/engine/request.h"
 #include "services/backbone/wire.h"
 
 namespace ccoe::services {

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "runtime/base/check.h"
-#include "runtime/exchange/row_block.h"
 #include "runtime/exchange/row_codec.h"
 #include "runtime/exchange/row_memory.h"
 

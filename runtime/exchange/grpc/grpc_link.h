@@ -12,10 +12,10 @@
 #include "kernels/dtype.h"
 #include "runtime/base/clock.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/envelope.h"
 #include "runtime/exchange/grpc/handshake.h"
 #include "runtime/exchange/peer_watch.h"
 #include "runtime/exchange/row_carrier.h"
-#include "runtime/exchange/swap_credit.h"
 
 namespace grpc {
 class Channel;

@@ -9,8 +9,8 @@
 #include "ccoe/v1/exchange.pb.h"
 #include "kernels/dtype.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/envelope.h"
 #include "runtime/exchange/row_carrier.h"
-#include "runtime/exchange/swap_credit.h"
 
 namespace ccoe::exchange {
 

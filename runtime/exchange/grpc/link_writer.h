@@ -20,8 +20,8 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "runtime/exchange/envelope.h"
 #include "runtime/exchange/grpc/link_thread.h"
-#include "runtime/exchange/swap_credit.h"
 
 namespace ccoe::exchange {
 

@@ -15,7 +15,6 @@
 #include "absl/time/time.h"
 #include "ccoe/v1/exchange.pb.h"
 #include "runtime/exchange/envelope.h"
-#include "runtime/exchange/row_block.h"
 #include "runtime/exchange/row_carrier.h"
 #include "runtime/exchange/row_memory.h"
 

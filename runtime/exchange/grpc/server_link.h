@@ -20,12 +20,12 @@
 #include "absl/time/time.h"
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/envelope.h"
 #include "runtime/exchange/grpc/handshake.h"
 #include "runtime/exchange/grpc/link_thread.h"
 #include "runtime/exchange/grpc/link_writer.h"
 #include "runtime/exchange/grpc/rows_beside.h"
 #include "runtime/exchange/row_carrier.h"
-#include "runtime/exchange/swap_credit.h"
 
 namespace ccoe::exchange {
 

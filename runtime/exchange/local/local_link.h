@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "runtime/exchange/activation_link.h"
-#include "runtime/exchange/swap_credit.h"
+#include "runtime/exchange/envelope.h"
 
 namespace ccoe::exchange {
 

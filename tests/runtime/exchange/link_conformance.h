@@ -11,7 +11,7 @@
 
 #include "gtest/gtest.h"
 #include "runtime/exchange/activation_link.h"
-#include "runtime/exchange/swap_credit.h"
+#include "runtime/exchange/envelope.h"
 #include "tests/runtime/exchange/swap_recorder.h"
 #include "tests/testing/fake_swap_handler.h"
 

@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 #include "tests/runtime/exchange/grpc/exchange_client.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/testing/fake_swap_handler.h"
 
 namespace ccoe::exchange {
@@ -163,6 +164,39 @@ TEST_F(ExchangeServiceTest, APeerIsRemovedHoweverItsStreamEnds) {
     }
     EXPECT_TRUE(handler_.AwaitPeers(0));
   }
+}
+
+class ThreadReserveTest : public ::testing::Test {
+ protected:
+  ::ccoe::testing::FakeClock clock_;
+  bool spare_ = true;
+  int probes_ = 0;
+  ThreadReserve reserve_{[this] { return ++probes_, spare_; }, &clock_};
+};
+
+TEST_F(ThreadReserveTest, ThisProcessMayHaveSomeThreadsMore) { EXPECT_TRUE(StartsSpareThreads()); }
+
+TEST_F(ThreadReserveTest, AProbeLetsSomeLinksInAndHoldsForASecond) {
+  for (int i = 0; i < ThreadReserve::kLinksAProbe; ++i) EXPECT_TRUE(reserve_.Admit());
+  EXPECT_EQ(probes_, 1);
+  EXPECT_TRUE(reserve_.Admit());
+  EXPECT_EQ(probes_, 2);
+  spare_ = false;
+  EXPECT_TRUE(reserve_.Admit());  // still on the second
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_FALSE(reserve_.Admit());
+  EXPECT_EQ(probes_, 3);
+}
+
+TEST_F(ThreadReserveTest, AtTheLimitItProbesOnceASecond) {
+  spare_ = false;
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(reserve_.Admit());
+  EXPECT_EQ(probes_, 1);
+  spare_ = true;
+  EXPECT_FALSE(reserve_.Admit());
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_TRUE(reserve_.Admit());
+  EXPECT_EQ(probes_, 2);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "runtime/engine/sampling.h"
+#include "runtime/engine/request.h"
 
 #include <string>
 
