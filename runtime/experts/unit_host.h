@@ -31,8 +31,6 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "kernels/device.h"
-#include "kernels/dtype.h"
-#include "kernels/op_shapes.h"
 #include "kernels/ops.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/ids.h"
@@ -40,48 +38,13 @@
 #include "runtime/experts/bundle.h"
 #include "runtime/experts/layer_unit.h"
 #include "runtime/experts/pass_memory.h"
-#include "runtime/experts/unit_host.h"
 #include "runtime/experts/unit_queue.h"
 #include "runtime/experts/unit_registry.h"
 #include "runtime/model/ffn_shard.h"
-#include "runtime/model/kv_storage.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::experts {
-
-struct UnitHostOptions {
-  // Which units it may be given; memory for passes is taken for these alone. FFN experts take none
-  // over a model without MoE layers.
-  bool layer_experts = true;
-  bool ffn_experts = true;
-
-  int64_t kv_tokens = 65536;  // KV capacity of each layer expert, in tokens
-  int64_t page_tokens = 32;
-  kernels::DType kv_dtype = kernels::DType::kF32;  // of the KV cache; what the ops' device takes
-
-  // Rows of one pass of a layer expert, (row, expert) pairs of one of FFN experts; a larger swap
-  // runs alone, piece by piece. Their device memory is taken at creation.
-  int64_t max_batch_rows = 2048;
-  int64_t max_batch_pairs = 2048;
-
-  // Over all peers; one more gets kQueueFull.
-  int max_waiting_swaps = 1024;
-  int64_t max_waiting_bytes = int64_t{512} << 20;  // rows and lists; unless nothing else waits
-
-  std::string numerics;          // see exchange::LinkPeer
-  const Clock* clock = nullptr;  // outlives the host; null: the system's
-};
-
-// The ops' calls of a host with these options.
-kernels::OpShapes ShapesOf(const model::ModelSpec& spec, const UnitHostOptions& options);
-// What PassMemory::Create is given, and the cache of a layer expert with these layers.
-PassMemory::Limits PassLimitsOf(const UnitHostOptions& options);
-model::KvStorageOptions KvOptionsOf(const UnitHostOptions& options, model::LayerRange layers);
-UnitQueue::Options QueueOptionsOf(const UnitHostOptions& options);
-
-// INVALID_ARGUMENT names the option that is below 1; no kind of unit at all.
-absl::Status Check(const UnitHostOptions& options);
 
 // Thread-safe. Calls of one envelope's `done` may overlap.
 class UnitHost final : public exchange::SwapHandler {

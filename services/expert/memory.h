@@ -5,7 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/experts/bundle.h"
-#include "runtime/experts/unit_host.h"
+#include "runtime/experts/pass_memory.h"
 #include "runtime/model/device_tensors.h"
 #include "runtime/model/ffn_shard.h"
 #include "runtime/model/memory_plan.h"
