@@ -1,6 +1,6 @@
-// How a subcommand of `ccoe` is made. Each has a file of its own that holds its flags (a plain
-// struct with defaults), a function that runs it, and a Register function that joins the two;
-// main.cc lists the Register functions. As an example:
+// How a subcommand of `ccoe` is made: flags (a plain struct with defaults), a function that runs
+// it, and a Register function that joins the two; commands.h declares the Register functions,
+// main.cc lists them. As an example:
 //
 //   struct GreetFlags {
 //     std::string name;

@@ -1,20 +1,6 @@
 // The `ccoe` binary: the table of its subcommands, nothing else.
 #include "absl/synchronization/mutex.h"
-#include "services/cli/ask.h"
-#include "services/cli/bench.h"
-#include "services/cli/chat.h"
-#include "services/cli/command.h"
-#include "services/cli/eval.h"
-#include "services/cli/experts.h"
-#include "services/cli/generate.h"
-#include "services/cli/moe.h"
-#include "services/cli/placement.h"
-#include "services/cli/role.h"
-#include "services/cli/route.h"
-#include "services/cli/score.h"
-#include "services/cli/status.h"
-#include "services/cli/tokenize.h"
-#include "services/cli/up.h"
+#include "services/cli/commands.h"
 
 int main(int argc, char** argv) {
   // Debian's abseil looks for deadlocks at each lock, ours and gRPC's, under one lock of its own.

@@ -1,0 +1,76 @@
+#include "services/cli/bench/bench.h"
+
+#include <filesystem>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "nlohmann/json.hpp"
+#include "services/cli/commands.h"
+#include "tests/testing/command_line.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::cli {
+namespace {
+
+using ::ccoe::testing::StatusIs;
+using ::testing::HasSubstr;
+
+const std::vector<std::string> kTiny = {
+    "--hidden",       "64",  "--layers",     "4",   "--heads",   "4", "--kv-heads", "2",
+    "--intermediate", "128", "--vocabulary", "256", "--threads", "2"};
+
+testing::CommandOutput Bench(std::vector<std::string> words) {
+  words.insert(words.end(), kTiny.begin(), kTiny.end());
+  return testing::RunCcoe(words, {RegisterBench});
+}
+
+TEST(BenchTest, PrintsRatesAgainstTheMachinesOwn) {
+  const auto result = Bench({"bench", "--rounds", "1", "--new-tokens", "4", "--json"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  const nlohmann::json report = nlohmann::json::parse(result.out);
+  for (const char* rate :
+       {"read_bandwidth_bytes_per_second", "sgemm_flops_per_second", "decode_1_tokens_per_second",
+        "decode_16_tokens_per_second", "prefill_512_tokens_per_second"}) {
+    EXPECT_GT(report[rate].get<double>(), 0) << rate;
+  }
+}
+
+TEST(BenchTest, RemovesItsModelsUnlessToldToKeepThem) {
+  const std::string folder = testing::TempPath("models");
+  ASSERT_EQ(Bench({"bench", "--rounds", "1", "--new-tokens", "4", "--dir", folder}).exit_code,
+            kExitOk);
+  EXPECT_FALSE(std::filesystem::exists(folder));
+  ASSERT_EQ(
+      Bench({"bench", "--rounds", "1", "--new-tokens", "4", "--dir", folder, "--keep"}).exit_code,
+      kExitOk);
+  EXPECT_TRUE(std::filesystem::exists(folder + "/model/config.json"));
+  EXPECT_THAT(Bench({"bench", "--dir", folder}).err, HasSubstr("not there yet"));
+}
+
+TEST(BenchMemoryTest, ComparesExpertsWithFullModels) {
+  const auto result = Bench({"bench", "memory", "--expert-layers", "1", "--prompt-tokens", "8",
+                             "--new-tokens", "2", "--json"});
+  ASSERT_EQ(result.exit_code, kExitOk) << result.err;
+  const nlohmann::json report = nlohmann::json::parse(result.out);
+  EXPECT_GT(report["full_models_bytes"].get<int64_t>(), 0);
+  EXPECT_GT(report["without_base_top_bytes"].get<int64_t>(), 0);
+  EXPECT_EQ(Bench({"bench", "memory", "--expert-layers", "4"}).exit_code, kExitUsage);
+}
+
+TEST(BenchGpuTest, TheCpuIsNoGpu) {
+  EXPECT_THAT(BenchGpu(BenchFlags(), ""), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(BenchGpuTest, AGpuThatIsNotThereIsNamed) {
+  if (kernels::CudaDeviceCount() > 0) GTEST_SKIP() << "there is one";
+  BenchFlags flags;
+  flags.model.compute.device = "cuda:1";
+  const absl::Status status = BenchGpu(flags, "");
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("device cuda:1"));
+}
+
+}  // namespace
+
+}  // namespace ccoe::cli

@@ -1,0 +1,233 @@
+#include "services/cli/flags.h"
+
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "services/cli/command.h"
+#include "services/offline/offline_engine.h"
+#include "tests/testing/command_line.h"
+#include "tests/testing/status_matchers.h"
+
+namespace ccoe::cli {
+namespace {
+
+using ::ccoe::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(MoeFlagsTest, BecomeAControl) {
+  CLI::App app("test");
+  CLI::App* command = app.add_subcommand("ask");
+  MoeFlags flags;
+  std::string text;
+  AddMoeFlags(command, flags);
+  AddPositional(command, "text", text, "");
+  app.parse(
+      "ask --active-experts 4 --active-experts 3:2 --mask-expert 3:17 --mask-expert 3:18 "
+      "--force-expert 5 question");
+  EXPECT_EQ(text, "question");
+  ASSERT_OK_AND_ASSIGN(const auto control, ToMoeControl(flags));
+  ASSERT_NE(control, nullptr);
+  EXPECT_EQ(control->all_layers.active_experts, 4);
+  EXPECT_THAT(control->all_layers.forced, ElementsAre(5));
+  EXPECT_EQ(control->layers.at(3).active_experts, 2);
+  EXPECT_THAT(control->layers.at(3).masked, ElementsAre(17, 18));
+}
+
+TEST(MoeFlagsTest, WithoutFlagsThereIsNoControl) {
+  ASSERT_OK_AND_ASSIGN(const auto control, ToMoeControl(MoeFlags()));
+  EXPECT_EQ(control, nullptr);
+}
+
+TEST(MoeFlagsTest, NamesTheFlagThatMakesNoSense) {
+  const auto refused = [](const MoeFlags& flags, const char* flag) {
+    const absl::Status status = ToMoeControl(flags).status();
+    EXPECT_EQ(ExitCodeFor(status), kExitUsage);
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(flag)));
+  };
+  refused({{"two"}, {}, {}}, "--active-experts");
+  refused({{"0"}, {}, {}}, "--active-experts");
+  refused({{"3:1", "3:2"}, {}, {}}, "--active-experts");
+  refused({{}, {"1:2:3"}, {}}, "--mask-expert");
+  refused({{}, {""}, {}}, "--mask-expert");
+  refused({{}, {}, {"-1:2"}}, "--force-expert");
+}
+
+TEST(MoePolicyFlagsTest, AllowNothingByDefault) {
+  const engine::MoePolicy policy = ToMoePolicy(MoePolicyFlags());
+  EXPECT_FALSE(policy.allow_active_experts);
+  EXPECT_FALSE(policy.allow_masks);
+  EXPECT_FALSE(policy.allow_forced);
+}
+
+TEST(MoePolicyFlagsTest, BecomeAPolicy) {
+  CLI::App app("test");
+  CLI::App* command = app.add_subcommand("serve");
+  MoePolicyFlags flags;
+  AddMoePolicyFlags(command, flags);
+  app.parse("serve --moe-active-experts 2:6 --moe-allow-forced");
+  const engine::MoePolicy policy = ToMoePolicy(flags);
+  EXPECT_TRUE(policy.allow_active_experts);
+  EXPECT_EQ(policy.min_active_experts, 2);
+  EXPECT_EQ(policy.max_active_experts, 6);
+  EXPECT_FALSE(policy.allow_masks);
+  EXPECT_TRUE(policy.allow_forced);
+}
+
+TEST(MoePolicyFlagsTest, RefuseBoundsThatMakeNoSense) {
+  for (const char* bounds : {"4", "0:4", "5:4", "a:b", "1:2:3"}) {
+    CLI::App app("test");
+    CLI::App* command = app.add_subcommand("serve");
+    MoePolicyFlags flags;
+    AddMoePolicyFlags(command, flags);
+    EXPECT_THROW(app.parse(std::string("serve --moe-active-experts ") + bounds),
+                 CLI::ValidationError)
+        << bounds;
+  }
+}
+
+TEST(ServingFlagsTest, FlagsBecomeEngineOptions) {
+  CLI::App app("test");
+  CLI::App* command = app.add_subcommand("serve");
+  ServingEngineFlags flags;
+  int threads = 0;
+  AddServingEngineFlags(command, flags);
+  AddThreadsFlag(command, threads);
+  app.parse(
+      "serve --kv-tokens 100 --step-tokens 20 --prefill-chunk 10 --max-running 3 "
+      "--max-waiting 0 --replica-patience 0.5 --room-patience 7 --wire bf16 --threads 2 "
+      "--moe-active-experts 1:4");
+  const engine::EngineOptions options = ToEngineOptions(flags);
+  EXPECT_EQ(options.kv_tokens, 100);
+  EXPECT_EQ(options.max_step_tokens, 20);
+  EXPECT_EQ(options.max_prefill_chunk, 10);
+  EXPECT_EQ(options.max_running, 3);
+  EXPECT_EQ(options.max_waiting, 0);
+  EXPECT_EQ(options.wire_dtype, kernels::DType::kBF16);
+  EXPECT_EQ(options.moe_policy.max_active_experts, 4);
+  EXPECT_EQ(options.replica_patience, absl::Milliseconds(500));
+  EXPECT_EQ(options.room_patience, absl::Seconds(7));
+  EXPECT_EQ(threads, 2);
+}
+
+TEST(ServingFlagsTest, DefaultsAreTheEngines) {
+  CLI::App app("test");
+  CLI::App* command = app.add_subcommand("serve");
+  ServingEngineFlags flags;
+  AddServingEngineFlags(command, flags);
+  app.parse("serve");
+  const engine::EngineOptions options = ToEngineOptions(flags);
+  EXPECT_EQ(options.kv_tokens, engine::EngineOptions().kv_tokens);
+  EXPECT_EQ(options.wire_dtype, kernels::DType::kF32);
+  EXPECT_EQ(options.replica_patience, engine::EngineOptions().replica_patience);
+  EXPECT_EQ(options.room_patience, engine::EngineOptions().room_patience);
+}
+
+TEST(ServingFlagsTest, ComputeFlagsBecomeOptionsAndDeterminismIsTheDefault) {
+  const auto parse = [](const std::string& line) {
+    CLI::App app("test");
+    CLI::App* command = app.add_subcommand("serve");
+    ComputeFlags flags;
+    AddComputeFlags(command, flags);
+    app.parse(line);
+    return ToComputeOptions(flags);
+  };
+  const services::ComputeOptions defaults = parse("serve");
+  EXPECT_EQ(defaults.device, "cpu");
+  EXPECT_EQ(defaults.numerics, services::Numerics::kDeterministic);
+  const services::ComputeOptions fast = parse("serve --device cuda:1 --math bf16 --numerics fast");
+  EXPECT_EQ(fast.device, "cuda:1");
+  EXPECT_EQ(fast.math, kernels::DType::kBF16);
+  EXPECT_EQ(fast.numerics, services::Numerics::kFast);
+}
+
+EngineFlags* g_engine = nullptr;
+SamplingFlags* g_sampling = nullptr;
+
+void RegisterProbe(CLI::App& app, CommandContext& context) {
+  CLI::App* command =
+      AddCommand(app, context, "probe", "Keeps its flags.", [] { return absl::OkStatus(); });
+  AddEngineFlags(command, *g_engine);
+  AddSamplingFlags(command, *g_sampling);
+}
+
+class EngineFlagsTest : public ::testing::Test {
+ protected:
+  EngineFlagsTest() {
+    g_engine = &engine_;
+    g_sampling = &sampling_;
+  }
+  int Parse(std::vector<std::string> words) {
+    words.insert(words.begin(), "probe");
+    return testing::RunCcoe(words, {RegisterProbe}).exit_code;
+  }
+
+  EngineFlags engine_;
+  SamplingFlags sampling_;
+};
+
+TEST_F(EngineFlagsTest, BecomeOptions) {
+  ASSERT_EQ(Parse({"--model", "m", "--expert", "e", "--exchange", "grpc", "--wire", "bf16",
+                   "--expert-workers", "3", "--chunk", "7"}),
+            0);
+  ASSERT_OK_AND_ASSIGN(const services::OfflineOptions options, ToOfflineOptions(engine_));
+  EXPECT_EQ(options.model_folder, "m");
+  EXPECT_EQ(options.expert_folders, std::vector<std::string>{"e"});
+  EXPECT_EQ(options.exchange, services::ExchangeKind::kGrpc);
+  EXPECT_EQ(options.expert_workers, 3);
+  EXPECT_EQ(options.engine.max_prefill_chunk, 7);
+  EXPECT_EQ(options.engine.wire_dtype, kernels::DType::kBF16);
+}
+
+TEST_F(EngineFlagsTest, BecomeSamplingParams) {
+  ASSERT_EQ(Parse({"--model", "m", "--temperature", "0.5", "--top-k", "3", "--seed", "9",
+                   "--ignore-eos"}),
+            0);
+  const engine::SamplingParams params = ToSamplingParams(sampling_);
+  EXPECT_EQ(params.temperature, 0.5f);
+  EXPECT_EQ(params.top_k, 3);
+  EXPECT_EQ(params.seed, 9u);
+  EXPECT_TRUE(params.ignore_eos);
+  EXPECT_FALSE(ToSamplingParams(SamplingFlags{}).seed.has_value());
+}
+
+TEST_F(EngineFlagsTest, RefuseWhatCannotBe) {
+  EXPECT_EQ(Parse({}), kExitUsage);
+  EXPECT_EQ(Parse({"--model", "m", "--exchange", "pigeon"}), kExitUsage);
+  EXPECT_EQ(Parse({"--model", "m", "--chunk", "0"}), kExitUsage);
+  EXPECT_EQ(Parse({"--model", "m", "--expert-workers", "x"}), kExitUsage);
+}
+
+TEST(ByteSizeTest, ReadsUnitsOf1000AndOf1024) {
+  EXPECT_EQ(ParseByteSize("4096").value(), 4096);
+  EXPECT_EQ(ParseByteSize("0").value(), 0);
+  EXPECT_EQ(ParseByteSize("12GiB").value(), int64_t{12} << 30);
+  EXPECT_EQ(ParseByteSize("1.5 GB").value(), 1'500'000'000);
+  EXPECT_EQ(ParseByteSize("800MB").value(), 800'000'000);
+  EXPECT_EQ(ParseByteSize("2KiB").value(), 2048);
+  EXPECT_EQ(ParseByteSize("7B").value(), 7);
+}
+
+TEST(ByteSizeTest, RefusesWhatIsNoSize) {
+  for (const char* text : {"", "GiB", "-1", "12XB", "1e3", "1.2.3GB", "9999999999TiB", "12 Gi B"}) {
+    EXPECT_THAT(ParseByteSize(text), StatusIs(absl::StatusCode::kInvalidArgument,
+                                              HasSubstr("found \"" + std::string(text) + "\"")))
+        << text;
+  }
+}
+
+TEST(ByteSizeTest, PrintsThreeDigits) {
+  EXPECT_EQ(ByteSizeText(999), "999 B");
+  EXPECT_EQ(ByteSizeText(491520), "492 kB");
+  EXPECT_EQ(ByteSizeText(12'900'000), "12.9 MB");
+  EXPECT_EQ(ByteSizeText(int64_t{12} << 30), "12.9 GB");
+  EXPECT_EQ(ByteSizeText(2'500'000'000'000), "2.5 TB");
+}
+
+}  // namespace
+
+}  // namespace ccoe::cli
