@@ -1,9 +1,11 @@
 #include "services/cli/command.h"
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <iostream>
 #include <memory>
+#include <numeric>
 #include <utility>
 
 #include "CLI/CLI.hpp"
@@ -11,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
+#include "runtime/telemetry/build_info.h"
 #include "services/cli/output.h"
 
 namespace ccoe::cli {
@@ -38,6 +41,40 @@ std::string ErrorPrefix(const CLI::App& app) {
   return prefix;
 }
 
+// Letters to add, drop or change to make one of the other (Levenshtein's distance).
+size_t EditDistance(absl::string_view a, absl::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+// What is wrong with a word that stands where a subcommand is expected; empty where that is right.
+std::string UnknownSubcommand(const CLI::App& app) {
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  const std::vector<std::string> left = app.remaining(/*recurse=*/true);
+  const auto word = std::find_if(left.begin(), left.end(), [](const std::string& each) {
+    return !each.empty() && each[0] != '-';
+  });
+  const auto known = at->get_subcommands([](const CLI::App*) { return true; });
+  if (word == left.end() || known.empty()) return "";
+  const auto nearest = std::min_element(known.begin(), known.end(), [&](auto* a, auto* b) {
+    return EditDistance(*word, a->get_name()) < EditDistance(*word, b->get_name());
+  });
+  const std::string& name = (*nearest)->get_name();
+  const bool near = EditDistance(*word, name) <= std::max<size_t>(1, name.size() / 3);
+  return absl::StrCat("no subcommand \"", *word, "\"",
+                      near ? absl::StrCat("; did you mean \"", name, "\"?") : "");
+}
+
 int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
     app.exit(error, std::cout, std::cerr);  // --help
@@ -45,8 +82,8 @@ int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
     if (!written.ok()) std::cerr << ErrorPrefix(app) << ": " << written.message() << "\n";
     return written.ok() ? kExitOk : kExitFailed;
   }
-  std::string prefix = ErrorPrefix(app);
-  std::cerr << prefix << ": " << error.what() << "\n"
+  const std::string prefix = ErrorPrefix(app), unknown = UnknownSubcommand(app);
+  std::cerr << prefix << ": " << (unknown.empty() ? error.what() : unknown) << "\n"
             << "Try \"" << prefix << " --help\".\n";
   return kExitUsage;
 }
@@ -205,6 +242,7 @@ int RunCommandLine(int argc, const char* const* argv, absl::Span<const RegisterF
   PrepareStandardOutput();
   CLI::App app("ccoe: one backbone, many experts, served as one language model.", "ccoe");
   app.require_subcommand(1);
+  app.set_version_flag("--version", absl::StrCat("ccoe ", telemetry::kVersion));
   std::string log_level = "warning";
   app.add_option("--log", log_level, "Least severe messages to log to stderr.")
       ->check(CLI::IsMember({"info", "warning", "error"}))

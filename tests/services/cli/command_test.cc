@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "runtime/telemetry/build_info.h"
 
 namespace ccoe::cli {
 namespace {
@@ -83,6 +85,23 @@ TEST_F(CommandTest, WrongUsageExitsWith2AndNamesTheCommand) {
   EXPECT_EQ(Run({"social", "dance"}), kExitUsage);
   EXPECT_EQ(Run({}), kExitUsage);
   EXPECT_EQ(Run({"--log", "loud", "social", "greet", "--name", "Ada"}), kExitUsage);
+}
+
+TEST_F(CommandTest, ATypoInASubcommandIsNamedWithTheNearestOne) {
+  EXPECT_EQ(Run({"socal"}), kExitUsage);
+  EXPECT_EQ(stderr_,
+            "ccoe: no subcommand \"socal\"; did you mean \"social\"?\nTry \"ccoe --help\".\n");
+  EXPECT_EQ(Run({"social", "gret", "--name", "Ada"}), kExitUsage);
+  EXPECT_NE(stderr_.find("ccoe social: no subcommand \"gret\"; did you mean \"greet\"?"),
+            std::string::npos)
+      << stderr_;
+  EXPECT_EQ(Run({"elephant"}), kExitUsage);
+  EXPECT_EQ(stderr_, "ccoe: no subcommand \"elephant\"\nTry \"ccoe --help\".\n");
+}
+
+TEST_F(CommandTest, VersionExitsWith0AndSaysIt) {
+  EXPECT_EQ(Run({"--version"}), kExitOk);
+  EXPECT_EQ(stdout_, absl::StrCat("ccoe ", telemetry::kVersion, "\n"));
 }
 
 TEST_F(CommandTest, HelpExitsWith0AndShowsDefaultsAndEnvironmentVariables) {
