@@ -14,7 +14,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/families/config_reader.h"
-#include "runtime/model/tensor_names.h"
+#include "runtime/model/model_spec.h"
 
 namespace ccoe::experts {
 namespace {

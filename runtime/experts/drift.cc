@@ -7,7 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "kernels/cpu/half.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/tensor_names.h"
+#include "runtime/model/model_spec.h"
 
 namespace ccoe::experts {
 namespace {

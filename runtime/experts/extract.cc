@@ -15,7 +15,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/families/hf_config.h"
-#include "runtime/model/tensor_names.h"
+#include "runtime/model/model_spec.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::experts {

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "runtime/model/op_shapes.h"
+#include "runtime/model/memory_plan.h"
 
 namespace ccoe::experts {
 

@@ -11,7 +11,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/experts/pass_memory.h"
 #include "runtime/experts/unit_queue.h"
-#include "runtime/model/kv_storage.h"
+#include "runtime/model/kv_cache.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::experts {

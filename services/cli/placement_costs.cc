@@ -18,7 +18,7 @@
 #include "runtime/exchange/envelope.h"
 #include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
-#include "runtime/model/moe.h"
+#include "runtime/model/ffn.h"
 #include "services/common/channel_factory.h"
 #include "services/common/server_runner.h"
 
