@@ -37,8 +37,8 @@ absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& folder) {
 
 absl::Status CheckOptions(const ExtractOptions& options, const Checkpoint& base,
                           const Checkpoint& tuned) {
-  const std::vector<std::string> expected = absl::StrSplit(model::MathsText(base.spec), '\n');
-  const std::vector<std::string> found = absl::StrSplit(model::MathsText(tuned.spec), '\n');
+  const std::vector<std::string> expected = absl::StrSplit(model::FingerprintText(base.spec), '\n');
+  const std::vector<std::string> found = absl::StrSplit(model::FingerprintText(tuned.spec), '\n');
   for (size_t i = 0; i < expected.size() || i < found.size(); ++i) {
     const std::string base_line = i < expected.size() ? expected[i] : "";
     const std::string tuned_line = i < found.size() ? found[i] : "";

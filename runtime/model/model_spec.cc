@@ -235,7 +235,7 @@ absl::Status Validate(const ModelSpec& spec) {
   return InRange("bos_token_id", spec.bos_token_id, -1, spec.vocab_size - 1);
 }
 
-std::string MathsText(const ModelSpec& spec) {
+std::string FingerprintText(const ModelSpec& spec) {
   const RopeSpec& rope = spec.rope;
   std::string text = absl::StrFormat(
       "vocab %d hidden %d eps %.9g tied %d embedding %.9g logits %.9g %.9g\n"

@@ -167,7 +167,7 @@ absl::Status Validate(const ModelSpec& spec);
 // All that decides what the model computes, as text: equal for two specs exactly if the same
 // weights give the same logits. Leaves out the family's name, the length of the context and the
 // special tokens.
-std::string MathsText(const ModelSpec& spec);
+std::string FingerprintText(const ModelSpec& spec);
 
 // "model.layers.3.": what the names of a layer's tensors begin with.
 std::string LayerPrefix(const TensorNames& names, int32_t layer);
