@@ -169,6 +169,8 @@ absl::Status Validate(const ModelSpec& spec);
 // special tokens.
 std::string FingerprintText(const ModelSpec& spec);
 
+// Whole names of tensors, from how a family names its parts.
+//
 // "model.layers.3.": what the names of a layer's tensors begin with.
 std::string LayerPrefix(const TensorNames& names, int32_t layer);
 
