@@ -9,7 +9,7 @@
 #include "absl/types/span.h"
 #include "runtime/engine/directory.h"
 #include "runtime/exchange/envelope.h"
-#include "runtime/model/moe.h"
+#include "runtime/model/ffn.h"
 
 namespace ccoe::engine {
 

@@ -8,7 +8,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/moe_statistics.h"
 #include "runtime/exchange/row_codec.h"
-#include "runtime/model/op_shapes.h"
+#include "runtime/model/memory_plan.h"
 
 namespace ccoe::engine {
 namespace {

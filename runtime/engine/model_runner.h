@@ -18,7 +18,7 @@
 #include "runtime/exchange/row_memory.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/head.h"
-#include "runtime/model/kv_storage.h"
+#include "runtime/model/kv_cache.h"
 
 namespace ccoe::engine {
 

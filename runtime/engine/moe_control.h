@@ -10,8 +10,8 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "runtime/model/ffn.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/model/moe.h"
 
 namespace ccoe::engine {
 

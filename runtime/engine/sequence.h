@@ -18,8 +18,8 @@
 #include "runtime/engine/directory.h"
 #include "runtime/engine/request.h"
 #include "runtime/engine/sampler.h"
-#include "runtime/model/kv_pages.h"
-#include "runtime/model/moe.h"
+#include "runtime/model/ffn.h"
+#include "runtime/model/kv_cache.h"
 
 namespace ccoe::engine {
 

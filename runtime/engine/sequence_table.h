@@ -16,7 +16,7 @@
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/scheduler.h"
 #include "runtime/engine/sequence.h"
-#include "runtime/model/kv_pages.h"
+#include "runtime/model/kv_cache.h"
 
 namespace ccoe::engine {
 

@@ -14,7 +14,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/families/config_reader.h"
-#include "runtime/model/tensor_names.h"
+#include "runtime/model/model_spec.h"
 
 namespace ccoe::experts {
 namespace {
@@ -133,7 +133,7 @@ absl::Status CheckTensors(const BundleManifest& manifest, const model::ModelSpec
 absl::StatusOr<std::string> Fingerprint(const model::ModelSpec& spec, const model::Weights& base,
                                         int32_t first) {
   Sha256 digest;
-  digest.Update(model::MathsText(spec));
+  digest.Update(model::FingerprintText(spec));
   digest.Update(absl::StrCat("below layer ", first, "\n"));
   const std::string embedding = model::WeightName(spec.names.embedding);
   for (const std::string& name : base.Names()) {

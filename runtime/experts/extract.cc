@@ -18,7 +18,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/families/hf_config.h"
-#include "runtime/model/tensor_names.h"
+#include "runtime/model/model_spec.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::experts {
@@ -40,8 +40,8 @@ absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& folder) {
 
 absl::Status CheckOptions(const ExtractOptions& options, const Checkpoint& base,
                           const Checkpoint& tuned) {
-  const std::vector<std::string> expected = absl::StrSplit(model::MathsText(base.spec), '\n');
-  const std::vector<std::string> found = absl::StrSplit(model::MathsText(tuned.spec), '\n');
+  const std::vector<std::string> expected = absl::StrSplit(model::FingerprintText(base.spec), '\n');
+  const std::vector<std::string> found = absl::StrSplit(model::FingerprintText(tuned.spec), '\n');
   for (size_t i = 0; i < expected.size() || i < found.size(); ++i) {
     const std::string base_line = i < expected.size() ? expected[i] : "";
     const std::string tuned_line = i < found.size() ? found[i] : "";

@@ -9,8 +9,8 @@
 #include "runtime/exchange/activation_link.h"
 #include "runtime/experts/pass_memory.h"
 #include "runtime/experts/unit_queue.h"
+#include "runtime/model/ffn.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/model/moe.h"
 
 namespace ccoe::experts {
 

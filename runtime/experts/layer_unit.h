@@ -18,7 +18,7 @@
 #include "runtime/experts/unit_kv.h"
 #include "runtime/experts/unit_queue.h"
 #include "runtime/model/decoder.h"
-#include "runtime/model/kv_storage.h"
+#include "runtime/model/kv_cache.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::experts {

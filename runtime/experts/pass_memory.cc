@@ -8,7 +8,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/row_codec.h"
 #include "runtime/exchange/row_memory.h"
-#include "runtime/model/op_shapes.h"
+#include "runtime/model/memory_plan.h"
 #include "runtime/model/scratch.h"
 
 namespace ccoe::experts {

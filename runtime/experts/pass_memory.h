@@ -21,7 +21,7 @@
 #include "runtime/exchange/activation_link.h"
 #include "runtime/experts/unit_queue.h"
 #include "runtime/model/decoder.h"
-#include "runtime/model/kv_storage.h"
+#include "runtime/model/kv_cache.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::experts {

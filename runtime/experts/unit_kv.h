@@ -17,7 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "runtime/exchange/envelope.h"
-#include "runtime/model/kv_pages.h"
+#include "runtime/model/kv_cache.h"
 
 namespace ccoe::experts {
 

@@ -16,9 +16,9 @@
 #include "runtime/exchange/envelope.h"
 #include "runtime/experts/layer_unit.h"
 #include "runtime/experts/unit_queue.h"
+#include "runtime/model/ffn.h"
 #include "runtime/model/ffn_shard.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/model/moe.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::experts {

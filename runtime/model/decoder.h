@@ -12,49 +12,14 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/ops.h"
+#include "runtime/model/decoder_pass.h"
+#include "runtime/model/ffn.h"
 #include "runtime/model/ffn_shard.h"
-#include "runtime/model/kv_storage.h"
+#include "runtime/model/kv_cache.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/model/moe.h"
-#include "runtime/model/moe_choices.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::model {
-
-// The rows of one pass: consecutive tokens of some sequences, sequence after sequence.
-// sequences[i].row_begin counts up from 0 without gaps.
-struct RowBatch {
-  std::vector<kernels::SequenceRows> sequences;
-
-  int64_t rows() const {
-    return sequences.empty() ? 0 : sequences.back().row_begin + sequences.back().row_count;
-  }
-};
-
-class DecoderScratch;
-
-// What a pass over one batch needs at every layer. Movable; owns device memory and views the
-// batch's block tables. Made by Decoder::BeginPass, used for one layer after another.
-struct DecoderPass {
-  RowBatch batch;
-  std::vector<int64_t> slots;  // of each row in the cache
-  kernels::Buffer cos, sin;    // [rows, rotary_dim / 2] f32 and more
-  int64_t half_rotary = 0;
-  const KvStorage* kv = nullptr;           // outlives the pass
-  const GateSteering* steering = nullptr;  // may be null; outlives the pass
-
-  int64_t rows() const { return batch.rows(); }
-  // Room for `rows` rows, for a pass that is given to BeginPass as the one that ended.
-  absl::Status Reserve(kernels::Device* device, const ModelSpec& spec, int64_t rows);
-};
-
-// Columns of the buffers of a DecoderScratch: the most that any layer of a model wants.
-struct ScratchWidths {
-  explicit ScratchWidths(const ModelSpec& spec);
-
-  int64_t hidden = 0, q = 0, k = 0, v = 0, intermediate = 0;
-  int64_t q_rank = 0, nope = 0;  // of latent attention
-};
 
 // Weights are views into `weights`, which the decoder keeps alive. Its const functions may be
 // called by several threads at once with different Ops, DecoderScratch and KV pages.
@@ -98,7 +63,7 @@ class Decoder {
   // the pass is not steered.
   absl::Status RunFfn(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
                       DecoderScratch& scratch, kernels::Matrix hidden) const;
-  // A MoE layer's feed-forward in parts; see moe.h.
+  // A MoE layer's feed-forward in parts; see ffn.h.
   absl::StatusOr<RoutedRows> Route(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
                                    DecoderScratch& scratch, kernels::ConstMatrix hidden) const;
   // `pairs` of experts this decoder holds.
@@ -138,34 +103,6 @@ class Decoder {
   const std::vector<float> rope_frequencies_;
   const ScratchWidths scratch_widths_;
   std::vector<Layer> bound_;  // [0] is layers_.first
-};
-
-// Intermediate activations of one pass at a time, kept between passes. Not thread-safe.
-class DecoderScratch {
- public:
-  explicit DecoderScratch(kernels::Device* device)
-      : device_(device), moe_(device), choices_(device) {}
-
-  // Room for the attention and dense feed-forward of `rows` rows; grows by doubling, never shrinks.
-  // RESOURCE_EXHAUSTED from the device.
-  absl::Status Reserve(const ScratchWidths& widths, int64_t rows);
-  // For all of a pass of up to `rows` rows, over any layers: it allocates nothing.
-  absl::Status ReservePasses(const ModelSpec& spec, int64_t rows);
-
-  // Of the layers that ran last: see Decoder::Run.
-  MoeChoices& choices() { return choices_; }
-  // For whoever runs FFN experts alone, between passes.
-  MoeScratch& moe() { return moe_; }
-
- private:
-  friend class Decoder;
-
-  kernels::Device* device_;
-  kernels::Buffer normed_, q_, k_, v_, attention_, gate_, up_;
-  kernels::Buffer q_down_, nope_;  // of latent attention
-  DecoderPass ended_;              // Run's last one
-  MoeScratch moe_;
-  MoeChoices choices_;
 };
 
 }  // namespace ccoe::model

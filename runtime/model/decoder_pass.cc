@@ -1,14 +1,13 @@
-// A pass and its attention blocks.
+#include "runtime/model/decoder_pass.h"
+
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/decoder.h"
-#include "runtime/model/decoder_layer.h"
-#include "runtime/model/rope.h"
-#include "runtime/model/scratch.h"
+#include "runtime/model/attention.h"
 
 namespace ccoe::model {
 namespace {
@@ -89,56 +88,63 @@ absl::Status FillRope(const RopeSpec& spec, absl::Span<const float> frequencies,
 
 }  // namespace
 
-absl::StatusOr<DecoderPass> Decoder::BeginPass(const RowBatch& batch, const KvStorage& kv,
-                                               kernels::Ops& ops, DecoderPass ended) const {
-  CCOE_RETURN_IF_ERROR(Annotate(CheckBatch(batch, spec_.max_positions, kv), "decoder"));
+absl::StatusOr<DecoderPass> DecoderPass::Begin(const ModelSpec& spec,
+                                               absl::Span<const float> rope_frequencies,
+                                               const RowBatch& batch, const KvStorage& kv,
+                                               kernels::Ops& ops, DecoderPass ended) {
+  CCOE_RETURN_IF_ERROR(Annotate(CheckBatch(batch, spec.max_positions, kv), "decoder"));
   DecoderPass pass;
   pass.batch = batch;
   pass.kv = &kv;
   pass.cos = std::move(ended.cos);
   pass.sin = std::move(ended.sin);
-  pass.half_rotary = static_cast<int64_t>(rope_frequencies_.size());
+  pass.half_rotary = static_cast<int64_t>(rope_frequencies.size());
   const std::vector<int64_t> positions = PlaceRows(pass);
-  CCOE_RETURN_IF_ERROR(FillRope(spec_.rope, rope_frequencies_, positions, ops, pass));
+  CCOE_RETURN_IF_ERROR(FillRope(spec.rope, rope_frequencies, positions, ops, pass));
   return pass;
 }
 
-absl::Status Decoder::RunAttention(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
-                                   DecoderScratch& scratch, kernels::Matrix hidden) const {
-  const int64_t rows = pass.rows();
-  CCOE_RETURN_IF_ERROR(CheckPass({layer, layer + 1}, *pass.kv, rows, hidden));
-  if (rows == 0) return absl::OkStatus();
-  CCOE_RETURN_IF_ERROR(scratch.Reserve(scratch_widths_, rows));
-  AttentionRows attention_rows;
-  attention_rows.sequences = pass.batch.sequences;
-  attention_rows.slots = pass.slots;
-  attention_rows.cos = ScratchView(pass.cos, rows, pass.half_rotary);
-  attention_rows.sin = ScratchView(pass.sin, rows, pass.half_rotary);
-  attention_rows.rope_style = spec_.rope.style;
-  attention_rows.norm_eps = spec_.norm_eps;
-  attention_rows.cache = pass.kv->Layer(layer);
+absl::Status DecoderPass::Reserve(kernels::Device* device, const ModelSpec& spec, int64_t rows) {
+  const int64_t values = rows * ((RotaryDim(spec) + 1) / 2);
+  CCOE_RETURN_IF_ERROR(GrowScratch(device, values, cos));
+  return GrowScratch(device, values, sin);
+}
 
-  const AttentionSpec& spec = spec_.layers[static_cast<size_t>(layer)].attention;
-  const Layer& bound = BoundLayer(layer);
-  const int64_t q_size = spec.heads * spec.head_dim;
-  const int64_t kv_size = spec.kv_heads * spec.head_dim;
-  const kernels::Matrix normed = ScratchView(scratch.normed_, rows, spec_.hidden_size);
-  const kernels::Matrix q = ScratchView(scratch.q_, rows, q_size);
-  const kernels::Matrix k = ScratchView(scratch.k_, rows, kv_size);
-  const kernels::Matrix attended = ScratchView(scratch.attention_, rows, q_size);
-  if (spec.is_latent()) {
-    const LatentSpec& latent = spec.latent;
-    RunLatentAttention(spec, bound.latent, attention_rows,
-                       {normed, ScratchView(scratch.q_down_, rows, latent.q_rank),
-                        ScratchView(scratch.nope_, rows, spec.heads * latent.nope_dim), q, k,
-                        attended, ScratchView(scratch.v_, rows, spec.heads * latent.value_dim)},
-                       ops, hidden);
-  } else {
-    model::RunAttention(spec, bound.attention, attention_rows,
-                        {normed, q, k, ScratchView(scratch.v_, rows, kv_size), attended}, ops,
-                        hidden);
+ScratchWidths::ScratchWidths(const ModelSpec& spec) : hidden(spec.hidden_size) {
+  for (const LayerSpec& layer : spec.layers) {
+    const AttentionSpec& attention = layer.attention;
+    const LatentSpec& latent = attention.latent;
+    const int64_t kv = attention.kv_heads * attention.head_dim;
+    q = std::max(q, attention.heads * attention.head_dim);
+    k = std::max(k, kv);
+    v = std::max(v, attention.is_latent() ? attention.heads * latent.value_dim : kv);
+    q_rank = std::max(q_rank, latent.q_rank);
+    nope = std::max(nope, attention.heads * latent.nope_dim);
+    intermediate = std::max(intermediate, layer.ffn.intermediate);
+  }
+}
+
+absl::Status DecoderScratch::Reserve(const ScratchWidths& widths, int64_t rows) {
+  const std::pair<kernels::Buffer&, int64_t> parts[] = {{normed_, widths.hidden},
+                                                        {q_, widths.q},
+                                                        {k_, widths.k},
+                                                        {v_, widths.v},
+                                                        {attention_, widths.q},
+                                                        {q_down_, widths.q_rank},
+                                                        {nope_, widths.nope},
+                                                        {gate_, widths.intermediate},
+                                                        {up_, widths.intermediate}};
+  for (const auto& [buffer, cols] : parts) {
+    CCOE_RETURN_IF_ERROR(GrowScratch(device_, rows * cols, buffer));
   }
   return absl::OkStatus();
+}
+
+absl::Status DecoderScratch::ReservePasses(const ModelSpec& spec, int64_t rows) {
+  CCOE_RETURN_IF_ERROR(Reserve(ScratchWidths(spec), rows));
+  CCOE_RETURN_IF_ERROR(ended_.Reserve(device_, spec, rows));
+  CCOE_RETURN_IF_ERROR(choices_.Begin(spec, {0, spec.layer_count()}, rows));
+  return moe_.Reserve(spec, rows);
 }
 
 }  // namespace ccoe::model

@@ -1,15 +1,20 @@
-// What a model will take of a device's memory, before it is loaded.
+// What a model will take of a device's memory, before it is loaded, and the largest calls of ops
+// that passes over it make.
 #ifndef CCOE_RUNTIME_MODEL_MEMORY_PLAN_H_
 #define CCOE_RUNTIME_MODEL_MEMORY_PLAN_H_
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "kernels/device.h"
+#include "kernels/op_shapes.h"
+#include "kernels/ops.h"
+#include "runtime/model/model_spec.h"
 
 namespace ccoe::model {
 
@@ -46,6 +51,25 @@ class MemoryPlan {
  private:
   std::vector<std::pair<std::string, int64_t>> parts_;
 };
+
+// Ops over a device that only counts: what is made over them tells what memory it takes, and no op
+// may be called (they abort). `device` outlives them.
+std::unique_ptr<kernels::Ops> MakeDryRunOps(CountingDevice* device);
+
+// Of passes, all at most.
+struct PassLimits {
+  int64_t rows = 0;       // of a pass
+  int64_t sequences = 0;  // of a pass; those with one row each may be captured
+  int64_t head_rows = 0;  // of one call of the LM head; 0: no head
+  int64_t tokens = 0;     // that a KV cache holds of one sequence
+  int64_t page_tokens = 1;
+};
+
+// The largest calls of passes over any layers.
+kernels::OpShapes ShapesOfPasses(const ModelSpec& spec, const PassLimits& limits);
+
+// Of RunFfnExperts over any MoE layer, for `pairs` (row, expert) pairs.
+kernels::OpShapes ShapesOfExperts(const ModelSpec& spec, int64_t pairs);
 
 }  // namespace ccoe::model
 

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "runtime/base/status_macros.h"
 
 namespace ccoe::model {
@@ -233,7 +235,7 @@ absl::Status Validate(const ModelSpec& spec) {
   return InRange("bos_token_id", spec.bos_token_id, -1, spec.vocab_size - 1);
 }
 
-std::string MathsText(const ModelSpec& spec) {
+std::string FingerprintText(const ModelSpec& spec) {
   const RopeSpec& rope = spec.rope;
   std::string text = absl::StrFormat(
       "vocab %d hidden %d eps %.9g tied %d embedding %.9g logits %.9g %.9g\n"
@@ -260,6 +262,29 @@ std::string MathsText(const ModelSpec& spec) {
     text += '\n';
   }
   return text;
+}
+
+std::string LayerPrefix(const TensorNames& names, int32_t layer) {
+  return absl::StrCat(names.layer_prefix, layer, ".");
+}
+
+std::string ExpertPrefix(const TensorNames& names, int32_t layer, int32_t expert) {
+  return absl::StrCat(LayerPrefix(names, layer), names.expert_prefix, expert, ".");
+}
+
+std::string WeightName(absl::string_view name) { return absl::StrCat(name, ".weight"); }
+
+std::string NormName(const TensorNames& names, absl::string_view norm) {
+  return absl::StrCat(norm, names.norm_suffix);
+}
+
+std::string BiasName(absl::string_view name) { return absl::StrCat(name, ".bias"); }
+
+std::optional<int32_t> LayerOfTensor(const TensorNames& names, absl::string_view tensor) {
+  if (!absl::ConsumePrefix(&tensor, names.layer_prefix)) return std::nullopt;
+  int32_t layer = 0;
+  if (!absl::SimpleAtoi(tensor.substr(0, tensor.find('.')), &layer)) return std::nullopt;
+  return layer;
 }
 
 }  // namespace ccoe::model

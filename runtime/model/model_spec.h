@@ -3,10 +3,12 @@
 #define CCOE_RUNTIME_MODEL_MODEL_SPEC_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "kernels/attention.h"
 #include "kernels/ops.h"
 
@@ -165,7 +167,24 @@ absl::Status Validate(const ModelSpec& spec);
 // All that decides what the model computes, as text: equal for two specs exactly if the same
 // weights give the same logits. Leaves out the family's name, the length of the context and the
 // special tokens.
-std::string MathsText(const ModelSpec& spec);
+std::string FingerprintText(const ModelSpec& spec);
+
+// Whole names of tensors, from how a family names its parts.
+//
+// "model.layers.3.": what the names of a layer's tensors begin with.
+std::string LayerPrefix(const TensorNames& names, int32_t layer);
+
+// "model.layers.3.mlp.experts.7.".
+std::string ExpertPrefix(const TensorNames& names, int32_t layer, int32_t expert);
+
+// "lm_head.weight" of "lm_head".
+std::string WeightName(absl::string_view name);
+// The weight of a norm.
+std::string NormName(const TensorNames& names, absl::string_view norm);
+std::string BiasName(absl::string_view name);
+
+// The layer a tensor belongs to; none for those outside the layers.
+std::optional<int32_t> LayerOfTensor(const TensorNames& names, absl::string_view tensor);
 
 }  // namespace ccoe::model
 

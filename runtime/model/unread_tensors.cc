@@ -14,7 +14,6 @@
 #include "absl/synchronization/mutex.h"
 #include "glog/logging.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/tensor_names.h"
 
 namespace ccoe::model {
 namespace {

@@ -8,7 +8,7 @@
 #include "nlohmann/json.hpp"
 #include "runtime/base/json.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/tensor_names.h"
+#include "runtime/model/model_spec.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::placement {

@@ -3,8 +3,8 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/model_runner.h"
-#include "runtime/model/counting_ops.h"
-#include "runtime/model/kv_storage.h"
+#include "runtime/model/kv_cache.h"
+#include "runtime/model/memory_plan.h"
 #include "services/backbone/expert_heads.h"
 #include "services/backbone/load_backbone.h"
 
@@ -26,8 +26,7 @@ absl::StatusOr<model::MemoryPlan> PlanBackboneMemory(const std::string& folder, 
   CCOE_RETURN_IF_ERROR(LoadExpertHeads(loaded, bundle_folders).status());
   const int64_t weight_bytes = counting.counted_bytes();
   CCOE_RETURN_IF_ERROR(
-      engine::ModelRunner::Create(loaded.model, model::MakeCountingOps(&counting), engine)
-          .status());
+      engine::ModelRunner::Create(loaded.model, model::MakeDryRunOps(&counting), engine).status());
   const int64_t kv_tokens = engine.kv_tokens / engine.page_tokens * engine.page_tokens;
   const int64_t kv_bytes =
       kv_tokens * model::KvStorage::BytesPerToken(loaded.model.spec, loaded.model.decoder->layers(),

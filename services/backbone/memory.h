@@ -9,9 +9,9 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/engine/engine_options.h"
-#include "runtime/model/device_tensors.h"
 #include "runtime/model/ffn_shard.h"
 #include "runtime/model/memory_plan.h"
+#include "runtime/model/weights.h"
 
 namespace ccoe::services {
 

@@ -15,7 +15,7 @@
 #include "kernels/op_shapes.h"
 #include "kernels/ops.h"
 #include "runtime/base/parallel.h"
-#include "runtime/model/device_tensors.h"
+#include "runtime/model/weights.h"
 
 namespace ccoe::services {
 

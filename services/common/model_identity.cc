@@ -11,7 +11,7 @@ namespace ccoe::services {
 
 std::string ModelIdentity(const model::ModelSpec& spec) {
   Sha256 digest;
-  digest.Update(model::MathsText(spec));
+  digest.Update(model::FingerprintText(spec));
   return digest.Hex();
 }
 

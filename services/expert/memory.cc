@@ -3,10 +3,10 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/experts/pass_memory.h"
-#include "runtime/model/counting_ops.h"
 #include "runtime/model/decoder.h"
-#include "runtime/model/kv_storage.h"
-#include "runtime/model/moe.h"
+#include "runtime/model/ffn.h"
+#include "runtime/model/kv_cache.h"
+#include "runtime/model/memory_plan.h"
 
 namespace ccoe::services {
 namespace {
@@ -26,7 +26,7 @@ absl::StatusOr<model::MemoryPlan> PlanPasses(const model::ModelSpec& spec,
   if (!target.uploads()) return plan;
   model::CountingDevice counting;
   CCOE_RETURN_IF_ERROR(experts::PassMemory::Create(spec, experts::PassLimitsOf(host),
-                                                   model::MakeCountingOps(&counting))
+                                                   model::MakeDryRunOps(&counting))
                            .status());
   plan.Add("buffers", counting.counted_bytes());
   return plan;

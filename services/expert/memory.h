@@ -6,10 +6,10 @@
 #include "absl/status/statusor.h"
 #include "runtime/experts/bundle.h"
 #include "runtime/experts/pass_memory.h"
-#include "runtime/model/device_tensors.h"
 #include "runtime/model/ffn_shard.h"
 #include "runtime/model/memory_plan.h"
 #include "runtime/model/model_spec.h"
+#include "runtime/model/weights.h"
 
 namespace ccoe::services {
 

@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/ops.h"
+#include "runtime/model/ffn.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/model/moe.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::services {

@@ -163,7 +163,7 @@ TEST(ModelFilesFuzzTest, MutatedConfigsWithExpertsAreReadOrRefused) {
       const auto spec = model::LoadModelSpec(folder);
       if (!spec.ok()) return spec.status();
       EXPECT_OK(Validate(*spec));
-      EXPECT_FALSE(model::MathsText(*spec).empty());
+      EXPECT_FALSE(model::FingerprintText(*spec).empty());
       EXPECT_OK(model::FfnShard::All(*spec).CheckWithin(*spec));
       (void)model::Decoder::Create(*spec, {0, spec->layer_count()}, weights);
       return absl::OkStatus();

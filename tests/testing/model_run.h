@@ -14,7 +14,7 @@
 #include "runtime/base/parallel.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/head.h"
-#include "runtime/model/kv_storage.h"
+#include "runtime/model/kv_cache.h"
 #include "tests/testing/tagged_device.h"
 
 namespace ccoe::testing {

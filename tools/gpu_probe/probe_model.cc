@@ -7,7 +7,7 @@
 
 #include "kernels/cuda/stream.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/op_shapes.h"
+#include "runtime/model/memory_plan.h"
 #include "tools/gpu_probe/device_fill.h"
 
 namespace ccoe::probe {

@@ -11,7 +11,7 @@
 #include "runtime/model/decoder.h"
 #include "runtime/model/families/random_model.h"
 #include "runtime/model/head.h"
-#include "runtime/model/kv_storage.h"
+#include "runtime/model/kv_cache.h"
 #include "tools/gpu_probe/probe.h"
 
 namespace ccoe::probe {

@@ -7,9 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/families/dense.h"
-#include "runtime/model/families/families.h"
 #include "runtime/model/families/moe.h"
-#include "runtime/model/families/rope_config.h"
 
 namespace ccoe::model {
 namespace {

@@ -1,4 +1,4 @@
-// What the configs of the three DeepSeek generations have in common.
+// The three DeepSeek generations, and what their configs have in common.
 #ifndef CCOE_RUNTIME_MODEL_FAMILIES_DEEPSEEK_H_
 #define CCOE_RUNTIME_MODEL_FAMILIES_DEEPSEEK_H_
 
@@ -22,6 +22,11 @@ absl::Status SetDeepseekLayers(const ConfigReader& config, const MoeSpec& moe, M
 // ParseModel with latent attention and dense blocks in all layers (V2 and V3). The rotated parts
 // lie interleaved.
 absl::StatusOr<ModelSpec> ParseLatentModel(const ConfigReader& config);
+
+// The parsers of the table in hf_config.cc.
+absl::StatusOr<ModelSpec> ParseDeepseek(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseDeepseekV2(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseDeepseekV3(const ConfigReader& config);
 
 }  // namespace ccoe::model
 

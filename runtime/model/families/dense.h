@@ -1,4 +1,5 @@
-// What the configs of dense decoder-only models have in common.
+// What the configs of decoder-only models have in common, their rotary embedding and their layers,
+// and the dense families.
 #ifndef CCOE_RUNTIME_MODEL_FAMILIES_DENSE_H_
 #define CCOE_RUNTIME_MODEL_FAMILIES_DENSE_H_
 
@@ -10,6 +11,18 @@
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::model {
+
+// From rope_theta and rope_scaling {type or rope_type, ...}, or from rope_parameters {rope_theta,
+// rope_type, ...}. Values that stand in both must agree. UNIMPLEMENTED for a scaling other than
+// default, linear, llama3 and yarn, for rotary dimensions smaller than the head and for parameters
+// by layer type.
+absl::StatusOr<RopeSpec> ParseRope(const ConfigReader& config, double default_theta);
+
+// YaRN's correction of magnitudes for positions stretched by `factor`: 0.1 mscale ln(factor) + 1.
+double YarnMagnitude(double factor, double mscale);
+
+// mscale_all_dim of the rotary parameters, 0 where they do not have it.
+absl::StatusOr<double> ParseMscaleAllDim(const ConfigReader& config);
 
 // Values a family's configuration class takes where config.json is silent.
 struct DenseDefaults {
@@ -41,6 +54,12 @@ absl::StatusOr<SlidingWindow> ParseOptionalWindow(const ConfigReader& config);
 // Gives the window to the layers that layer_types calls "sliding_attention" where the config has
 // that list, else to those from window.first_layer on.
 absl::Status ApplySlidingWindow(const ConfigReader& config, SlidingWindow window, ModelSpec& spec);
+
+// The parsers of the table in hf_config.cc.
+absl::StatusOr<ModelSpec> ParseLlama(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseMistral(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseQwen2(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseQwen3(const ConfigReader& config);
 
 }  // namespace ccoe::model
 

@@ -1,4 +1,4 @@
-// What the configs of mixture-of-experts models have in common.
+// What the configs of mixture-of-experts models have in common, and their families but DeepSeek's.
 #ifndef CCOE_RUNTIME_MODEL_FAMILIES_MOE_H_
 #define CCOE_RUNTIME_MODEL_FAMILIES_MOE_H_
 
@@ -22,6 +22,14 @@ void SetExperts(const MoeSpec& moe, LayerSpec& layer);
 
 // Qwen's choice of layers: every decoder_sparse_step-th, but for those in mlp_only_layers.
 absl::Status SetSparseLayers(const ConfigReader& config, const MoeSpec& moe, ModelSpec& spec);
+
+// The parsers of the table in hf_config.cc.
+absl::StatusOr<ModelSpec> ParseGrok(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseGrokPort(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseMixtral(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseOlmoe(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseQwen2Moe(const ConfigReader& config);
+absl::StatusOr<ModelSpec> ParseQwen3Moe(const ConfigReader& config);
 
 }  // namespace ccoe::model
 

@@ -16,9 +16,12 @@
 #include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/families/config_reader.h"
-#include "runtime/model/families/families.h"
+#include "runtime/model/families/deepseek.h"
+#include "runtime/model/families/dense.h"
+#include "runtime/model/families/hf_config.h"
+#include "runtime/model/families/moe.h"
+#include "runtime/model/model_spec.h"
 #include "runtime/model/safetensors.h"
-#include "runtime/model/tensor_names.h"
 
 namespace ccoe::model {
 namespace {

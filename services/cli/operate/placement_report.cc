@@ -23,7 +23,7 @@
 #include "runtime/exchange/envelope.h"
 #include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
-#include "runtime/model/moe.h"
+#include "runtime/model/ffn.h"
 #include "runtime/placement/expert_bytes.h"
 #include "runtime/placement/plan_file.h"
 #include "services/cli/flags.h"

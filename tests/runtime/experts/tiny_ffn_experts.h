@@ -12,8 +12,8 @@
 
 #include "runtime/base/check.h"
 #include "runtime/exchange/envelope.h"
+#include "runtime/model/ffn.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/model/moe.h"
 #include "runtime/model/weights.h"
 #include "tests/runtime/experts/swaps.h"
 #include "tests/testing/reference_model.h"

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gmock/gmock.h"
+#include "gtest/gtest.h"
 #include "tests/testing/reference_model.h"
 #include "tests/testing/status_matchers.h"
 
@@ -210,16 +211,16 @@ TEST(ModelSpecTest, YarnIsChecked) {
 }
 
 // Fingerprints of published bundles hang on these bytes.
-TEST(ModelSpecTest, MathsTextOfADenseModelStaysAsItWas) {
+TEST(ModelSpecTest, FingerprintTextOfADenseModelStaysAsItWas) {
   const std::string layer =
       "heads 4 2 dim 8 bias 0 0 norm 0 window 0 scale 0.353553385 cap 0 ffn 0 40 0 0\n";
-  EXPECT_EQ(MathsText(TinySpec()),
+  EXPECT_EQ(FingerprintText(TinySpec()),
             "vocab 50 hidden 24 eps 9.99999975e-06 tied 0 embedding 1 logits 1 0\n"
             "rope theta 10000 style 0 scaling 0 factor 1 low 1 high 4 original 0\n" +
                 layer + layer);
 }
 
-TEST(ModelSpecTest, MathsTextTellsApartWhatMoeLayersComputeDifferently) {
+TEST(ModelSpecTest, FingerprintTextTellsApartWhatMoeLayersComputeDifferently) {
   const std::vector<std::function<void(ModelSpec&)>> changes = {
       [](ModelSpec&) {},
       [](ModelSpec& s) { s.layers[1].ffn.moe.experts = 12; },
@@ -254,22 +255,22 @@ TEST(ModelSpecTest, MathsTextTellsApartWhatMoeLayersComputeDifferently) {
   for (const auto& change : changes) {
     ModelSpec spec = MoeSpecOf8();
     change(spec);
-    texts.insert(MathsText(spec));
+    texts.insert(FingerprintText(spec));
   }
   EXPECT_EQ(texts.size(), changes.size());
 }
 
-TEST(ModelSpecTest, MathsTextLeavesOutWhatDoesNotCount) {
+TEST(ModelSpecTest, FingerprintTextLeavesOutWhatDoesNotCount) {
   ModelSpec spec = MoeSpecOf8();
   spec.names.router = "gate";
   spec.layers[1].ffn.intermediate = 9;         // of a dense layer
   spec.layers[0].ffn.moe.experts = 3;          // of a MoE layer
   spec.layers[1].ffn.moe.gate.top_groups = 2;  // where there are groups
   spec.rope.attention_factor = 3.0;            // with YaRN
-  EXPECT_EQ(MathsText(spec), MathsText(MoeSpecOf8()));
+  EXPECT_EQ(FingerprintText(spec), FingerprintText(MoeSpecOf8()));
 }
 
-TEST(ModelSpecTest, MathsTextTellsApartWhatComputesDifferently) {
+TEST(ModelSpecTest, FingerprintTextTellsApartWhatComputesDifferently) {
   const std::vector<std::function<void(ModelSpec&)>> changes = {
       [](ModelSpec&) {},
       [](ModelSpec& s) { s.norm_eps = 1e-6f; },
@@ -286,18 +287,18 @@ TEST(ModelSpecTest, MathsTextTellsApartWhatComputesDifferently) {
   for (const auto& change : changes) {
     ModelSpec spec = TinySpec();
     change(spec);
-    texts.insert(MathsText(spec));
+    texts.insert(FingerprintText(spec));
   }
   EXPECT_EQ(texts.size(), changes.size());
 }
 
-TEST(ModelSpecTest, MathsTextLeavesOutNamesAndSpecialTokens) {
+TEST(ModelSpecTest, FingerprintTextLeavesOutNamesAndSpecialTokens) {
   ModelSpec spec = TinySpec();
   spec.family = "mistral";
   spec.eos_token_ids = {7};
   spec.bos_token_id = 3;
   spec.max_positions = 9;
-  EXPECT_EQ(MathsText(spec), MathsText(TinySpec()));
+  EXPECT_EQ(FingerprintText(spec), FingerprintText(TinySpec()));
 }
 
 TEST(ModelSpecTest, ARangeContainsItsParts) {
@@ -305,6 +306,28 @@ TEST(ModelSpecTest, ARangeContainsItsParts) {
   EXPECT_FALSE((LayerRange{1, 4}).Contains({0, 2}));
   EXPECT_FALSE((LayerRange{0, 4}).Contains({3, 5}));
   EXPECT_TRUE((LayerRange{2, 2}).empty());
+}
+
+TEST(TensorNamesTest, WholeNamesAreMadeOfTheFamilysParts) {
+  TensorNames names;
+  EXPECT_EQ(LayerPrefix(names, 3) + WeightName(names.q), "model.layers.3.self_attn.q_proj.weight");
+  EXPECT_EQ(ExpertPrefix(names, 3, 7) + WeightName(names.expert_up),
+            "model.layers.3.mlp.experts.7.up_proj.weight");
+  EXPECT_EQ(BiasName("a"), "a.bias");
+  EXPECT_EQ(NormName(names, names.final_norm), "model.norm.weight");
+  names.norm_suffix = ".scale";
+  EXPECT_EQ(NormName(names, names.final_norm), "model.norm.scale");
+}
+
+TEST(TensorNamesTest, TheLayerOfATensorStandsBehindThePrefix) {
+  TensorNames names;
+  EXPECT_EQ(LayerOfTensor(names, "model.layers.12.mlp.gate.weight"), 12);
+  EXPECT_EQ(LayerOfTensor(names, "model.layers.0"), 0);
+  EXPECT_EQ(LayerOfTensor(names, "model.norm.weight"), std::nullopt);
+  EXPECT_EQ(LayerOfTensor(names, "model.layers.x.mlp"), std::nullopt);
+  EXPECT_EQ(LayerOfTensor(names, "model.layers.99999999999.mlp"), std::nullopt);
+  names.layer_prefix = "transformer.decoder_layer.";
+  EXPECT_EQ(LayerOfTensor(names, "transformer.decoder_layer.5.router.weight"), 5);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <string>
 
 #include "gmock/gmock.h"
-#include "runtime/model/families/families.h"
 #include "tests/runtime/model/families/minimal_config.h"
 #include "tests/testing/status_matchers.h"
 

@@ -1,6 +1,7 @@
 #include "runtime/model/families/hf_config.h"
 
 #include <cmath>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "nlohmann/json.hpp"
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
+#include "tests/runtime/model/families/minimal_config.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/temp_folder.h"
@@ -21,6 +23,19 @@ using testing::GoldenFolder;
 using ::testing::HasSubstr;
 using testing::StatusIs;
 using testing::TempFolder;
+
+TEST(FamiliesTest, EveryArchitectureStandsOnceAndParsesAnOrdinaryConfig) {
+  nlohmann::json object = MinimalLatent();
+  object.update(MinimalGrok("n_routed_experts"));
+  std::set<std::string> architectures;
+  for (const Family& family : Families()) {
+    EXPECT_TRUE(architectures.insert(family.architecture).second);
+    ASSERT_OK_AND_ASSIGN(const ModelSpec spec, family.parse(ConfigReader(object)));
+    EXPECT_EQ(spec.family, family.model_type);
+    EXPECT_OK(Validate(spec));
+  }
+  EXPECT_EQ(architectures.size(), 13u);
+}
 
 nlohmann::json GoldenConfig(const std::string& name) {
   auto config = ReadJsonFile(GoldenFolder(name) + "/config.json", 100'000);

@@ -4,7 +4,8 @@
 
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
-#include "runtime/model/families/families.h"
+#include "runtime/model/families/config_reader.h"
+#include "runtime/model/families/hf_config.h"
 
 namespace ccoe::model {
 

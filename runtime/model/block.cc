@@ -1,6 +1,4 @@
-#include "runtime/model/layer_tensors.h"
-
-#include "runtime/model/tensor_names.h"
+#include "runtime/model/block.h"
 
 namespace ccoe::model {
 
@@ -25,6 +23,16 @@ absl::StatusOr<kernels::ConstMatrix> LayerTensors::Norm(absl::string_view name,
 absl::StatusOr<kernels::ConstMatrix> LayerTensors::Bias(absl::string_view name,
                                                         int64_t size) const {
   return weights_.Vector(prefix_ + BiasName(name), size);
+}
+
+void AddBlockOutput(const BlockOutput& output, kernels::ConstMatrix x, kernels::Matrix scratch,
+                    kernels::Ops& ops, kernels::Matrix hidden) {
+  const bool normed = !output.post_norm.empty();
+  const kernels::LinearPart part[] = {
+      {output.weight, output.bias, normed ? scratch : hidden, /*accumulate=*/!normed}};
+  ops.Linear(x, part);
+  if (!normed) return;
+  ops.AddRmsNorm(scratch, output.post_norm, output.norm_eps, hidden);
 }
 
 }  // namespace ccoe::model
