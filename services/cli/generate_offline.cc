@@ -10,7 +10,6 @@
 #include "nlohmann/json.hpp"
 #include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/tokenizer/streaming_decoder.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "services/cli/command.h"
 #include "services/cli/progress.h"
