@@ -7,8 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "ccoe/v1/placement.pb.h"
-#include "runtime/placement/expert_bytes.h"
-#include "runtime/placement/plan_file.h"
+#include "runtime/placement/expert_demand.h"
+#include "runtime/placement/plan.h"
 #include "services/cli/byte_size.h"
 
 namespace ccoe::cli {

@@ -7,7 +7,7 @@
 #include "kernels/dtype.h"
 #include "nlohmann/json.hpp"
 #include "runtime/model/model_spec.h"
-#include "runtime/placement/expert_loads.h"
+#include "runtime/placement/expert_demand.h"
 #include "runtime/placement/plan.h"
 
 namespace ccoe::cli {

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "gtest/gtest.h"
-#include "runtime/placement/plan_file.h"
+#include "runtime/placement/plan.h"
 #include "tests/runtime/placement/moe_specs.h"
 #include "tests/testing/status_matchers.h"
 

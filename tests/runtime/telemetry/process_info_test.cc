@@ -1,4 +1,4 @@
-#include "runtime/telemetry/resident_bytes.h"
+#include "runtime/telemetry/process_info.h"
 
 #include <string>
 
