@@ -12,9 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/placement/check_plan.h"
-#include "runtime/placement/expert_bytes.h"
+#include "runtime/placement/expert_demand.h"
 #include "runtime/placement/layer_deal.h"
+#include "runtime/placement/plan.h"
 
 namespace ccoe::placement {
 namespace {

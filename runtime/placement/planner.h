@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/dtype.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/placement/expert_loads.h"
+#include "runtime/placement/expert_demand.h"
 #include "runtime/placement/plan.h"
 
 namespace ccoe::placement {

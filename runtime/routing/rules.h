@@ -11,9 +11,15 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "runtime/base/ids.h"
-#include "runtime/routing/decision.h"
 
 namespace ccoe::routing {
+
+// A rule that matched.
+struct RuleMatch {
+  std::string rule;         // its name
+  ExpertRef expert;         // empty: the base model's own layers; version 0: the newest
+  std::string explanation;  // for people: rule "math-words": keyword "how many"
+};
 
 // Longer texts are looked at up to here, in bytes.
 inline constexpr size_t kMaxClassifiedBytes = 64 << 10;

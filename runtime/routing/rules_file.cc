@@ -13,7 +13,7 @@
 #include "ccoe/v1/routing.pb.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/base/text_file.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/tokenizer/unicode.h"
 
 namespace ccoe::routing {
 namespace {

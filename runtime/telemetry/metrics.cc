@@ -9,8 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "kernels/serving_thread.h"
-#include "runtime/telemetry/build_info.h"
-#include "runtime/telemetry/resident_bytes.h"
+#include "runtime/telemetry/process_info.h"
 
 namespace ccoe::telemetry {
 namespace {

@@ -8,10 +8,14 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/tokenizer/json_fields.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/tokenizer/unicode.h"
 
 namespace ccoe::tokenizer {
 namespace {
+
+uint64_t EdgeKey(uint32_t node, char byte) {
+  return static_cast<uint64_t>(node) << 8 | static_cast<uint8_t>(byte);
+}
 
 absl::StatusOr<AddedToken> ParseToken(const Json& json, const std::string& where) {
   CCOE_RETURN_IF_ERROR(ExpectObject(json, where));
@@ -47,6 +51,35 @@ bool StandsAlone(absl::string_view text, const TokenTrie::Hit& hit) {
 }
 
 }  // namespace
+
+void TokenTrie::Insert(absl::string_view key, int32_t value) {
+  if (key.empty()) return;
+  starts_[static_cast<uint8_t>(key[0])] = true;
+  uint32_t node = 0;
+  for (const char byte : key) {
+    const auto next = static_cast<uint32_t>(values_.size());
+    const auto [edge, is_new] = edges_.try_emplace(EdgeKey(node, byte), next);
+    if (is_new) values_.push_back(kNone);
+    node = edge->second;
+  }
+  if (values_[node] == kNone) values_[node] = value;
+}
+
+std::optional<TokenTrie::Hit> TokenTrie::Find(absl::string_view text, size_t start) const {
+  for (size_t begin = start; begin < text.size(); ++begin) {
+    if (!starts_[static_cast<uint8_t>(text[begin])]) continue;
+    std::optional<Hit> longest;
+    uint32_t node = 0;
+    for (size_t at = begin; at < text.size(); ++at) {
+      const auto edge = edges_.find(EdgeKey(node, text[at]));
+      if (edge == edges_.end()) break;
+      node = edge->second;
+      if (values_[node] != kNone) longest = Hit{begin, at + 1, values_[node]};
+    }
+    if (longest.has_value()) return longest;
+  }
+  return std::nullopt;
+}
 
 absl::StatusOr<AddedTokens> AddedTokens::Create(const Json& list, const Vocabulary& model,
                                                 const Normalizer& normalizer) {

@@ -3,11 +3,12 @@
 #include <nlohmann/json.hpp>
 #include <queue>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/tokenizer/json_fields.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/tokenizer/unicode.h"
 
 namespace ccoe::tokenizer {
 namespace {
@@ -25,6 +26,61 @@ absl::Status RefuseText(const Json& model, const char* key) {
 }
 
 }  // namespace
+
+absl::Status Vocabulary::Add(const std::string& token, int64_t id) {
+  if (id < 0 || id >= kMaxTokenIds) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("token '", token, "': expected an id in [0, ", kMaxTokenIds, "), found ", id));
+  }
+  if (token.size() > kMaxTokenBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("token ", id, ": expected at most ",
+                                                   kMaxTokenBytes, " bytes, found ", token.size()));
+  }
+  if (const std::string* other = TokenOf(id); other != nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("id ", id, " is given to two tokens, '", *other, "' and '", token, "'"));
+  }
+  const auto [entry, is_new] = ids_.try_emplace(token, static_cast<int32_t>(id));
+  if (!is_new) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("token '", token, "' has two ids, ", entry->second, " and ", id));
+  }
+  if (by_id_.size() <= static_cast<size_t>(id)) by_id_.resize(id + 1, nullptr);
+  by_id_[id] = &entry->first;
+  return absl::OkStatus();
+}
+
+std::optional<int32_t> Vocabulary::Find(absl::string_view token) const {
+  const auto found = ids_.find(token);
+  if (found == ids_.end()) return std::nullopt;
+  return found->second;
+}
+
+const std::string* Vocabulary::TokenOf(int64_t id) const {
+  return id < 0 || static_cast<size_t>(id) >= by_id_.size() ? nullptr : by_id_[id];
+}
+
+size_t WordCache::ShardOf(absl::string_view word) {
+  return absl::Hash<absl::string_view>()(word) >> 7 & (kShards - 1);
+}
+
+bool WordCache::Find(absl::string_view word, std::vector<int32_t>& ids) const {
+  if (word.size() > kMaxWordBytes) return false;
+  const Shard& shard = shards_[ShardOf(word)];
+  absl::MutexLock lock(&shard.mutex);
+  const auto found = shard.words.find(word);
+  if (found == shard.words.end()) return false;
+  ids.insert(ids.end(), found->second.begin(), found->second.end());
+  return true;
+}
+
+void WordCache::Insert(absl::string_view word, absl::Span<const int32_t> ids) {
+  if (word.size() > kMaxWordBytes) return;
+  Shard& shard = shards_[ShardOf(word)];
+  absl::MutexLock lock(&shard.mutex);
+  if (shard.words.size() >= kWordsPerShard) shard.words.clear();
+  shard.words.try_emplace(std::string(word), ids.begin(), ids.end());
+}
 
 // A node of the word's linked list of symbols; indices into the list, -1 for none.
 struct Bpe::Symbol {

@@ -8,8 +8,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/tokenizer/json_fields.h"
 #include "runtime/tokenizer/pattern.h"
-#include "runtime/tokenizer/unicode_forms.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/tokenizer/unicode.h"
 
 namespace ccoe::tokenizer {
 

@@ -14,6 +14,12 @@
 
 namespace ccoe::tokenizer {
 
+// Tokenizer files write regular expressions in Oniguruma's syntax; PCRE2 runs them here. The two
+// differ in a few places, which are evened out first: the PCRE2 pattern that means what `pattern`
+// means to Oniguruma. UNIMPLEMENTED names what PCRE2 would read in another way: set operations and
+// nested sets in a character class, and a + after an interval.
+absl::StatusOr<std::string> TranslateOniguruma(absl::string_view pattern);
+
 // Immutable and thread-safe after creation.
 class Pattern {
  public:

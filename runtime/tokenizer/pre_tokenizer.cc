@@ -1,5 +1,6 @@
 #include "runtime/tokenizer/pre_tokenizer.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -8,10 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/tokenizer/byte_alphabet.h"
 #include "runtime/tokenizer/json_fields.h"
-#include "runtime/tokenizer/metaspace.h"
-#include "runtime/tokenizer/split.h"
+#include "runtime/tokenizer/unicode.h"
 
 namespace ccoe::tokenizer {
 
@@ -22,6 +21,46 @@ class PreTokenizer::Step {
 };
 
 namespace {
+
+struct Span {
+  size_t begin = 0;
+  size_t end = 0;
+  bool delimiter = false;
+};
+
+// The whole of a text as delimiters and what lies between them.
+std::vector<Span> Cover(const std::vector<Pattern::Match>& matches, size_t size, bool invert) {
+  std::vector<Span> spans;
+  size_t done = 0;
+  for (const Pattern::Match& match : matches) {
+    if (match.begin > done) spans.push_back({done, match.begin, invert});
+    spans.push_back({match.begin, match.end, !invert});
+    done = match.end;
+  }
+  if (done < size) spans.push_back({done, size, invert});
+  return spans;
+}
+
+// Whether a span joins the one that was looked at before it.
+bool Joins(SplitBehavior behavior, bool delimiter, bool previous_delimiter) {
+  if (behavior == SplitBehavior::kContiguous) return delimiter == previous_delimiter;
+  return delimiter && !previous_delimiter;
+}
+
+std::vector<Span> Merge(const std::vector<Span>& spans, SplitBehavior behavior) {
+  std::vector<Span> merged;
+  bool previous = false;
+  for (const Span& span : spans) {
+    if (!merged.empty() && Joins(behavior, span.delimiter, previous)) {
+      merged.back().begin = std::min(merged.back().begin, span.begin);
+      merged.back().end = std::max(merged.back().end, span.end);
+    } else {
+      merged.push_back(span);
+    }
+    previous = span.delimiter;
+  }
+  return merged;
+}
 
 constexpr int kMaxDepth = 16;
 constexpr char kGpt2Words[] =
@@ -188,6 +227,78 @@ absl::Status AddSteps(const Json& json, const std::string& where, int depth, Ste
 }
 
 }  // namespace
+
+absl::StatusOr<Metaspace> ParseMetaspace(const Json& json, const std::string& where) {
+  Metaspace options;
+  CCOE_ASSIGN_OR_RETURN(options.replacement, StringField(json, "replacement", where));
+  if (options.replacement.empty() ||
+      DecodeUtf8(options.replacement, 0).length != options.replacement.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        where, ".replacement: expected one character, found '", options.replacement, "'"));
+  }
+  CCOE_ASSIGN_OR_RETURN(const bool add_prefix, BoolField(json, "add_prefix_space", true, where));
+  const std::string fallback = add_prefix ? "always" : "never";
+  CCOE_ASSIGN_OR_RETURN(const std::string scheme,
+                        StringFieldOr(json, "prepend_scheme", fallback, where));
+  if (scheme == "never") {
+    options.prepend = PrependScheme::kNever;
+  } else if (scheme == "first" && add_prefix) {
+    options.prepend = PrependScheme::kFirst;
+  } else if (scheme == "always" && add_prefix) {
+    options.prepend = PrependScheme::kAlways;
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat(
+        where,
+        ".prepend_scheme: expected always, first or never (never without add_prefix_space), ",
+        "found '", scheme, "'"));
+  }
+  CCOE_ASSIGN_OR_RETURN(options.split, BoolField(json, "split", true, where));
+  return options;
+}
+
+absl::StatusOr<SplitBehavior> ParseSplitBehavior(const std::string& name,
+                                                 const std::string& where) {
+  if (name == "Removed") return SplitBehavior::kRemoved;
+  if (name == "Isolated") return SplitBehavior::kIsolated;
+  if (name == "MergedWithPrevious") return SplitBehavior::kMergedWithPrevious;
+  if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
+  if (name == "Contiguous") return SplitBehavior::kContiguous;
+  return absl::InvalidArgumentError(
+      absl::StrCat(where,
+                   ".behavior: expected Removed, Isolated, MergedWithPrevious, MergedWithNext or "
+                   "Contiguous, found '",
+                   name, "'"));
+}
+
+absl::StatusOr<std::vector<absl::string_view>> Split(absl::string_view text,
+                                                     const SplitRule& rule) {
+  CCOE_ASSIGN_OR_RETURN(const std::vector<Pattern::Match> matches, rule.pattern.FindAll(text));
+  std::vector<Span> spans = Cover(matches, text.size(), rule.invert);
+  switch (rule.behavior) {
+    case SplitBehavior::kRemoved:
+      spans.erase(std::remove_if(spans.begin(), spans.end(),
+                                 [](const Span& span) { return span.delimiter; }),
+                  spans.end());
+      break;
+    case SplitBehavior::kIsolated:
+      break;
+    case SplitBehavior::kMergedWithNext:
+      std::reverse(spans.begin(), spans.end());
+      spans = Merge(spans, rule.behavior);
+      std::reverse(spans.begin(), spans.end());
+      break;
+    case SplitBehavior::kMergedWithPrevious:
+    case SplitBehavior::kContiguous:
+      spans = Merge(spans, rule.behavior);
+      break;
+  }
+  std::vector<absl::string_view> pieces;
+  pieces.reserve(spans.size());
+  for (const Span& span : spans) {
+    if (span.end > span.begin) pieces.push_back(text.substr(span.begin, span.end - span.begin));
+  }
+  return pieces;
+}
 
 PreTokenizer::PreTokenizer() = default;
 PreTokenizer::PreTokenizer(PreTokenizer&&) noexcept = default;

@@ -19,9 +19,23 @@
 #include "runtime/tokenizer/normalizer.h"
 #include "runtime/tokenizer/post_processor.h"
 #include "runtime/tokenizer/pre_tokenizer.h"
-#include "runtime/tokenizer/tokenizer_config.h"
 
 namespace ccoe::tokenizer {
+
+// What stands beside tokenizer.json: the roles of special tokens, and the chat template. Empty
+// strings where the files say nothing.
+struct TokenizerConfig {
+  std::string bos_token;
+  std::string eos_token;
+  std::string pad_token;
+  std::string unk_token;
+  std::string chat_template;
+};
+
+// Reads tokenizer_config.json, special_tokens_map.json (for tokens that the first does not name)
+// and chat_template.jinja (which wins over the template in the first) of `model_dir`, where they
+// exist. INVALID_ARGUMENT if one is not what it should be.
+absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& model_dir);
 
 // The longest text that Encode takes.
 inline constexpr size_t kMaxTextBytes = 16 << 20;
@@ -89,6 +103,32 @@ class Tokenizer {
   Decoder decoder_;
   TokenizerConfig config_;
   int32_t vocab_size_ = 0;
+};
+
+// Text from token ids that come one by one, as a model makes them. What Append and Finish return,
+// put together, equals Tokenizer::Decode of all ids. Each part is valid UTF-8: bytes that end
+// inside a character wait for the next token. With byte fallback (Llama 2 style) a run of byte
+// tokens waits for its end, because one invalid byte turns the whole run into U+FFFD; only then
+// does the state grow, by a byte a token. Work per token does not depend on how many came before.
+// Used by one thread at a time.
+class StreamingDecoder {
+ public:
+  // `tokenizer` must outlive the decoder. skip_special leaves special tokens out.
+  StreamingDecoder(const Tokenizer& tokenizer, bool skip_special)
+      : tokenizer_(tokenizer), skip_special_(skip_special), stream_(tokenizer.NewDecodeStream()) {}
+
+  // The text that is final with this token, perhaps none. INVALID_ARGUMENT for an id that no token
+  // has; the decoder stays as it was.
+  absl::StatusOr<std::string> Append(int64_t id);
+
+  // The rest, incomplete bytes as U+FFFD. FAILED_PRECONDITION if the stream has been finished, as
+  // for Append.
+  absl::StatusOr<std::string> Finish();
+
+ private:
+  const Tokenizer& tokenizer_;
+  bool skip_special_;
+  std::unique_ptr<DecodeStream> stream_;  // none once finished
 };
 
 }  // namespace ccoe::tokenizer

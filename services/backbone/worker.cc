@@ -14,7 +14,7 @@
 #include "runtime/exchange/grpc/grpc_link.h"
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/model/families/hf_config.h"
-#include "runtime/placement/plan_file.h"
+#include "runtime/placement/plan.h"
 #include "services/backbone/expert_heads.h"
 #include "services/backbone/memory.h"
 #include "services/backbone/moe_metrics.h"

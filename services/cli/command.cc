@@ -13,7 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
-#include "runtime/telemetry/build_info.h"
+#include "runtime/telemetry/process_info.h"
 #include "services/cli/output.h"
 
 namespace ccoe::cli {

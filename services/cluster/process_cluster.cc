@@ -15,7 +15,7 @@
 #include "httplib.h"
 #include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/placement/plan_file.h"
+#include "runtime/placement/plan.h"
 
 namespace ccoe::services {
 namespace {

@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/telemetry/resident_bytes.h"
+#include "runtime/telemetry/process_info.h"
 
 namespace ccoe::services {
 namespace {

@@ -39,8 +39,8 @@ absl::StatusOr<std::unique_ptr<ModelText>> ModelText::Load(const std::string& fo
         absl::InvalidArgumentError("chat: this model has no chat template; send text or token_ids");
     return text;
   }
-  absl::StatusOr<std::unique_ptr<tokenizer::ChatTemplate>> chat =
-      tokenizer::ChatTemplate::Create(config.chat_template);
+  absl::StatusOr<std::unique_ptr<chat_template::ChatTemplate>> chat =
+      chat_template::ChatTemplate::Create(config.chat_template);
   if (chat.ok()) {
     text->chat_template_ = *std::move(chat);
   } else {
@@ -60,7 +60,7 @@ absl::StatusOr<std::vector<int32_t>> ModelText::Encode(const std::string& text,
 absl::StatusOr<std::vector<int32_t>> ModelText::Encode(const v1::Chat& chat) const {
   CCOE_RETURN_IF_ERROR(CheckMessages(chat));
   CCOE_RETURN_IF_ERROR(no_chat_);
-  tokenizer::Chat messages;
+  chat_template::Chat messages;
   messages.bos_token = tokenizer_->config().bos_token;
   messages.eos_token = tokenizer_->config().eos_token;
   for (const v1::ChatMessage& message : chat.messages()) {

@@ -10,8 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ccoe/v1/inference.pb.h"
+#include "runtime/chat_template/chat_template.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/tokenizer/chat_template.h"
 #include "runtime/tokenizer/tokenizer.h"
 
 namespace ccoe::services {
@@ -38,7 +38,7 @@ class ModelText {
 
   model::ModelSpec spec_;
   std::unique_ptr<const tokenizer::Tokenizer> tokenizer_;
-  std::unique_ptr<const tokenizer::ChatTemplate> chat_template_;  // null: no_chat_ says why
+  std::unique_ptr<const chat_template::ChatTemplate> chat_template_;  // null: no_chat_ says why
   absl::Status no_chat_;
 };
 

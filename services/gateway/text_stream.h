@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "runtime/tokenizer/streaming_decoder.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "services/gateway/stop_filter.h"
 

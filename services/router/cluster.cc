@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/placement/plan_file.h"
+#include "runtime/placement/plan.h"
 #include "services/common/status_to_grpc.h"
 
 namespace ccoe::services {

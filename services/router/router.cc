@@ -8,9 +8,8 @@
 #include "glog/logging.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/families/hf_config.h"
-#include "runtime/placement/check_plan.h"
-#include "runtime/placement/expert_bytes.h"
-#include "runtime/placement/plan_file.h"
+#include "runtime/placement/expert_demand.h"
+#include "runtime/placement/plan.h"
 #include "services/common/model_identity.h"
 
 namespace ccoe::services {

@@ -14,7 +14,6 @@
 #include "nlohmann/json.hpp"
 #include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/tokenizer/streaming_decoder.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "services/cli/client/client.h"
 #include "services/cli/commands.h"

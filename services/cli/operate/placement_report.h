@@ -10,7 +10,7 @@
 #include "runtime/base/parallel.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/placement/cost_model.h"
-#include "runtime/placement/expert_loads.h"
+#include "runtime/placement/expert_demand.h"
 #include "runtime/placement/plan.h"
 
 namespace ccoe::cli {

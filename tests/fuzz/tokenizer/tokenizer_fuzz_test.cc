@@ -9,9 +9,9 @@
 #include <random>
 #include <sstream>
 
-#include "runtime/tokenizer/chat_template.h"
+#include "runtime/chat_template/chat_template.h"
 #include "runtime/tokenizer/tokenizer.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/tokenizer/unicode.h"
 #include "tests/runtime/tokenizer/golden_cases.h"
 #include "tests/testing/status_matchers.h"
 
@@ -160,14 +160,15 @@ TEST(TokenizerFuzzTest, LongUniformTextsTakeNoQuadraticTime) {
 TEST(TokenizerFuzzTest, RendersOrRefusesMutatedTemplates) {
   Random random(14);
   const nlohmann::json cases = GoldenJson("chat/templates.json");
-  Chat chat;
+  chat_template::Chat chat;
   chat.messages = {{"system", "Be brief."}, {"user", "Hi"}, {"assistant", "Hello"}, {"user", "ü"}};
-  JinjaLimits limits;
+  chat_template::JinjaLimits limits;
   limits.max_steps = 100'000;
   int rendered = 0, refused = 0, failed = 0;
   for (const auto& entry : cases) {
     for (int round = 0; round < 20; ++round) {
-      const auto chat_template = ChatTemplate::Create(Mutate(random, entry["template"]), limits);
+      const auto chat_template =
+          chat_template::ChatTemplate::Create(Mutate(random, entry["template"]), limits);
       if (!chat_template.ok()) {
         EXPECT_FALSE(chat_template.status().message().empty());
         ++refused;

@@ -3,8 +3,7 @@
 
 #include "gtest/gtest.h"
 #include "runtime/base/file.h"
-#include "runtime/placement/check_plan.h"
-#include "runtime/placement/plan_file.h"
+#include "runtime/placement/plan.h"
 #include "tests/runtime/placement/moe_specs.h"
 #include "tests/testing/status_matchers.h"
 

@@ -9,9 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "runtime/placement/check_plan.h"
-#include "runtime/placement/expert_bytes.h"
-#include "runtime/placement/plan_file.h"
+#include "runtime/placement/expert_demand.h"
+#include "runtime/placement/plan.h"
 #include "tests/runtime/placement/moe_specs.h"
 #include "tests/testing/status_matchers.h"
 

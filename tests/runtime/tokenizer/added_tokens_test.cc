@@ -13,6 +13,7 @@ namespace {
 using ::ccoe::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+
 using Json = nlohmann::json;
 
 // The segments' texts, those of tokens in brackets.
@@ -76,6 +77,24 @@ TEST(AddedTokensTest, RefusesContradictions) {
   }
   EXPECT_OK(AddedTokens::Create(Json::parse(R"([{"id":1,"content":"b"},{"id":2,"content":""}])"),
                                 model, *normalizer));
+}
+
+TEST(TokenTrieTest, FindsTheLeftmostAndThenTheLongest) {
+  TokenTrie trie;
+  trie.Insert("<a>", 1);
+  trie.Insert("<a>b", 2);
+  trie.Insert("a>", 3);
+  trie.Insert("<a>", 4);
+  trie.Insert("", 5);
+  const auto first = trie.Find("x<a>bc", 0);
+  ASSERT_TRUE(first.has_value());
+  EXPECT_EQ(first->value, 2);
+  EXPECT_EQ(first->begin, 1u);
+  EXPECT_EQ(first->end, 5u);
+  EXPECT_EQ(trie.Find("<a>", 0)->value, 1) << "the first value stays";
+  EXPECT_EQ(trie.Find("<a>", 1)->value, 3);
+  EXPECT_FALSE(trie.Find("<a", 0).has_value());
+  EXPECT_FALSE(trie.Find("", 0).has_value());
 }
 
 }  // namespace

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::tokenizer {
@@ -13,6 +15,75 @@ namespace {
 using ::ccoe::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+
+TEST(VocabularyTest, FindsBothWaysAlsoAfterAMove) {
+  Vocabulary first;
+  ASSERT_OK(first.Add("a", 3));
+  ASSERT_OK(first.Add("", 0));
+  const Vocabulary moved = std::move(first);
+  EXPECT_EQ(moved.Find("a"), 3);
+  EXPECT_EQ(moved.Find("b"), std::nullopt);
+  EXPECT_EQ(*moved.TokenOf(3), "a");
+  EXPECT_EQ(moved.TokenOf(1), nullptr);
+  EXPECT_EQ(moved.TokenOf(-1), nullptr);
+  EXPECT_EQ(moved.TokenOf(4), nullptr);
+  EXPECT_EQ(moved.size(), 4);
+}
+
+TEST(VocabularyTest, RefusesWhatIsTakenOrOutOfBounds) {
+  const auto code = absl::StatusCode::kInvalidArgument;
+  Vocabulary vocabulary;
+  ASSERT_OK(vocabulary.Add("a", 1));
+  EXPECT_THAT(vocabulary.Add("b", 1), StatusIs(code, HasSubstr("'a' and 'b'")));
+  EXPECT_THAT(vocabulary.Add("a", 2), StatusIs(code, HasSubstr("two ids, 1 and 2")));
+  EXPECT_THAT(vocabulary.Add("c", -1), StatusIs(code));
+  EXPECT_THAT(vocabulary.Add("c", kMaxTokenIds), StatusIs(code));
+  EXPECT_THAT(vocabulary.Add(std::string(kMaxTokenBytes + 1, 'x'), 5), StatusIs(code));
+}
+
+TEST(WordCacheTest, GivesBackWhatWasKept) {
+  WordCache cache;
+  std::vector<int32_t> ids = {9};
+  EXPECT_FALSE(cache.Find("a", ids));
+  cache.Insert("a", {1, 2});
+  EXPECT_TRUE(cache.Find("a", ids));
+  EXPECT_THAT(ids, ::testing::ElementsAre(9, 1, 2));
+}
+
+TEST(WordCacheTest, DoesNotKeepLongWords) {
+  WordCache cache;
+  const std::string word(WordCache::kMaxWordBytes + 1, 'x');
+  cache.Insert(word, {1});
+  std::vector<int32_t> ids;
+  EXPECT_FALSE(cache.Find(word, ids));
+}
+
+TEST(WordCacheTest, StaysBoundedAndRightUnderManyThreads) {
+  WordCache cache;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&cache] {
+      for (int32_t i = 0; i < 30'000; ++i) {
+        const std::string word = absl::StrCat("w", i);
+        std::vector<int32_t> ids;
+        if (cache.Find(word, ids)) {
+          ASSERT_THAT(ids, ::testing::ElementsAre(i));
+        } else {
+          cache.Insert(word, {i});
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  size_t kept = 0;
+  for (int32_t i = 0; i < 30'000; ++i) {
+    std::vector<int32_t> ids;
+    kept += cache.Find(absl::StrCat("w", i), ids) ? 1 : 0;
+  }
+  EXPECT_GT(kept, 0u);
+  EXPECT_LE(kept, WordCache::kShards * WordCache::kWordsPerShard);
+}
+
 using Json = nlohmann::json;
 
 Json Model() {

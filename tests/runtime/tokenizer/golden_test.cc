@@ -3,9 +3,8 @@
 
 #include <random>
 
-#include "runtime/tokenizer/streaming_decoder.h"
 #include "runtime/tokenizer/tokenizer.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/tokenizer/unicode.h"
 #include "tests/runtime/tokenizer/golden_cases.h"
 #include "tests/testing/status_matchers.h"
 

@@ -13,6 +13,7 @@ namespace {
 using ::ccoe::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+
 using Json = nlohmann::json;
 
 std::vector<std::string> Words(const std::string& json, const std::string& text,
@@ -68,6 +69,74 @@ TEST(PreTokenizerTest, NamesWhatItDoesNotKnow) {
         R"({"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated"})"}) {
     EXPECT_THAT(PreTokenizer::Create(Json::parse(json)),
                 StatusIs(absl::StatusCode::kInvalidArgument));
+  }
+}
+
+std::vector<std::string> Cut(const std::string& text, SplitBehavior behavior, bool invert = false) {
+  absl::StatusOr<Pattern> pattern = Pattern::Literal("-");
+  EXPECT_OK(pattern);
+  const SplitRule rule{*std::move(pattern), behavior, invert};
+  const absl::StatusOr<std::vector<absl::string_view>> parts = Split(text, rule);
+  EXPECT_OK(parts);
+  return std::vector<std::string>(parts->begin(), parts->end());
+}
+
+// The sample of the library's own documentation.
+constexpr char kText[] = "the-final--countdown";
+
+TEST(SplitTest, CutsInEachWay) {
+  EXPECT_THAT(Cut(kText, SplitBehavior::kRemoved), ElementsAre("the", "final", "countdown"));
+  EXPECT_THAT(Cut(kText, SplitBehavior::kIsolated),
+              ElementsAre("the", "-", "final", "-", "-", "countdown"));
+  EXPECT_THAT(Cut(kText, SplitBehavior::kMergedWithPrevious),
+              ElementsAre("the-", "final-", "-", "countdown"));
+  EXPECT_THAT(Cut(kText, SplitBehavior::kMergedWithNext),
+              ElementsAre("the", "-final", "-", "-countdown"));
+  EXPECT_THAT(Cut(kText, SplitBehavior::kContiguous),
+              ElementsAre("the", "-", "final", "--", "countdown"));
+}
+
+TEST(SplitTest, TakesWhatLiesBetweenWhenInverted) {
+  EXPECT_THAT(Cut(kText, SplitBehavior::kRemoved, true), ElementsAre("-", "-", "-"));
+  EXPECT_THAT(Cut(kText, SplitBehavior::kIsolated, true),
+              ElementsAre("the", "-", "final", "-", "-", "countdown"));
+}
+
+TEST(SplitTest, HandlesTheEnds) {
+  EXPECT_THAT(Cut("", SplitBehavior::kIsolated), ElementsAre());
+  EXPECT_THAT(Cut("-a-", SplitBehavior::kMergedWithPrevious), ElementsAre("-", "a-"));
+  EXPECT_THAT(Cut("-a-", SplitBehavior::kMergedWithNext), ElementsAre("-a", "-"));
+}
+
+TEST(SplitTest, RefusesUnknownBehaviors) {
+  EXPECT_OK(ParseSplitBehavior("Contiguous", ""));
+  EXPECT_THAT(ParseSplitBehavior("contiguous", "here"),
+              StatusIs(absl::StatusCode::kInvalidArgument, ::testing::HasSubstr("'contiguous'")));
+}
+
+using Json = nlohmann::json;
+
+TEST(MetaspaceTest, ReadsBothForms) {
+  ASSERT_OK_AND_ASSIGN(
+      const Metaspace now,
+      ParseMetaspace(Json::parse(R"({"replacement":"▁","prepend_scheme":"first","split":false})"),
+                     ""));
+  EXPECT_EQ(now.prepend, PrependScheme::kFirst);
+  EXPECT_FALSE(now.split);
+  ASSERT_OK_AND_ASSIGN(
+      const Metaspace before,
+      ParseMetaspace(Json::parse(R"({"replacement":"▁","add_prefix_space":false})"), ""));
+  EXPECT_EQ(before.prepend, PrependScheme::kNever);
+  EXPECT_TRUE(before.split);
+}
+
+TEST(MetaspaceTest, RefusesContradictions) {
+  for (const char* json :
+       {R"({"replacement":""})", R"({"replacement":"ab"})", R"({})",
+        R"({"replacement":"_","prepend_scheme":"x"})",
+        R"({"replacement":"_","prepend_scheme":"always","add_prefix_space":false})"}) {
+    EXPECT_THAT(ParseMetaspace(Json::parse(json), "here"),
+                StatusIs(absl::StatusCode::kInvalidArgument, ::testing::HasSubstr("here")));
   }
 }
 

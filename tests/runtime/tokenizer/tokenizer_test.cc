@@ -79,5 +79,93 @@ TEST(TokenizerTest, EncodesAlikeFromManyThreads) {
   for (std::thread& thread : threads) thread.join();
 }
 
+class TokenizerConfigTest : public ::testing::Test {
+ protected:
+  TokenizerConfigTest() : folder_(::testing::TempDir() + "/config") {
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+  }
+  void Write(const std::string& name, const std::string& content) {
+    std::ofstream(folder_ + "/" + name) << content;
+  }
+
+  const std::string folder_;
+};
+
+TEST_F(TokenizerConfigTest, IsEmptyWithoutFiles) {
+  ASSERT_OK_AND_ASSIGN(const TokenizerConfig config, ReadTokenizerConfig(folder_));
+  EXPECT_EQ(config.bos_token, "");
+  EXPECT_EQ(config.chat_template, "");
+}
+
+TEST_F(TokenizerConfigTest, ReadsTokensInBothFormsAndFillsGapsFromTheMap) {
+  Write(
+      "tokenizer_config.json",
+      R"({"bos_token":{"content":"<s>"},"eos_token":"</s>","pad_token":null,"chat_template":"x"})");
+  Write("special_tokens_map.json", R"({"bos_token":"other","pad_token":"<pad>"})");
+  ASSERT_OK_AND_ASSIGN(const TokenizerConfig config, ReadTokenizerConfig(folder_));
+  EXPECT_EQ(config.bos_token, "<s>");
+  EXPECT_EQ(config.eos_token, "</s>");
+  EXPECT_EQ(config.pad_token, "<pad>");
+  EXPECT_EQ(config.chat_template, "x");
+}
+
+TEST_F(TokenizerConfigTest, PrefersTheTemplateFileThenTheDefaultOne) {
+  Write("tokenizer_config.json",
+        R"({"chat_template":[{"name":"tool","template":"t"},{"name":"default","template":"d"}]})");
+  ASSERT_OK_AND_ASSIGN(const TokenizerConfig named, ReadTokenizerConfig(folder_));
+  EXPECT_EQ(named.chat_template, "d");
+  Write("chat_template.jinja", "file");
+  ASSERT_OK_AND_ASSIGN(const TokenizerConfig file, ReadTokenizerConfig(folder_));
+  EXPECT_EQ(file.chat_template, "file");
+}
+
+TEST_F(TokenizerConfigTest, RefusesBrokenFiles) {
+  for (const char* content :
+       {"{", "[]", R"({"bos_token":3})", R"({"chat_template":3})", R"({"eos_token":{}})"}) {
+    Write("tokenizer_config.json", content);
+    EXPECT_THAT(ReadTokenizerConfig(folder_),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("tokenizer_config.json")))
+        << content;
+  }
+}
+
+TEST(StreamingDecoderTest, EmitsACharacterWithItsLastByte) {
+  const auto tokenizer = LoadGolden("gpt2");
+  ASSERT_NE(tokenizer, nullptr);
+  ASSERT_OK_AND_ASSIGN(const Ids ids, tokenizer->Encode("a👩b", false));
+  StreamingDecoder decoder(*tokenizer, true);
+  std::vector<std::string> parts;
+  for (const int32_t id : ids) {
+    ASSERT_OK_AND_ASSIGN(const std::string part, decoder.Append(id));
+    if (!part.empty()) parts.push_back(part);
+  }
+  EXPECT_THAT(parts, ::testing::ElementsAre("a", "👩", "b"));
+}
+
+TEST(StreamingDecoderTest, SkipsSpecialTokensOnlyWhenAsked) {
+  const auto tokenizer = LoadGolden("llama3");
+  ASSERT_NE(tokenizer, nullptr);
+  StreamingDecoder skipping(*tokenizer, true);
+  ASSERT_OK_AND_ASSIGN(const std::string nothing, skipping.Append(763));
+  EXPECT_EQ(nothing, "");
+  StreamingDecoder keeping(*tokenizer, false);
+  ASSERT_OK_AND_ASSIGN(const std::string token, keeping.Append(763));
+  EXPECT_EQ(token, "<|begin_of_text|>");
+}
+
+TEST(StreamingDecoderTest, GoesOnAfterAnUnknownIdAndEndsOnce) {
+  const auto tokenizer = LoadGolden("gpt2");
+  ASSERT_NE(tokenizer, nullptr);
+  StreamingDecoder decoder(*tokenizer, true);
+  EXPECT_THAT(decoder.Append(600), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(decoder.Append(int64_t{1} << 40), StatusIs(absl::StatusCode::kInvalidArgument));
+  ASSERT_OK_AND_ASSIGN(const std::string text, decoder.Append(*tokenizer->TokenToId("a")));
+  EXPECT_EQ(text, "a");
+  EXPECT_OK(decoder.Finish());
+  EXPECT_THAT(decoder.Finish(), StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(decoder.Append(1), StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
 }  // namespace
 }  // namespace ccoe::tokenizer

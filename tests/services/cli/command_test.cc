@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "runtime/telemetry/build_info.h"
+#include "runtime/telemetry/process_info.h"
 
 namespace ccoe::cli {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "runtime/placement/plan_file.h"
+#include "runtime/placement/plan.h"
 #include "tests/runtime/placement/moe_specs.h"
 #include "tests/testing/status_matchers.h"
 

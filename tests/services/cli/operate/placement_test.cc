@@ -3,7 +3,7 @@
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
-#include "runtime/placement/plan_file.h"
+#include "runtime/placement/plan.h"
 #include "services/cli/commands.h"
 #include "tests/testing/command_line.h"
 #include "tests/testing/golden_model.h"

@@ -1,0 +1,17 @@
+#include "runtime/telemetry/process_info.h"
+
+#include <unistd.h>
+
+#include <fstream>
+
+namespace ccoe::telemetry {
+
+int64_t ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  int64_t total_pages = 0;
+  int64_t resident_pages = 0;
+  if (!(statm >> total_pages >> resident_pages)) return 0;
+  return resident_pages * sysconf(_SC_PAGESIZE);
+}
+
+}  // namespace ccoe::telemetry
