@@ -15,14 +15,13 @@
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/model/families/hf_config.h"
 #include "runtime/placement/plan_file.h"
-#include "services/backbone/expert_heads.h"
-#include "services/backbone/memory.h"
-#include "services/backbone/moe_metrics.h"
+#include "services/backbone/load_backbone.h"
+#include "services/backbone/metrics.h"
 #include "services/common/compute.h"
-#include "services/common/device_report.h"
-#include "services/common/local_peers.h"
-#include "services/common/model_identity.h"
+#include "services/common/model_report.h"
+#include "services/common/row_carriers.h"
 #include "services/common/stubs.h"
+#include "services/common/worker_server.h"
 
 namespace ccoe::services {
 namespace {

@@ -18,7 +18,6 @@
 #include "services/cli/bench_serve.h"
 #include "services/cli/progress.h"
 #include "services/common/compute.h"
-#include "services/offline/model_cost.h"
 #include "services/offline/offline_engine.h"
 #include "services/offline/throughput.h"
 

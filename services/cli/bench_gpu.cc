@@ -14,7 +14,6 @@
 #include "services/cli/progress.h"
 #include "services/common/compute.h"
 #include "services/offline/kernel_rates.h"
-#include "services/offline/model_cost.h"
 #include "services/offline/offline_engine.h"
 #include "services/offline/throughput.h"
 

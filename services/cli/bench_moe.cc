@@ -16,7 +16,7 @@
 #include "runtime/model/weights.h"
 #include "services/cli/bench_model.h"
 #include "services/cli/progress.h"
-#include "services/offline/ffn_rates.h"
+#include "services/offline/kernel_rates.h"
 #include "services/offline/offline_engine.h"
 #include "services/offline/throughput.h"
 

@@ -7,7 +7,7 @@
 #include "grpcpp/grpcpp.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/status_macros.h"
-#include "services/backbone/moe_wire.h"
+#include "services/backbone/proto_conversions.h"
 #include "services/common/channel_factory.h"
 #include "services/common/status_to_grpc.h"
 

@@ -8,7 +8,7 @@
 #include "absl/time/time.h"
 #include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
-#include "services/backbone/moe_wire.h"
+#include "services/backbone/proto_conversions.h"
 #include "services/cli/client.h"
 #include "services/cli/moe_heat_map.h"
 #include "services/cli/moe_report.h"

@@ -31,7 +31,7 @@
 #include "services/cli/byte_size.h"
 #include "services/cli/placement_costs.h"
 #include "services/cli/placement_report.h"
-#include "services/common/model_identity.h"
+#include "services/common/model_report.h"
 
 namespace ccoe::cli {
 namespace {

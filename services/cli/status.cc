@@ -14,7 +14,7 @@
 #include "runtime/base/status_macros.h"
 #include "services/cli/client.h"
 #include "services/common/channel_factory.h"
-#include "services/common/ffn_shards.h"
+#include "services/common/model_report.h"
 #include "services/common/stubs.h"
 
 namespace ccoe::cli {

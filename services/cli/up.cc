@@ -14,8 +14,8 @@
 #include "runtime/base/status_macros.h"
 #include "services/cli/server_process.h"
 #include "services/cli/serving_flags.h"
-#include "services/cluster/embedded_cluster.h"
-#include "services/cluster/process_cluster.h"
+#include "services/launcher/embedded_cluster.h"
+#include "services/launcher/process_cluster.h"
 
 namespace ccoe::cli {
 namespace {

@@ -16,7 +16,7 @@
 #include "runtime/base/bounded_queue.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
-#include "services/common/address.h"
+#include "services/common/channel_factory.h"
 
 namespace ccoe::services {
 namespace {

@@ -23,10 +23,9 @@
 #include "runtime/model/families/hf_config.h"
 #include "runtime/placement/planner.h"
 #include "services/backbone/load_backbone.h"
-#include "services/backbone/memory.h"
 #include "services/common/channel_factory.h"
 #include "services/common/server_runner.h"
-#include "services/expert/held_bundles.h"
+#include "services/expert/load_experts.h"
 
 namespace ccoe::services {
 namespace {

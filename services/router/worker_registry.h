@@ -45,7 +45,7 @@ struct Worker {
   bool ready() const { return report.ready(); }
 };
 
-// Not thread-safe; Cluster guards it.
+// Not thread-safe; ClusterState guards it.
 class WorkerRegistry {
  public:
   // `clock` outlives the registry.

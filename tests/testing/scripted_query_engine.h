@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "services/backbone/query_engine.h"
+#include "services/backbone/backbone_service.h"
 
 namespace ccoe::testing {
 

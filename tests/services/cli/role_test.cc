@@ -12,7 +12,7 @@
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "httplib.h"
-#include "services/cluster/child_process.h"
+#include "services/launcher/child_process.h"
 #include "tests/testing/command_line.h"
 #include "tests/testing/golden_bundles.h"
 #include "tests/testing/golden_model.h"

@@ -57,7 +57,7 @@ class ControlServiceTest : public ::testing::Test {
 
   FakeClock clock_;
   telemetry::Metrics metrics_;
-  Cluster cluster_{&clock_, {.lease = absl::Seconds(6)}, &metrics_.router()};
+  ClusterState cluster_{&clock_, {.lease = absl::Seconds(6)}, &metrics_.router()};
   ControlService service_{&cluster_};
   InProcessRegistry registry_;
   std::unique_ptr<ServerRunner> server_;

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "ccoe/v1/control.pb.h"
-#include "services/common/protocol_version.h"
+#include "services/common/model_report.h"
 
 namespace ccoe::services {
 
