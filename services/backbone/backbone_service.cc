@@ -249,7 +249,7 @@ grpc::ServerWriteReactor<v1::BackboneGenerateResponse>* BackboneService::Generat
   absl::StatusOr<engine::EngineRequest> query = QueryFromProto(*request);
   if (!query.ok()) return new Refusal(ToGrpc(query.status(), context));
   query->deadline = DeadlineOf(*context);
-  return TokenStream::Start(engine_, context, *std::move(query), options_.max_unsent_tokens);
+  return TokenStream::Start(engine_, context, *std::move(query), max_unsent_tokens_);
 }
 
 grpc::ServerUnaryReactor* BackboneService::GetMoeStatistics(

@@ -42,17 +42,14 @@ class LocalQueryEngine final : public QueryEngine {
   engine::Engine* const engine_;
 };
 
-struct BackboneServiceOptions {
-  int64_t max_unsent_tokens = 4096;  // of one query; a reader further behind is cancelled
-};
-
 // Thread-safe.
 class BackboneService final : public v1::Backbone::CallbackService {
  public:
-  // `engine` and `moe` (null: a model without MoE layers) must outlive the service's calls.
-  explicit BackboneService(QueryEngine* engine, BackboneServiceOptions options = {},
-                           engine::MoeStatistics* moe = nullptr)
-      : engine_(engine), options_(options), moe_(moe) {}
+  // `engine` and `moe` (null: a model without MoE layers) must outlive the service's calls. Of one
+  // query at most `max_unsent_tokens` wait; a reader further behind is cancelled.
+  explicit BackboneService(QueryEngine* engine, engine::MoeStatistics* moe = nullptr,
+                           int64_t max_unsent_tokens = 4096)
+      : engine_(engine), moe_(moe), max_unsent_tokens_(max_unsent_tokens) {}
 
   grpc::ServerWriteReactor<v1::BackboneGenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::BackboneGenerateRequest* request) override;
@@ -62,8 +59,8 @@ class BackboneService final : public v1::Backbone::CallbackService {
 
  private:
   QueryEngine* const engine_;
-  const BackboneServiceOptions options_;
   engine::MoeStatistics* const moe_;
+  const int64_t max_unsent_tokens_;
 };
 
 }  // namespace ccoe::services

@@ -159,8 +159,7 @@ absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLi
 
 absl::Status BackboneWorker::Serve() {
   queries_ = std::make_unique<LocalQueryEngine>(engine_.get());
-  service_ =
-      std::make_unique<BackboneService>(queries_.get(), options_.service, moe_statistics_.get());
+  service_ = std::make_unique<BackboneService>(queries_.get(), moe_statistics_.get());
   WorkerServerOptions server;
   server.identity = identity_;
   server.router = options_.router;

@@ -39,7 +39,6 @@ struct BackboneWorkerOptions {
   ServeOptions serve;
   engine::EngineOptions engine;                  // its kv_dtype is the device's
   RowTransport transport = RowTransport::kAuto;  // of rows to expert workers in other processes
-  BackboneServiceOptions service;
 };
 
 // Thread-safe. Destruction cancels what runs.

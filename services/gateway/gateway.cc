@@ -80,7 +80,7 @@ absl::Status Gateway::Start() {
   parts_.backbones = backbones_.get();
   parts_.observer = metrics_.get();
   parts_.clock = &clock_;
-  service_ = std::make_unique<InferenceService>(parts_, admission_.get(), options_.inference);
+  service_ = std::make_unique<InferenceService>(parts_, admission_.get(), options_.longest_query);
   status_ = std::make_unique<StatusService>(control_.get(), backbones_.get());
   ServerOptions server;
   server.listen = options_.listen;

@@ -47,7 +47,8 @@ struct GatewayOptions {
   std::string router;        // address
   std::vector<std::string> listen = {"127.0.0.1:8001"};
   int64_t max_queries = 256;  // at once; one more gets RESOURCE_EXHAUSTED
-  InferenceOptions inference;
+  // Of queries whose client set no deadline, or a later one.
+  absl::Duration longest_query = absl::Minutes(30);
   absl::Duration probe_interval =
       absl::Seconds(30);  // of each expert, where no client's query says that it lives
   absl::Duration probe_timeout = absl::Seconds(30);

@@ -81,7 +81,7 @@ grpc::Status InferenceService::Generate(grpc::ServerContext* context,
     return ToGrpc(ticket.status(), context);
   }
   const auto deadline =
-      std::min(context->deadline(), absl::ToChronoTime(absl::Now() + options_.longest_query));
+      std::min(context->deadline(), absl::ToChronoTime(absl::Now() + longest_query_));
   QueryCaller caller;
   caller.new_context = [context, deadline] {
     std::unique_ptr<grpc::ClientContext> call = grpc::ClientContext::FromServerContext(*context);

@@ -55,17 +55,13 @@ class Admission {
   absl::Duration mean_gap_ ABSL_GUARDED_BY(mutex_) = absl::Milliseconds(500);
 };
 
-struct InferenceOptions {
-  // Of queries whose client set no deadline, or a later one.
-  absl::Duration longest_query = absl::Minutes(30);
-};
-
 // Thread-safe.
 class InferenceService final : public v1::Inference::Service {
  public:
-  // Everything outlives the service's calls.
-  InferenceService(const QueryParts& parts, Admission* admission, InferenceOptions options = {})
-      : parts_(parts), admission_(admission), options_(options) {}
+  // Everything outlives the service's calls. `longest_query`: of queries whose client set no
+  // deadline, or a later one.
+  InferenceService(const QueryParts& parts, Admission* admission, absl::Duration longest_query)
+      : parts_(parts), admission_(admission), longest_query_(longest_query) {}
 
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override;
@@ -79,7 +75,7 @@ class InferenceService final : public v1::Inference::Service {
  private:
   const QueryParts parts_;
   Admission* const admission_;
-  const InferenceOptions options_;
+  const absl::Duration longest_query_;
 };
 
 }  // namespace ccoe::services

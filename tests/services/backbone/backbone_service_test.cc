@@ -24,9 +24,7 @@ using ::testing::HasSubstr;
 class BackboneServiceTest : public ::testing::Test {
  protected:
   void Start(int64_t max_unsent_tokens = 4096) {
-    BackboneServiceOptions options;
-    options.max_unsent_tokens = max_unsent_tokens;
-    service_ = std::make_unique<BackboneService>(&engine_, options, moe_);
+    service_ = std::make_unique<BackboneService>(&engine_, moe_, max_unsent_tokens);
     ServerOptions server;
     server.services = {{service_.get(), std::string(v1::Backbone::service_full_name())}};
     ASSERT_OK_AND_ASSIGN(server_, ServerRunner::Start(std::move(server)));
@@ -200,7 +198,7 @@ TEST_F(BackboneServiceTest, TheServerCanGoWhileQueriesRun) {
 
 TEST(TokenStreamTest, TheEngineMaySpeakUntilItLetsGoEvenWhereTheCallIsOver) {
   testing::ScriptedQueryEngine engine;
-  BackboneService service(&engine, {/*max_unsent_tokens=*/4});
+  BackboneService service(&engine, /*moe=*/nullptr, /*max_unsent_tokens=*/4);
   ServerOptions options;
   options.services = {{&service, std::string(v1::Backbone::service_full_name())}};
   ASSERT_OK_AND_ASSIGN(const auto server, ServerRunner::Start(std::move(options)));
@@ -234,7 +232,7 @@ TEST(TokenStreamTest, AQueryThatIsCancelledBeforeItsHandleIsKnownIsCancelledAllT
     grpc::ClientContext* context = nullptr;
   };
   SlowEngine engine;
-  BackboneService service(&engine, {/*max_unsent_tokens=*/4});
+  BackboneService service(&engine, /*moe=*/nullptr, /*max_unsent_tokens=*/4);
   ServerOptions options;
   options.services = {{&service, std::string(v1::Backbone::service_full_name())}};
   ASSERT_OK_AND_ASSIGN(const auto server, ServerRunner::Start(std::move(options)));

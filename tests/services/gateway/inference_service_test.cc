@@ -76,7 +76,7 @@ class InferenceServiceTest : public ::testing::Test {
     parts_.backbones = &backbones_;
     parts_.observer = &observer_;
     parts_.clock = &clock_;
-    service_ = std::make_unique<InferenceService>(parts_, &admission_);
+    service_ = std::make_unique<InferenceService>(parts_, &admission_, absl::Minutes(30));
     ServerOptions server;
     server.services = {{service_.get(), std::string(v1::Inference::service_full_name())}};
     ASSERT_OK_AND_ASSIGN(server_, ServerRunner::Start(std::move(server)));
