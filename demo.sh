@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds, starts the cluster with the demo model in this terminal's background, asks it a question
 # of each domain and shows the answers. Usage: ./demo.sh [--keep] [--processes]
 #   --keep       leave the cluster running at the end

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds everything and runs every test. Usage: ./test.sh [--sanitize] [bazel test targets; default: all]
 #   --sanitize  instead: the unit tests of runtime and services under AddressSanitizer with UndefinedBehaviorSanitizer, then under
 #               ThreadSanitizer; each compiles all of them anew

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """cc_proto: one .proto below //proto in, one cc_library out, made with the system's protoc and grpc_cpp_plugin.
 
 The import root is proto/, so files import "ccoe/v1/x.proto", C++ includes "ccoe/v1/x.pb.h", and gRPC

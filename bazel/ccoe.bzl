@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """House rules for C++ targets: warnings are errors in our code (generated code is built elsewhere)."""
 
 load("//bazel:cuda_library.bzl", "NEEDS_CUDA", "nvcc_objects")

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Makes the tar of //deploy:bundle. Usage: deploy/bundle.sh OUTPUT.tar CUDA_LIBRARIES BINARY... -- FILE...
 # Binaries go to bin/, the shared libraries they need to lib/ (with those they open by name: OpenBLAS, and from the folder CUDA_LIBRARIES
 # cuBLASLt and NCCL; none: a build without CUDA), files to their place in the tree. What belongs to the machine stays out: glibc and the NVIDIA driver.

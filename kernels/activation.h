@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The nonlinearities of feed-forward blocks.
 #ifndef CCOE_KERNELS_ACTIVATION_H_
 #define CCOE_KERNELS_ACTIVATION_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Arguments of the attention ops: rotary embedding, the append to the paged KV cache, paged
 // attention.
 #ifndef CCOE_KERNELS_ATTENTION_H_

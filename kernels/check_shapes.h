@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The shape contracts of ops.h, checked alike by every implementation: a wrong shape is the
 // caller's bug and aborts. What one device alone does not take it checks itself.
 #ifndef CCOE_KERNELS_CHECK_SHAPES_H_

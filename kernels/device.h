@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A device's memory: allocation and copies. The one place where it shows that host and device
 // memory may differ.
 #ifndef CCOE_KERNELS_DEVICE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which errors of a device and its ops mean that it works no more.
 #ifndef CCOE_KERNELS_DEVICE_ERROR_H_
 #define CCOE_KERNELS_DEVICE_ERROR_H_

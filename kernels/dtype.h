@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Element types of tensors in memory, in files and on the wire.
 #ifndef CCOE_KERNELS_DTYPE_H_
 #define CCOE_KERNELS_DTYPE_H_

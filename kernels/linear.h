@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Arguments of the matrix products: one matrix, or one a head.
 #ifndef CCOE_KERNELS_LINEAR_H_
 #define CCOE_KERNELS_LINEAR_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Arguments of the mixture-of-experts ops: gate, grouped feed-forward, combine.
 #ifndef CCOE_KERNELS_MOE_H_
 #define CCOE_KERNELS_MOE_H_

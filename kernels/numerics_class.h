@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whose results have the same bits. Two processes give the same query the same bits where their
 // weights and their numerics classes are the same.
 #ifndef CCOE_KERNELS_NUMERICS_CLASS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The largest calls that an Ops will get, known before it is made: from these an implementation
 // knows how much memory of its own it needs, and takes it at once.
 #ifndef CCOE_KERNELS_OP_SHAPES_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ops a decoder is made of: one coarse interface over device memory, one implementation a
 // device.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sizes in whole pieces, for hosts and devices.
 #ifndef CCOE_KERNELS_ROUNDING_H_
 #define CCOE_KERNELS_ROUNDING_H_

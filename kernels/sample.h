@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Arguments of the sampling op: which token each row of logits gives.
 #ifndef CCOE_KERNELS_SAMPLE_H_
 #define CCOE_KERNELS_SAMPLE_H_

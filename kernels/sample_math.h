@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The arithmetic of sampling that all devices share, so that the same logits and the same uniform
 // give the same token on each: integers, and single float operations that are rounded alike
 // everywhere. Nothing here may be contracted to fused operations: compile callers so.

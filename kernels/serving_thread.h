@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Serving takes no device memory: all of it is taken when a worker starts. What is allocated by a
 // thread that serves shows that a plan was too small; it works, and is counted.
 #ifndef CCOE_KERNELS_SERVING_THREAD_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Borrowed row-major matrices. A view owns nothing: whoever made it keeps the memory alive and says
 // on which device.
 #ifndef CCOE_KERNELS_VIEW_H_

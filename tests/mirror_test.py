@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lists the sources that have no test of their own: DIR/stem.cc wants tests/DIR/stem_test.cc.
 
 Run from anywhere: python3 tests/mirror_test.py. tests/mirror_allowed.txt names the exceptions, each with its reason; it

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Compiles the sources that annotate locks with clang's -Wthread-safety (syntax only): reading a guarded field without its
 # lock is an error. Needs the generated protos: builds them first.
 set -euo pipefail

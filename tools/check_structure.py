@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checks how the folders of the C++ tree depend on one another, and prints the shape of the tree.
 
     python3 tools/check_structure.py [--units]

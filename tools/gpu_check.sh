@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Checks a machine with one GPU.
 #
 #   tools/gpu_check.sh PROFILE             smoke, speed or cluster, in two or three minutes: gpu_check/profiles.sh

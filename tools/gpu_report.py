@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The lines of gpu_probe (and of gpu_check's profiles) as the tables of docs/gpu.md.
 
     tools/gpu_report.py [--command TEXT] FILE.jsonl... >>docs/gpu.md

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs those packages of tools/packages.txt that are missing, as root or through sudo. Seconds when all are there.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turns streams of conversations into padded batches of tokens."""
 
 import itertools

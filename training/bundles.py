@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Assembles `models/demo`: the base's folder, and the experts cut out of it."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model card, `models/demo/README.md`, from `eval/scores.json`."""
 
 import json

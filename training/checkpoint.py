@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hugging Face folders: safetensors in bfloat16, and config.json."""
 
 import json

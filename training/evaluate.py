@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores a model on the held-out questions by greedy decoding.
 
 A question whose reference answer is the most likely token at every position

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small Llama decoder in plain PyTorch.
 
 The module tree carries the Hugging Face tensor names (`model.layers.0.

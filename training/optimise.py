@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training loop: AdamW, warm-up and cosine, clipped gradients."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The held-out question files: `eval/<domain>.jsonl`; no PyTorch needed."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one command that makes the demo: `python3 -m training.run --work DIR`.
 
 Trains the base, then for every domain the expert and the full fine-tuning it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo's numbers: sizes, split, seeds and lengths of training."""
 
 from dataclasses import dataclass, field, replace

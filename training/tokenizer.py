@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A byte-level BPE: training, encoding and the Hugging Face files.
 
 `tokenizer.json` is written in the style of Qwen2 (one token a digit).  Its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains the tokenizer and the base model on the mixture."""
 
 import itertools

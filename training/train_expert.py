@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains one expert: the upper layers only, on a frozen backbone."""
 
 import sys

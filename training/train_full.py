@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fine-tunes every weight on one domain: what an expert is compared with."""
 
 import sys

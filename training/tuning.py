@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the expert's and the full fine-tuning share: all but the frozen part."""
 
 import json

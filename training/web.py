@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The base model's corpus: the same subjects, less curated.
 
 A general corpus holds every subject, but its answers come in more than one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tells ThreadSanitizer what Debian's abseil does, which is not compiled with it: without this,
 // whatever a mutex guards looks unguarded. Linked into every program built with --config=tsan,
 // whose definitions of these functions come before the library's; each tells, and calls the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // As absl_annotations.cc, for gRPC: what was done before an operation was begun happens before
 // whoever is told of its end, by a completion queue. What gRPC does inside is suppressions.txt's.
 #include <dlfcn.h>

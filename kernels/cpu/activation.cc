@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // silu(g) = g / (1 + exp(-g)). Both GELUs (Hendrycks and Gimpel 2016, arXiv 1606.08415) are written
 // without the difference that loses their negative tail: the tanh form is g / (1 + exp(-2u)), the
 // erf form g * erfc(-g / sqrt 2) / 2.

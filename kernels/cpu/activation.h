@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Gated activations on the CPU.
 #ifndef CCOE_KERNELS_CPU_ACTIVATION_H_
 #define CCOE_KERNELS_CPU_ACTIVATION_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attention in chunks of kChunk tokens, cut at fixed absolute positions whatever the page size. For
 // each row and head a chunk gives a maximum m, a sum l of exp(score - m) and a weighted sum o of
 // values; the chunks are combined in order of position by the online-softmax recurrence (Milakov

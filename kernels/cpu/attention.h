@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CPU's paged attention.
 #ifndef CCOE_KERNELS_CPU_ATTENTION_H_
 #define CCOE_KERNELS_CPU_ATTENTION_H_

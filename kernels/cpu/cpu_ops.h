@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CPU device and its ops (Highway, chosen for the machine at run time).
 #ifndef CCOE_KERNELS_CPU_CPU_OPS_H_
 #define CCOE_KERNELS_CPU_CPU_OPS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Plain loops, one row at a time: sums run over experts in rising order. Beside the experts'
 // matrices the gate is no work.
 #include "kernels/cpu/gate.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gate of a mixture-of-experts layer on the CPU.
 #ifndef CCOE_KERNELS_CPU_GATE_H_
 #define CCOE_KERNELS_CPU_GATE_H_

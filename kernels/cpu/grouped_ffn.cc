@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Two loops over the cores, whatever the number of experts: gate, up and activation for tasks of
 // (group, rows, columns), then down; very many pairs go in batches, which bounds the memory. The
 // gather is done while packing, the activated rows are packed for `down` by the task that made

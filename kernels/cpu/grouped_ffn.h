@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The feed-forward blocks of several experts on the CPU.
 #ifndef CCOE_KERNELS_CPU_GROUPED_FFN_H_
 #define CCOE_KERNELS_CPU_GROUPED_FFN_H_

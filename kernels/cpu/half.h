@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // f16 and bf16 as stored bits, and their scalar conversions. Widening is exact; narrowing rounds to
 // nearest even.
 #ifndef CCOE_KERNELS_CPU_HALF_H_

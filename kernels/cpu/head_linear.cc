@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Two loops over the cores for all heads: one packs their x, one multiplies pieces of (head,
 // columns, rows), several of them a task where they are small. Very many rows go in batches of
 // heads, which bounds the memory. In which order an element is summed: linear-inl.h.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CPU's matrix products of attention heads.
 #ifndef CCOE_KERNELS_CPU_HEAD_LINEAR_H_
 #define CCOE_KERNELS_CPU_HEAD_LINEAR_H_

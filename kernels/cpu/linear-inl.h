@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The register tiles of matrix products, shared by Linear and GroupedFfn, so that both sum alike.
 //
 // Dot products vectorised along K. Every output element has one vector accumulator that runs over

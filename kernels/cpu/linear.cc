@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // x is packed once, then the columns of all parts and the rows are cut into tasks of one loop. In
 // which order an element is summed: linear-inl.h.
 #include "kernels/cpu/linear.h"

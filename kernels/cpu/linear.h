@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CPU's matrix product.
 #ifndef CCOE_KERNELS_CPU_LINEAR_H_
 #define CCOE_KERNELS_CPU_LINEAR_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The experts of a mixture-of-experts layer, from the gate's choice to the combined rows, on the
 // CPU.
 #ifndef CCOE_KERNELS_CPU_MOE_FFN_H_

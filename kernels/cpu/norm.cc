@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Zhang and Sennrich 2019, arXiv 1910.07467. The squares are summed in f32 in kAccumulators
 // vectors, then by a fixed tree: an order that depends on the number of columns alone.
 #include "kernels/cpu/norm.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // RMS normalisation on the CPU.
 #ifndef CCOE_KERNELS_CPU_NORM_H_
 #define CCOE_KERNELS_CPU_NORM_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The instruction set is the one that Highway runs the kernels with: the width of a vector says how
 // sums over K are shared by its lanes. The C library is named since the gate's exponentials are
 // its own.

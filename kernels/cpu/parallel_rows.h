@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cuts element-wise work over rows into tasks worth a thread's while.
 #ifndef CCOE_KERNELS_CPU_PARALLEL_ROWS_H_
 #define CCOE_KERNELS_CPU_PARALLEL_ROWS_H_

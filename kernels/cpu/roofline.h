@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What this machine can do at best, as a yardstick for the kernels: measured in the same run as
 // they are, with the same threads. Loads OpenBLAS when it is first asked for.
 #ifndef CCOE_KERNELS_CPU_ROOFLINE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Su et al. 2021, arXiv 2104.09864. Element-wise, so plain loops; the compiler vectorises those
 // that rotate for each Highway target.
 #include "kernels/cpu/rope_kv.h"

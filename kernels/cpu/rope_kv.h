@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rotary embedding and the append to the paged KV cache on the CPU.
 #ifndef CCOE_KERNELS_CPU_ROPE_KV_H_
 #define CCOE_KERNELS_CPU_ROPE_KV_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Plain loops over elements: the compiler vectorises them for each Highway target.
 #include "kernels/cpu/rows.h"
 

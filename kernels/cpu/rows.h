@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Row copies with widening and narrowing, and element-wise sums, scalings and bounds on the CPU.
 #ifndef CCOE_KERNELS_CPU_ROWS_H_
 #define CCOE_KERNELS_CPU_ROWS_H_

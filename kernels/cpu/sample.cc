@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One row at a time, rows on different threads. Weights are the integers of sample_math.h, so no
 // sum depends on an order; ids are selected by radix, so that flat distributions cost no more.
 #include "kernels/cpu/sample.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sampling on the CPU.
 #ifndef CCOE_KERNELS_CPU_SAMPLE_H_
 #define CCOE_KERNELS_CPU_SAMPLE_H_

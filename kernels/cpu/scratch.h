@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reusable aligned memory for kernels.
 #ifndef CCOE_KERNELS_CPU_SCRATCH_H_
 #define CCOE_KERNELS_CPU_SCRATCH_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Vector helpers shared by the CPU kernels: exact widening loads and the fixed-order sum of lanes.
 // Included once for each Highway target, so the guard toggles.
 #if defined(CCOE_KERNELS_CPU_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)

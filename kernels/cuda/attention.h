@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Paged attention in chunks of kAttentionChunk tokens, cut at fixed absolute positions: for each
 // query (a row under a head) a chunk gives a maximum m, a sum l of exp(score - m) and a weighted
 // sum o of values; chunks are combined in order of position (Milakov and Gimelshein 2018, arXiv

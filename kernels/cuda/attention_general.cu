@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attention in f32 for any head_dim and cache, and the joining of chunks. A score is one chain of
 // fused multiply-adds over head_dim; a chunk's l is summed by key modulo 32, then by the tree of a
 // warp; o is summed over keys in order.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Heads of 64 and 128; those of 256, which are compiled by themselves, are attention_mma_256.cu's.
 #include "kernels/cuda/attention_mma.cuh"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Attention on tensor cores, after Dao et al. 2022 (arXiv 2205.14135). A warp has 16 queries; the
 // warps of a block share tiles of keys and values, which lie at fixed absolute positions, in two
 // stages of shared memory filled by asynchronous copies. Within a chunk the softmax is kept online

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Heads of 256. A lane's share of the queries and of the sums is 192 registers here, so some others
 // go to local memory, which BUILD allows here and bazel/cuda_library.bzl refuses elsewhere.
 #include "kernels/cuda/attention_mma.cuh"

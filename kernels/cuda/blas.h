@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // cuBLASLt for large products that need not be batch-invariant.
 #ifndef CCOE_KERNELS_CUDA_BLAS_H_
 #define CCOE_KERNELS_CUDA_BLAS_H_

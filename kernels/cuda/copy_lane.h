@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A way between host memory and one GPU: a stream and two pinned halves of a staging buffer, one
 // being filled or emptied by the host while the other travels.
 #ifndef CCOE_KERNELS_CUDA_COPY_LANE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // cuBLASLt's library, which a machine may lack.
 #ifndef CCOE_KERNELS_CUDA_CUBLASLT_LIBRARY_H_
 #define CCOE_KERNELS_CUDA_CUBLASLT_LIBRARY_H_

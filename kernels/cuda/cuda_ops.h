@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA devices and their ops, for compute capability 8.0 and newer. No CUDA includes: callers
 // compile without a toolkit. A build without --config=cuda links stub.cc, where CudaDeviceCount()
 // is 0 and the factories return UNIMPLEMENTED.

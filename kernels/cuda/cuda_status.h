@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // CUDA's errors as Status.
 #ifndef CCOE_KERNELS_CUDA_CUDA_STATUS_H_
 #define CCOE_KERNELS_CUDA_CUDA_STATUS_H_

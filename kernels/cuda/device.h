@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the ops need to know of a CudaDevice beyond kernels::Device.
 #ifndef CCOE_KERNELS_CUDA_DEVICE_H_
 #define CCOE_KERNELS_CUDA_DEVICE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What kernels share: element types, reductions, activations. Contraction is off in this folder
 // (-fmad=false), so a product and a sum fuse only where fmaf says so and kernels of different
 // shapes compute the same bits from the same expression.

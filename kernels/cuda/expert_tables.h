@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The experts of MoE layers as the kernels take them, sent to the device once a layer: a captured
 // step then need not send them again.
 #ifndef CCOE_KERNELS_CUDA_EXPERT_TABLES_H_

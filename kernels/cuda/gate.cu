@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One warp a row. Lane l holds the experts l, l + 32, ...: sums are taken by lane in rising order,
 // then by the tree of a warp, so they depend on the number of experts alone.
 #include "kernels/cuda/device_math.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gate of mixture-of-experts layers.
 #ifndef CCOE_KERNELS_CUDA_GATE_H_
 #define CCOE_KERNELS_CUDA_GATE_H_

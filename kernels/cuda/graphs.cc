@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Captured steps of a Stream: see stream.h.
 #include <algorithm>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Grouped feed-forwards on a GPU: two grouped products (matmul.h), the activation fused into the
 // first. Ops::GroupedFfn, whose groups the host knows, and what Ops::MoeFfn shares with it.
 #ifndef CCOE_KERNELS_CUDA_GROUPED_FFN_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // All kernels that this program may launch, known before the first launch: each is listed where its
 // launch is compiled (launch.h). So all can be loaded when a stream is made, none for the first
 // time within a capture, and a check of a GPU can look at every one (tools/gpu_probe).

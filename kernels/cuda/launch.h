@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How kernels are put on a stream: the one way, so that a captured step can be told from another by
 // what it would launch. Plain C++, for .cu and .cc files.
 #ifndef CCOE_KERNELS_CUDA_LAUNCH_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ops::Linear on a GPU: chooses among the products of matmul.h and cuBLASLt.
 #ifndef CCOE_KERNELS_CUDA_LINEAR_H_
 #define CCOE_KERNELS_CUDA_LINEAR_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The matrix products behind Linear and GroupedFfn: out = x * weight^T for rows of x against one
 // matrix, or rows sorted by group against one matrix a group.
 //

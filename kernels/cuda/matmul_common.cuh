@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the matrix-product kernels share.
 #ifndef CCOE_KERNELS_CUDA_MATMUL_COMMON_CUH_
 #define CCOE_KERNELS_CUDA_MATMUL_COMMON_CUH_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // f32 products on the ordinary cores: every element is one chain of fused multiply-adds over the
 // features in order, whatever the tile.
 #include "kernels/cuda/matmul_common.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Few rows: weights stream from memory into registers once, 16 bytes a lane, several loads ahead.
 #include "kernels/cuda/matmul_common.cuh"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Many rows: tiles of 128 columns of weights by up to 128 rows of x, through four stages of shared
 // memory filled by asynchronous copies.
 #include "kernels/cuda/matmul_common.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ops::MoeFfn on a GPU: a sort on the device, the grouped products on as many blocks as it could
 // ask for at most, and the sum of each row's contributions.
 #ifndef CCOE_KERNELS_CUDA_MOE_FFN_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sorting the pairs of a gate's choice by expert, on the device.
 #ifndef CCOE_KERNELS_CUDA_MOE_SORT_H_
 #define CCOE_KERNELS_CUDA_MOE_SORT_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Zhang and Sennrich 2019, arXiv 1910.07467.
 #ifndef CCOE_KERNELS_CUDA_NORM_H_
 #define CCOE_KERNELS_CUDA_NORM_H_

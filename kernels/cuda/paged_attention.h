@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ops::PagedAttention on a GPU: cuts queries into items and chooses the kernel (attention.h).
 #ifndef CCOE_KERNELS_CUDA_PAGED_ATTENTION_H_
 #define CCOE_KERNELS_CUDA_PAGED_ATTENTION_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Matrices as kernel parameters: trivial structs (launch.h compares them byte by byte).
 #ifndef CCOE_KERNELS_CUDA_PARAMS_H_
 #define CCOE_KERNELS_CUDA_PARAMS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What C++ does not say about a GPU: instructions by their PTX, and dynamic shared memory. The C++
 // compiler, in nvcc's place, finds the same functions in the emulation of
 // tests/kernels/cuda/emulation.

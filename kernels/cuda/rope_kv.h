@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Su et al. 2021, arXiv 2104.09864.
 #ifndef CCOE_KERNELS_CUDA_ROPE_KV_H_
 #define CCOE_KERNELS_CUDA_ROPE_KV_H_

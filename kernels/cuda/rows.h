@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Element-wise ops over rows. Blocks of 256 threads; block (x, y) does row x (strided by the grid)
 // and the y-th 1,024 columns; no shared memory.
 #ifndef CCOE_KERNELS_CUDA_ROWS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One block a row. All that is added up are integers (sample_math.h), so sums depend neither on the
 // order of threads nor on the batch; ids are found by radix selection and by prefix sums over
 // rising ids, never by sorting.

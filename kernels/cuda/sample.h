@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sampling: one block a row, shared memory within what a block has without asking.
 #ifndef CCOE_KERNELS_CUDA_SAMPLE_H_
 #define CCOE_KERNELS_CUDA_SAMPLE_H_

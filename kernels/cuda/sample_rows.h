@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The host's side of sampling on a GPU.
 #ifndef CCOE_KERNELS_CUDA_SAMPLE_ROWS_H_
 #define CCOE_KERNELS_CUDA_SAMPLE_ROWS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One CUDA stream of ops: launches, the memory of a call, the host arrays of a call, errors that
 // stick, and steps that are captured once and replayed.
 #ifndef CCOE_KERNELS_CUDA_STREAM_H_

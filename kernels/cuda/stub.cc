@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stands in for the CUDA ops in builds without --config=cuda.
 #include "absl/status/status.h"
 #include "kernels/cuda/cuda_ops.h"

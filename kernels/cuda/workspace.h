@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The memory that calls of known shapes need of a Stream.
 #ifndef CCOE_KERNELS_CUDA_WORKSPACE_H_
 #define CCOE_KERNELS_CUDA_WORKSPACE_H_

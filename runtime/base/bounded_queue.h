@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The only queue class: a size limit, a close, a deadline.
 #ifndef CCOE_RUNTIME_BASE_BOUNDED_QUEUE_H_
 #define CCOE_RUNTIME_BASE_BOUNDED_QUEUE_H_

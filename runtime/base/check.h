@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // CCOE_CHECK for broken invariants: a bug in ccoe itself, never bad input (that gets a Status).
 #ifndef CCOE_RUNTIME_BASE_CHECK_H_
 #define CCOE_RUNTIME_BASE_CHECK_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Time comes in from outside, so that a test can drive it.
 #ifndef CCOE_RUNTIME_BASE_CLOCK_H_
 #define CCOE_RUNTIME_BASE_CLOCK_H_

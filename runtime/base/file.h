@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whole files: bounded reads, writes that appear at once or not at all, and how a file is told from
 // another of its name.
 #ifndef CCOE_RUNTIME_BASE_FILE_H_

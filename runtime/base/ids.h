@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Strong types for the identities that cross folders.
 #ifndef CCOE_RUNTIME_BASE_IDS_H_
 #define CCOE_RUNTIME_BASE_IDS_H_

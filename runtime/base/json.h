@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // JSON from outside: parsed without exceptions, with bounded nesting and no key twice in an object.
 #ifndef CCOE_RUNTIME_BASE_JSON_H_
 #define CCOE_RUNTIME_BASE_JSON_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Data parallelism over cores for the CPU kernels and for loading.
 #ifndef CCOE_RUNTIME_BASE_PARALLEL_H_
 #define CCOE_RUNTIME_BASE_PARALLEL_H_

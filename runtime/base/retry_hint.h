@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How a status says when a retry may succeed. The payload's value is a decimal number of
 // milliseconds; services/common turns it into a trailer.
 #ifndef CCOE_RUNTIME_BASE_RETRY_HINT_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // SHA-256 of bytes and files, for bundle digests and fingerprints (FIPS 180-4, by OpenSSL).
 #ifndef CCOE_RUNTIME_BASE_SHA256_H_
 #define CCOE_RUNTIME_BASE_SHA256_H_

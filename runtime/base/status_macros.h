@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // CCOE_RETURN_IF_ERROR and CCOE_ASSIGN_OR_RETURN: the one way Status travels up our own calls.
 #ifndef CCOE_RUNTIME_BASE_STATUS_MACROS_H_
 #define CCOE_RUNTIME_BASE_STATUS_MACROS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reading hand-written files in protobuf's text format: every mistake is named with its place.
 #ifndef CCOE_RUNTIME_BASE_TEXT_FILE_H_
 #define CCOE_RUNTIME_BASE_TEXT_FILE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A model's chat template: messages to the text that the model was trained on. Templates are
 // written in Jinja, of which this is the part that chat templates use: for, if, set, expressions,
 // filters, tests, and white space control as Hugging Face's transformers sets it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs the syntax tree of a template.
 #ifndef CCOE_RUNTIME_CHAT_TEMPLATE_JINJA_EVALUATOR_H_
 #define CCOE_RUNTIME_CHAT_TEMPLATE_JINJA_EVALUATOR_H_

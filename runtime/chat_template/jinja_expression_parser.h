@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The expressions of a template, with Jinja2's precedence: a filter binds tighter than any
 // operator.
 #ifndef CCOE_RUNTIME_CHAT_TEMPLATE_JINJA_EXPRESSION_PARSER_H_

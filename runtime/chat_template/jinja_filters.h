@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The filters of a template (x | trim, x | tojson(indent=2), ...) and its tests (x is defined, x is
 // string, ...).
 #ifndef CCOE_RUNTIME_CHAT_TEMPLATE_JINJA_FILTERS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "runtime/chat_template/jinja_functions.h"
 
 #include <utf8proc.h>

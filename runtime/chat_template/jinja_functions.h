@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The calls of a template: their arguments, and the functions and methods known here: namespace(),
 // range(3), text.strip(), entries.items(), ...
 #ifndef CCOE_RUNTIME_CHAT_TEMPLATE_JINJA_FUNCTIONS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cuts a Jinja template into tokens, with white space treated as Hugging Face's chat templates want
 // it: the newline after a block tag goes (trim_blocks), as do blanks before one at the start of its
 // line (lstrip_blocks), and one newline at the end of the template.

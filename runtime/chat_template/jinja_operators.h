@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The operators of a template, as Python has them.
 #ifndef CCOE_RUNTIME_CHAT_TEMPLATE_JINJA_OPERATORS_H_
 #define CCOE_RUNTIME_CHAT_TEMPLATE_JINJA_OPERATORS_H_

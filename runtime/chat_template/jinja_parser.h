@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Tokens of a template to its syntax tree, which is plain data: made by the parser, read by the
 // evaluator.
 #ifndef CCOE_RUNTIME_CHAT_TEMPLATE_JINJA_PARSER_H_

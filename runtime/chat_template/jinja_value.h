@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The values of a template: what Python has in their place, as far as chat templates go.
 #ifndef CCOE_RUNTIME_CHAT_TEMPLATE_JINJA_VALUE_H_
 #define CCOE_RUNTIME_CHAT_TEMPLATE_JINJA_VALUE_H_

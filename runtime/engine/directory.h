@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where experts are: what the engine asks at admission, when a worker is lost, and at MoE layers.
 #ifndef CCOE_RUNTIME_ENGINE_DIRECTORY_H_
 #define CCOE_RUNTIME_ENGINE_DIRECTORY_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The engine of a backbone worker: continuous batching without a barrier over layer experts.
 //
 // A step is a value in flight with a layer cursor. The loop (one thread) forms a step from runnable

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The engine's thread: takes what came in, lands answers, forms steps, runs micro batches.
 //
 // clang-format off

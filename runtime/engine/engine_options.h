@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an engine is made of and how large it is; what it reports on request, and of
 // itself as it happens. The engine knows no metrics library; a service fills its histograms.
 #ifndef CCOE_RUNTIME_ENGINE_ENGINE_OPTIONS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which worker gets which rows of a MoE layer, and how what comes back is put together. Pure: looks
 // at numbers, touches no device and no link.
 #ifndef CCOE_RUNTIME_ENGINE_FFN_DISPATCH_H_

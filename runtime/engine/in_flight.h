@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The one table of what is away: micro batches that wait for workers, and the swaps that went to
 // them, whether for layer experts or for FFN experts.
 //

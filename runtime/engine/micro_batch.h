@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A step in flight: the rows of some sequences on their way through the layers. Bookkeeping only;
 // no device.
 //

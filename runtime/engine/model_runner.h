@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs a micro batch's rows on the device: embedding, layers, head. Holds the rows of one at a
 // time.
 #ifndef CCOE_RUNTIME_ENGINE_MODEL_RUNNER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a request may ask of a model's own gates: how many experts a row activates, which it must
 // not or must choose. The operator's policy says what is let through; by default nothing.
 #ifndef CCOE_RUNTIME_ENGINE_MOE_CONTROL_H_

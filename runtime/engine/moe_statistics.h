@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which experts the rows of a model's MoE layers choose: counted by the engine, read by metrics,
 // `ccoe moe stats` and the placement planner.
 #ifndef CCOE_RUNTIME_ENGINE_MOE_STATISTICS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The end of a micro batch: head, sampling, and what the sinks get.
 #ifndef CCOE_RUNTIME_ENGINE_OUTPUT_PROCESSOR_H_
 #define CCOE_RUNTIME_ENGINE_OUTPUT_PROCESSOR_H_

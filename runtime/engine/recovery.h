@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What becomes of the queries that a worker did not compute, by the reason it gives.
 //
 // clang-format off

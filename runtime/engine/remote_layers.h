@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Layer experts elsewhere: sends the rows that leave a micro batch to their experts, and takes in
 // what comes back, sequence by sequence.
 #ifndef CCOE_RUNTIME_ENGINE_REMOTE_LAYERS_H_

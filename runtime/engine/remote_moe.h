@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // MoE layers whose choice of experts the host must see: where experts are elsewhere (the micro
 // batch is suspended until the expert workers' contributions are back), requests steer the gate or
 // want to know what it chose.

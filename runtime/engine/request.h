@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A query as the engine sees it: what comes in, how its tokens are chosen, what its answer is made
 // of, and where the answer goes. Defaults give greedy-free, unfiltered sampling as OpenAI's API
 // does (temperature 1).

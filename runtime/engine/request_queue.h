@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a query must be like to be let in: pure checks, made on the caller's thread. And the queue:
 // where the rest of the world meets the engine's thread: submissions, cancellations and swap
 // answers go in, the load comes out. Shared with the links' callbacks, so that an answer that comes

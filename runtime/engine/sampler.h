@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Between a query and the sampling op (kernels/sample.h): what its next token is chosen by, and the
 // token or the error that came of it.
 //

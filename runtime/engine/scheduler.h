@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Who goes into the next step. Pure: looks at numbers, touches no device, no sequence and no clock.
 #ifndef CCOE_RUNTIME_ENGINE_SCHEDULER_H_
 #define CCOE_RUNTIME_ENGINE_SCHEDULER_H_

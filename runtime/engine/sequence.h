@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One query on its way through the engine: its tokens, how far they are computed, its KV pages,
 // what its sink has had.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // All living sequences: who waits, who runs, whose KV pages they hold. Every change of a running
 // sequence's state goes through the table, which keeps what the scheduler and the clock need to
 // know in order: a wake costs as much as changed since the last one, not as much as there are.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "runtime/exchange/activation_link.h"
 
 #include "absl/strings/str_cat.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One flow-controlled link between one backbone worker and one expert worker, over which they swap
 // activations. Implementations: local (same process) and grpc (anywhere; its rows may go over nccl
 // beside the stream). All pass one conformance suite.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What travels from a backbone worker to an expert worker: an envelope holds all that one step
 // sends to one worker, as swaps. A swap is rows for the layers of one layer expert, or rows for FFN
 // experts of one MoE layer; each is computed and answered by itself. At the end:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // All that a link has in flight: what every transport is built on. A swap enters with Begin, is
 // sent, and leaves with its answer, with the link, or, cancelled before it was sent, by itself; its
 // callback runs exactly once.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whether the peer of a link still lives and gets on. A busy peer answers heartbeats,
 // a stopped one does not, though its connection lives: that is silence. A peer that answers and
 // yet ends no pass has stalled. No threads, no clock, no wire.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Carries the rows of a grpc link's swaps beside its stream: headers, answers and signs of life
 // stay messages, rows go from device to device, out of host memory or of the device's own.
 // Implemented by runtime/exchange/nccl.

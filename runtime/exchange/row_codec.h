@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rows between memory (f32) and the wire (f32 or bf16, little-endian, row-major, no padding),
 // and copies of rows on a device.
 #ifndef CCOE_RUNTIME_EXCHANGE_ROW_CODEC_H_

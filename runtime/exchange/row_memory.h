@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rows on their way between an engine, a link and a runner, in host memory or in a device's. The
 // memory of one device for them is one piece, allocated at start, out of which blocks
 // are cut and to which they return.

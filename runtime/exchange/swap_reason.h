@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Why a swap, or one of its sequences, was not computed. The reason decides what the sender does
 // next; it travels as an enum of its own and is never guessed from a status code.
 #ifndef CCOE_RUNTIME_EXCHANGE_SWAP_REASON_H_

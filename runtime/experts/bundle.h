@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An expert bundle: a folder with expert.json (the manifest) and model.safetensors (the expert's
 // layers).
 #ifndef CCOE_RUNTIME_EXPERTS_BUNDLE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Cuts an expert bundle out of a full fine-tuned checkpoint, and says how far the checkpoint's
 // tensors lie from the base's.
 #ifndef CCOE_RUNTIME_EXPERTS_EXTRACT_H_

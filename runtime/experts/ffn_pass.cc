@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "runtime/experts/ffn_pass.h"
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One pass of a layer's FFN experts over the merged rows of several swaps. Stateless.
 #ifndef CCOE_RUNTIME_EXPERTS_FFN_PASS_H_
 #define CCOE_RUNTIME_EXPERTS_FFN_PASS_H_

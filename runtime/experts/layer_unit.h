@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One layer expert that a worker holds: its layers, its KV, and a pass over the merged rows of
 // several swaps.
 #ifndef CCOE_RUNTIME_EXPERTS_LAYER_UNIT_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the passes of one lane work in, and the way of rows from swaps into a pass and back. Both
 // kinds of pass use the same ops and the same device memory, one after another.
 #ifndef CCOE_RUNTIME_EXPERTS_PASS_MEMORY_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The host of an expert worker's units: what it does with the swaps of all backbone workers.
 //
 //   HandleEnvelope ─► checked, ─► UnitQueue ─► the lane, one thread with the device's ops:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "runtime/experts/unit_kv.h"
 
 #include <algorithm>

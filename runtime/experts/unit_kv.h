@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which KV pages of one layer expert hold which sequence of which peer, and how many tokens of it.
 // Bookkeeping only.
 //

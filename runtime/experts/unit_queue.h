@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The swaps that wait at an expert worker, and which of them make up the next pass. No threads, no
 // model.
 //

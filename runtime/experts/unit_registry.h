@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The units that a worker holds: layer experts by name and version, FFN experts by layer and
 // number. Both are handed out shared: a pass keeps what it began with.
 #ifndef CCOE_RUNTIME_EXPERTS_UNIT_REGISTRY_H_

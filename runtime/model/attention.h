@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The attention block of a decoder layer: hidden += post_norm?(o(attention(qkv(norm(hidden))))),
 // with keys and values of heads or latent ones, over rotary position embedding.
 #ifndef CCOE_RUNTIME_MODEL_ATTENTION_H_

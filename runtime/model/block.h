@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the blocks of a decoder layer have in common: finding their tensors, and adding what they
 // computed to the residual stream.
 #ifndef CCOE_RUNTIME_MODEL_BLOCK_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The decoder: layers [first, last) of a model over a batch of rows. The one implementation, run by
 // the backbone worker for its layers and by an expert worker for its own.
 #ifndef CCOE_RUNTIME_MODEL_DECODER_H_

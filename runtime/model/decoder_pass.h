@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a decoder keeps of a pass over a batch of rows, from layer to layer and from pass to pass.
 #ifndef CCOE_RUNTIME_MODEL_DECODER_PASS_H_
 #define CCOE_RUNTIME_MODEL_DECODER_PASS_H_

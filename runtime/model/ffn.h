@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The feed-forward block of a decoder layer, dense:
 //
 //   hidden += post_norm?( down(activation(gate(norm(hidden))) * up(norm(hidden))) )

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sets of FFN experts, named by layer and number: what a worker holds, what a plan assigns.
 #ifndef CCOE_RUNTIME_MODEL_FFN_SHARD_H_
 #define CCOE_RUNTIME_MODEL_FFN_SHARD_H_

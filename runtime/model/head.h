@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The two ends of a model: token embedding, and final norm with LM head.
 #ifndef CCOE_RUNTIME_MODEL_HEAD_H_
 #define CCOE_RUNTIME_MODEL_HEAD_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A paged KV cache: its memory for some layers of one model (KvStorage), and which page belongs to
 // whom (KvPages), kept by the engine on the backbone worker and by each layer expert on an expert
 // worker.

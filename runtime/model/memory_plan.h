@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a model will take of a device's memory, before it is loaded, and the largest calls of ops
 // that passes over it make.
 #ifndef CCOE_RUNTIME_MODEL_MEMORY_PLAN_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a decoder-only model is: the plain struct every family's config.json is parsed into.
 #ifndef CCOE_RUNTIME_MODEL_MODEL_SPEC_H_
 #define CCOE_RUNTIME_MODEL_MODEL_SPEC_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The safetensors file format: 8 bytes little-endian header length, a JSON header, the tensors'
 // bytes.
 #ifndef CCOE_RUNTIME_MODEL_SAFETENSORS_H_

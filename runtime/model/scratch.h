@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Device memory that is kept from one pass to the next: what any block uses, and what those of FFN
 // experts need. The decoder's own is in decoder_pass.h.
 #ifndef CCOE_RUNTIME_MODEL_SCRATCH_H_

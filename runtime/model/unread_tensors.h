@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tensors of a checkpoint that its model does not read. A config that leaves something out (a
 // shared expert, layers, biases) gives other logits without an error, and what it left out lies in
 // the checkpoint for all to see.

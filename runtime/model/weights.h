@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Named tensors of a checkpoint folder: one safetensors file, or several with
 // model.safetensors.index.json; in the mapped files, or each brought to a device's memory once.
 #ifndef CCOE_RUNTIME_MODEL_WEIGHTS_H_

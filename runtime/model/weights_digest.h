@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which weights these are: one SHA-256 over the tensors of a checkpoint, however its files are cut.
 //
 // Each tensor's bytes have a digest of their own; those and the tensors' names, types and shapes,

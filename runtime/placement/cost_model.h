@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where FFN experts run faster: with the backbone, or on workers of their own.
 #ifndef CCOE_RUNTIME_PLACEMENT_COST_MODEL_H_
 #define CCOE_RUNTIME_PLACEMENT_COST_MODEL_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What FFN experts ask of the workers that hold them: memory, and work, by how often each is
 // chosen.
 #ifndef CCOE_RUNTIME_PLACEMENT_EXPERT_DEMAND_H_

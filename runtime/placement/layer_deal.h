@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Deals the copies of one layer's experts to workers: the planner's inner step.
 #ifndef CCOE_RUNTIME_PLACEMENT_LAYER_DEAL_H_
 #define CCOE_RUNTIME_PLACEMENT_LAYER_DEAL_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which worker holds which FFN experts: the placement as a value, its text form (every mistake in
 // it named with its line) and its form on the wire, and whether it suits a model.
 #ifndef CCOE_RUNTIME_PLACEMENT_PLAN_H_

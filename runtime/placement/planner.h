@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Makes a placement: which worker gets which FFN experts.
 #ifndef CCOE_RUNTIME_PLACEMENT_PLANNER_H_
 #define CCOE_RUNTIME_PLACEMENT_PLANNER_H_

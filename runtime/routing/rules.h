@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gate by rules: which expert a text goes to, and why.
 #ifndef CCOE_RUNTIME_ROUTING_RULES_H_
 #define CCOE_RUNTIME_ROUTING_RULES_H_

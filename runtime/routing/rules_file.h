@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The rules file: its text form read, every mistake in it named with its line.
 #ifndef CCOE_RUNTIME_ROUTING_RULES_FILE_H_
 #define CCOE_RUNTIME_ROUTING_RULES_FILE_H_

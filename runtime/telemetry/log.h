@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Logging: one line per event, on stderr. Never the text of prompts or answers.
 #ifndef CCOE_RUNTIME_TELEMETRY_LOG_H_
 #define CCOE_RUNTIME_TELEMETRY_LOG_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every metric of ccoe: defined here and nowhere else, named ccoe_<role>_<noun>_<unit>.
 // docs/metrics.md is the table for people; its test holds the two together.
 #ifndef CCOE_RUNTIME_TELEMETRY_METRICS_H_

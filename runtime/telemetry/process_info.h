@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What this process is: its version, and how much memory it occupies.
 #ifndef CCOE_RUNTIME_TELEMETRY_PROCESS_INFO_H_
 #define CCOE_RUNTIME_TELEMETRY_PROCESS_INFO_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "added_tokens" of tokenizer.json: tokens that are found in the text itself, before anything
 // is merged.
 #ifndef CCOE_RUNTIME_TOKENIZER_ADDED_TOKENS_H_

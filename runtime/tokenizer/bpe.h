@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Byte-pair encoding (Sennrich et al., arXiv 1508.07909): the "model" of tokenizer.json. A word
 // starts as its characters, and the pair of neighbours that was learnt first is merged until no
 // learnt pair is left.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "decoder" of tokenizer.json: tokens back to text. Its steps are stages of a pipeline: each
 // takes tokens, in one or more fragments, and hands on what can no longer change. Decoding a whole
 // list and streaming it are the same code.

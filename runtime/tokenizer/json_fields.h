@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reading JSON that may hold anything: each function says where it looked, what it wanted and what
 // it found. `where` names the place for the message, such as "normalizer.normalizers[1]".
 #ifndef CCOE_RUNTIME_TOKENIZER_JSON_FIELDS_H_

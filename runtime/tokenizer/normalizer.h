@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "normalizer" of tokenizer.json: what happens to text before it is cut into words.
 #ifndef CCOE_RUNTIME_TOKENIZER_NORMALIZER_H_
 #define CCOE_RUNTIME_TOKENIZER_NORMALIZER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A compiled search pattern of a tokenizer file: a literal or a regular expression.
 #ifndef CCOE_RUNTIME_TOKENIZER_PATTERN_H_
 #define CCOE_RUNTIME_TOKENIZER_PATTERN_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "runtime/tokenizer/post_processor.h"
 
 #include <nlohmann/json.hpp>

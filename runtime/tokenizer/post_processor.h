@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "post_processor" of tokenizer.json: special tokens before and after the text's own.
 #ifndef CCOE_RUNTIME_TOKENIZER_POST_PROCESSOR_H_
 #define CCOE_RUNTIME_TOKENIZER_POST_PROCESSOR_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The "pre_tokenizer" of tokenizer.json: cuts text into the words that merging never crosses.
 #ifndef CCOE_RUNTIME_TOKENIZER_PRE_TOKENIZER_H_
 #define CCOE_RUNTIME_TOKENIZER_PRE_TOKENIZER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Text to token ids and back, as the model's tokenizer.json says (the format of Hugging Face's
 // tokenizers library).
 #ifndef CCOE_RUNTIME_TOKENIZER_TOKENIZER_H_

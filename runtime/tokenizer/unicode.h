@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Texts by their characters: UTF-8 by hand, Unicode's normalisation forms and lower case over
 // utf8proc's tables, and bytes as characters. Pure functions, safe from any thread.
 #ifndef CCOE_RUNTIME_TOKENIZER_UNICODE_H_

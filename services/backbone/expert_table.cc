@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/backbone/expert_table.h"
 
 #include <algorithm>
@@ -10,9 +11,8 @@
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "services/backbone/ffn_table.h"
-#include "services/backbone/wire.h"
-#include "services/common/ffn_shards.h"
-#include "services/common/model_identity.h"
+#include "services/backbone/proto_conversions.h"
+#include "services/common/model_report.h"
 
 namespace ccoe::services {
 namespace {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which experts there are and on which workers: the engine's directories of layer experts and of
 // FFN experts, fed by the router's directives.
 #ifndef CCOE_SERVICES_BACKBONE_EXPERT_TABLE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From who holds which FFN experts to the engine's table.
 #ifndef CCOE_SERVICES_BACKBONE_FFN_TABLE_H_
 #define CCOE_SERVICES_BACKBONE_FFN_TABLE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The links of a backbone worker to expert workers: one an address, opened in the background and
 // opened again after it broke. An address that does not answer delays no other.
 #ifndef CCOE_SERVICES_BACKBONE_LINK_POOL_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/backbone/worker.h"
 
 #include <limits>
@@ -15,14 +16,13 @@
 #include "runtime/exchange/local/local_link.h"
 #include "runtime/model/families/hf_config.h"
 #include "runtime/placement/plan.h"
-#include "services/backbone/expert_heads.h"
-#include "services/backbone/memory.h"
-#include "services/backbone/moe_metrics.h"
+#include "services/backbone/load_backbone.h"
+#include "services/backbone/metrics.h"
 #include "services/common/compute.h"
-#include "services/common/device_report.h"
-#include "services/common/local_peers.h"
-#include "services/common/model_identity.h"
+#include "services/common/model_report.h"
+#include "services/common/row_carriers.h"
 #include "services/common/stubs.h"
+#include "services/common/worker_server.h"
 
 namespace ccoe::services {
 namespace {
@@ -160,8 +160,7 @@ absl::StatusOr<std::unique_ptr<exchange::ActivationLink>> BackboneWorker::OpenLi
 
 absl::Status BackboneWorker::Serve() {
   queries_ = std::make_unique<LocalQueryEngine>(engine_.get());
-  service_ =
-      std::make_unique<BackboneService>(queries_.get(), options_.service, moe_statistics_.get());
+  service_ = std::make_unique<BackboneService>(queries_.get(), moe_statistics_.get());
   WorkerServerOptions server;
   server.identity = identity_;
   server.router = options_.router;

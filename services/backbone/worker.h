@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A backbone worker: the engine over the shared layers, links to expert workers, the Backbone
 // service.
 #ifndef CCOE_SERVICES_BACKBONE_WORKER_H_
@@ -17,9 +18,9 @@
 #include "runtime/engine/engine.h"
 #include "runtime/engine/moe_statistics.h"
 #include "services/backbone/backbone_service.h"
-#include "services/backbone/engine_metrics.h"
 #include "services/backbone/expert_table.h"
 #include "services/backbone/load_backbone.h"
+#include "services/backbone/metrics.h"
 #include "services/common/role_environment.h"
 #include "services/common/row_carriers.h"
 #include "services/common/worker_server.h"
@@ -39,7 +40,6 @@ struct BackboneWorkerOptions {
   ServeOptions serve;
   engine::EngineOptions engine;                  // its kv_dtype is the device's
   RowTransport transport = RowTransport::kAuto;  // of rows to expert workers in other processes
-  BackboneServiceOptions service;
 };
 
 // Thread-safe. Destruction cancels what runs.

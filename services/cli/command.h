@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How a subcommand of `ccoe` is made: flags (a plain struct with defaults), a function that runs
 // it, and a Register function that joins the two; commands.h declares the Register functions,
 // main.cc lists them. As an example:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The subcommands of `ccoe`, each a Register function (services/cli/command.h says how one is
 // made). main.cc lists those of the application; their groups list the others.
 #ifndef CCOE_SERVICES_CLI_COMMANDS_H_

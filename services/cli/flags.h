@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Flags that several subcommands share.
 #ifndef CCOE_SERVICES_CLI_FLAGS_H_
 #define CCOE_SERVICES_CLI_FLAGS_H_

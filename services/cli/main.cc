@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The `ccoe` binary: the table of its subcommands, nothing else.
 #include "absl/synchronization/mutex.h"
 #include "services/cli/commands.h"

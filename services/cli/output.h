@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a command shows: its results on standard output, where what cannot be written is an error of
 // the command's, not silence; how far it has come on stderr.
 #ifndef CCOE_SERVICES_CLI_OUTPUT_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Request files of the offline commands: one JSON object a line.
 #ifndef CCOE_SERVICES_CLI_REQUESTS_H_
 #define CCOE_SERVICES_CLI_REQUESTS_H_

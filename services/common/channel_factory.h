@@ -1,4 +1,6 @@
-// From an address to a gRPC channel, over TCP or inside the process.
+// SPDX-License-Identifier: Apache-2.0
+// Addresses as flags and reports write them, "host:port", "[::1]:port" or "inproc:NAME", and gRPC
+// channels to them, over TCP or inside the process.
 #ifndef CCOE_SERVICES_COMMON_CHANNEL_FACTORY_H_
 #define CCOE_SERVICES_COMMON_CHANNEL_FACTORY_H_
 
@@ -11,10 +13,30 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 namespace ccoe::services {
+
+struct HostPort {
+  std::string host;  // without brackets
+  int port = 0;      // 0 to 65535; 0 lets the system choose, where a server listens
+
+  // "host:port", with brackets around an IPv6 host.
+  std::string ToString() const;
+  // Reachable from this machine alone: 127.0.0.0/8, ::1, "localhost".
+  bool IsLoopback() const;
+};
+
+// INVALID_ARGUMENT says what is wrong with `text`.
+absl::StatusOr<HostPort> ParseHostPort(absl::string_view text);
+
+inline constexpr absl::string_view kInProcessPrefix = "inproc:";
+
+// Whether `address` names a server of this process, and which.
+bool IsInProcess(absl::string_view address);
+std::string InProcessName(absl::string_view address);
 
 // Largest gRPC message either way, in bytes: activations of a long prefill chunk travel in one.
 inline constexpr int kMaxMessageBytes = 64 << 20;

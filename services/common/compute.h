@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a process computes with: the host's cores or one GPU.
 #ifndef CCOE_SERVICES_COMMON_COMPUTE_H_
 #define CCOE_SERVICES_COMMON_COMPUTE_H_

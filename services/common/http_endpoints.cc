@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/common/http_endpoints.h"
 
 #include <httplib.h>
@@ -16,7 +17,7 @@
 #include "runtime/base/bounded_queue.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
-#include "services/common/address.h"
+#include "services/common/channel_factory.h"
 
 namespace ccoe::services {
 namespace {

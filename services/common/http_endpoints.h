@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The small HTTP server of every role: /metrics for Prometheus, /healthz for probes.
 #ifndef CCOE_SERVICES_COMMON_HTTP_ENDPOINTS_H_
 #define CCOE_SERVICES_COMMON_HTTP_ENDPOINTS_H_

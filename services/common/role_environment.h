@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the roles of one process share.
 #ifndef CCOE_SERVICES_COMMON_ROLE_ENVIRONMENT_H_
 #define CCOE_SERVICES_COMMON_ROLE_ENVIRONMENT_H_

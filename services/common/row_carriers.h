@@ -1,13 +1,18 @@
-// How a worker's rows travel to workers in other processes.
+// SPDX-License-Identifier: Apache-2.0
+// How a worker's rows travel to workers in other processes and in this one.
 #ifndef CCOE_SERVICES_COMMON_ROW_CARRIERS_H_
 #define CCOE_SERVICES_COMMON_ROW_CARRIERS_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/row_carrier.h"
 #include "runtime/exchange/row_memory.h"
 #include "services/common/compute.h"
@@ -38,6 +43,32 @@ absl::StatusOr<std::shared_ptr<exchange::RowMemory>> MakeLocalRowMemory(
 // a GPU to compute with; with kAuto an NCCL that does not work is logged and done without.
 absl::StatusOr<std::unique_ptr<exchange::RowCarrierFactory>> MakeRowCarriers(
     RowTransport transport, const Compute& compute);
+
+// The expert workers of this process by address, for links without a wire. Thread-safe.
+class LocalPeers {
+ public:
+  // `handler` must outlive all links to it, whether it was removed here or not.
+  void Add(const std::string& address, exchange::SwapHandler* handler) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    handlers_[address] = handler;
+  }
+
+  void Remove(const std::string& address) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    handlers_.erase(address);
+  }
+
+  // Null where no expert worker of this process has this address.
+  exchange::SwapHandler* Find(const std::string& address) const ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    const auto it = handlers_.find(address);
+    return it == handlers_.end() ? nullptr : it->second;
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::map<std::string, exchange::SwapHandler*> handlers_ ABSL_GUARDED_BY(mutex_);
+};
 
 }  // namespace ccoe::services
 

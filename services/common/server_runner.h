@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A running gRPC server with health, reflection, limits and drain: the same for every role.
 #ifndef CCOE_SERVICES_COMMON_SERVER_RUNNER_H_
 #define CCOE_SERVICES_COMMON_SERVER_RUNNER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // SIGTERM and SIGINT: the first drains, the second ends the process at once.
 #ifndef CCOE_SERVICES_COMMON_SIGNALS_H_
 #define CCOE_SERVICES_COMMON_SIGNALS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The one conversion between absl::Status and grpc::Status, and the hint when to come back.
 #ifndef CCOE_SERVICES_COMMON_STATUS_TO_GRPC_H_
 #define CCOE_SERVICES_COMMON_STATUS_TO_GRPC_H_

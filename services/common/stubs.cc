@@ -1,10 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/common/stubs.h"
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "ccoe/v1/control.grpc.pb.h"
 #include "ccoe/v1/inference.grpc.pb.h"
 #include "ccoe/v1/routing.grpc.pb.h"
+#include "runtime/base/status_macros.h"
+#include "services/common/status_to_grpc.h"
 
 namespace ccoe::services {
 namespace {
@@ -107,6 +112,29 @@ class GrpcInferenceStub final : public InferenceStub {
 };
 
 }  // namespace
+
+absl::Status CallWithRetries(absl::string_view method, const CallPolicy& policy,
+                             absl::FunctionRef<grpc::Status(grpc::ClientContext*)> attempt) {
+  const absl::Time deadline = absl::Now() + policy.deadline;
+  Backoff backoff(policy.first_backoff, policy.max_backoff);
+  for (int attempts = 1;; ++attempts) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(deadline));
+    const absl::Time start = absl::Now();
+    const grpc::Status answer = attempt(&context);
+    const absl::Status status = FromGrpc(answer, context);
+    if (policy.on_attempt) policy.on_attempt(method, status, absl::Now() - start);
+    if (status.ok()) return status;
+    const absl::Duration pause = backoff.Next();
+    if (!absl::IsUnavailable(status) || attempts >= policy.max_attempts ||
+        absl::Now() + pause >= deadline) {
+      const absl::Status named = Annotate(status, method);
+      const auto hint = RetryAfter(status);
+      return hint.has_value() ? WithRetryAfter(named, *hint) : named;
+    }
+    absl::SleepFor(pause);
+  }
+}
 
 std::unique_ptr<RoutingStub> MakeRoutingStub(std::shared_ptr<grpc::Channel> channel,
                                              CallPolicy policy) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/expert/worker.h"
 
 #include <cstdint>
@@ -11,12 +12,10 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/model/families/hf_config.h"
 #include "services/common/compute.h"
-#include "services/common/device_report.h"
-#include "services/common/ffn_shards.h"
-#include "services/common/local_peers.h"
-#include "services/common/model_identity.h"
-#include "services/expert/host_metrics.h"
-#include "services/expert/memory.h"
+#include "services/common/model_report.h"
+#include "services/common/row_carriers.h"
+#include "services/common/worker_server.h"
+#include "services/expert/load_experts.h"
 
 namespace ccoe::services {
 namespace {
@@ -40,6 +39,30 @@ model::FfnShard Missing(const model::FfnShard& shard, const model::FfnShard& hel
 }
 
 }  // namespace
+
+void SampleHost(const experts::HostLoad& load, telemetry::ExpertMetrics& metrics) {
+  experts::ExpertLoad sum;
+  sum.weight_bytes = load.ffn.weight_bytes;
+  sum.swaps = load.ffn.swaps;
+  sum.rows = load.ffn.rows;
+  sum.batches = load.ffn.batches;
+  for (const experts::ExpertLoad& expert : load.experts) {
+    sum.weight_bytes += expert.weight_bytes;
+    sum.kv_tokens_used += expert.kv_tokens_used;
+    sum.kv_tokens_total += expert.kv_tokens_total;
+    sum.swaps += expert.swaps;
+    sum.rows += expert.rows;
+    sum.batches += expert.batches;
+  }
+  metrics.held_experts.Set(static_cast<double>(load.experts.size()));
+  metrics.weight_bytes.Set(static_cast<double>(sum.weight_bytes));
+  metrics.kv_used_tokens.Set(static_cast<double>(sum.kv_tokens_used));
+  metrics.kv_total_tokens.Set(static_cast<double>(sum.kv_tokens_total));
+  metrics.waiting_rows.Set(static_cast<double>(load.waiting_rows));
+  telemetry::RaiseTo(metrics.swaps, static_cast<double>(sum.swaps));
+  telemetry::RaiseTo(metrics.rows, static_cast<double>(sum.rows));
+  telemetry::RaiseTo(metrics.batches, static_cast<double>(sum.batches));
+}
 
 absl::StatusOr<std::unique_ptr<ExpertWorker>> ExpertWorker::Create(
     const ExpertWorkerOptions& options, const RoleEnvironment& environment) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An expert worker: loads bundles of layer experts and the FFN experts that the router assigns to
 // it, serves them over links, tells the router what it holds.
 #ifndef CCOE_SERVICES_EXPERT_WORKER_H_
@@ -18,16 +19,21 @@
 #include "runtime/model/memory_plan.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/model/weights.h"
+#include "runtime/telemetry/metrics.h"
 #include "services/common/role_environment.h"
 #include "services/common/row_carriers.h"
 #include "services/common/worker_server.h"
-#include "services/expert/held_bundles.h"
+#include "services/expert/load_experts.h"
 
 namespace ccoe::services {
 
+// Brings `metrics` up to date with all experts of one host. Calls for one worker's metrics must not
+// overlap.
+void SampleHost(const experts::HostLoad& load, telemetry::ExpertMetrics& metrics);
+
 struct ExpertWorkerOptions {
   std::string worker_id = "expert-0";  // unique in the cluster
-  // The base model. Its weights may be missing for bundles (see HeldBundles); FFN experts are read
+  // The base model. Its weights may be missing for bundles (see OpenBundles); FFN experts are read
   // from them.
   std::string base_folder;
   std::vector<std::string> bundle_folders;  // at least one, unless the model has FFN experts

@@ -1,4 +1,6 @@
-// Stubs of the backbone workers by address.
+// SPDX-License-Identifier: Apache-2.0
+// Backbone workers as the gateway calls them: stubs by address, and what the gates of all of them
+// chose, added up.
 #ifndef CCOE_SERVICES_GATEWAY_BACKBONE_STUBS_H_
 #define CCOE_SERVICES_GATEWAY_BACKBONE_STUBS_H_
 
@@ -10,7 +12,9 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "ccoe/v1/backbone.grpc.pb.h"
+#include "ccoe/v1/moe.pb.h"
 #include "services/common/channel_factory.h"
+#include "services/common/stubs.h"
 
 namespace ccoe::services {
 
@@ -39,6 +43,13 @@ class BackboneStubs {
   absl::Mutex mutex_;
   std::map<std::string, Peer> peers_ ABSL_GUARDED_BY(mutex_);
 };
+
+// Asks the router which backbone workers there are, then each of these, for at most half a minute.
+// Errors name the worker; INVALID_ARGUMENT: counts that do not fit those of the others; NOT_FOUND:
+// a layer that has no counts.
+absl::StatusOr<v1::MoeStatistics> CollectMoeStatistics(const v1::GetMoeStatisticsRequest& request,
+                                                       ControlStub& router,
+                                                       BackboneStubs& backbones);
 
 }  // namespace ccoe::services
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/gateway/gateway.h"
 
 #include <algorithm>
@@ -7,7 +8,9 @@
 #include "absl/time/clock.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
-#include "services/backbone/wire.h"
+#include "services/backbone/proto_conversions.h"
+#include "services/common/status_to_grpc.h"
+#include "services/gateway/backbone_stubs.h"
 
 namespace ccoe::services {
 namespace {
@@ -28,6 +31,24 @@ class NoObserver final : public QueryObserver {
 constexpr int kSpareThreads = 512;
 
 }  // namespace
+
+grpc::Status StatusService::GetStatus(grpc::ServerContext* context,
+                                      const v1::GetStatusRequest* request,
+                                      v1::ClusterStatus* response) {
+  absl::StatusOr<v1::ClusterStatus> status = router_->GetStatus(*request);
+  if (!status.ok()) return ToGrpc(status.status());
+  *response = *std::move(status);
+  return grpc::Status::OK;
+}
+
+grpc::Status StatusService::GetMoeStatistics(grpc::ServerContext* context,
+                                             const v1::GetMoeStatisticsRequest* request,
+                                             v1::MoeStatistics* response) {
+  absl::StatusOr<v1::MoeStatistics> statistics =
+      CollectMoeStatistics(*request, *router_, *backbones_);
+  if (statistics.ok()) *response = *std::move(statistics);
+  return ToGrpc(statistics.status(), context);
+}
 
 absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Create(const GatewayOptions& options,
                                                          const RoleEnvironment& environment) {
@@ -60,7 +81,7 @@ absl::Status Gateway::Start() {
   parts_.backbones = backbones_.get();
   parts_.observer = metrics_.get();
   parts_.clock = &clock_;
-  service_ = std::make_unique<InferenceService>(parts_, admission_.get(), options_.inference);
+  service_ = std::make_unique<InferenceService>(parts_, admission_.get(), options_.longest_query);
   status_ = std::make_unique<StatusService>(control_.get(), backbones_.get());
   ServerOptions server;
   server.listen = options_.listen;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A gateway: everything between a client's gRPC call and the router and backbone workers.
 #ifndef CCOE_SERVICES_GATEWAY_GATEWAY_H_
 #define CCOE_SERVICES_GATEWAY_GATEWAY_H_
@@ -11,22 +12,44 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "ccoe/v1/control.grpc.pb.h"
 #include "services/common/role_environment.h"
 #include "services/common/server_runner.h"
-#include "services/gateway/admission.h"
+#include "services/common/stubs.h"
+#include "services/gateway/backbone_stubs.h"
 #include "services/gateway/inference_service.h"
-#include "services/gateway/query_metrics.h"
+#include "services/gateway/query.h"
 #include "services/gateway/readiness.h"
-#include "services/gateway/status_service.h"
 
 namespace ccoe::services {
+
+// The operators' view of the cluster at the gateway's address: Control.GetStatus, answered by the
+// router, and Control.GetMoeStatistics, by all backbone workers. Workers register at the router
+// itself, so Register is UNIMPLEMENTED here. Thread-safe.
+class StatusService final : public v1::Control::Service {
+ public:
+  // Both must outlive the service.
+  StatusService(ControlStub* router, BackboneStubs* backbones)
+      : router_(router), backbones_(backbones) {}
+
+  grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* request,
+                         v1::ClusterStatus* response) override;
+  grpc::Status GetMoeStatistics(grpc::ServerContext* context,
+                                const v1::GetMoeStatisticsRequest* request,
+                                v1::MoeStatistics* response) override;
+
+ private:
+  ControlStub* const router_;
+  BackboneStubs* const backbones_;
+};
 
 struct GatewayOptions {
   std::string model_folder;  // tokenizer and config.json; no weights
   std::string router;        // address
   std::vector<std::string> listen = {"127.0.0.1:8001"};
   int64_t max_queries = 256;  // at once; one more gets RESOURCE_EXHAUSTED
-  InferenceOptions inference;
+  // Of queries whose client set no deadline, or a later one.
+  absl::Duration longest_query = absl::Minutes(30);
   absl::Duration probe_interval =
       absl::Seconds(30);  // of each expert, where no client's query says that it lives
   absl::Duration probe_timeout = absl::Seconds(30);

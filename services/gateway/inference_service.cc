@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/gateway/inference_service.h"
 
 #include <algorithm>
@@ -5,11 +6,16 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "services/common/status_to_grpc.h"
 
 namespace ccoe::services {
 namespace {
+
+constexpr absl::Duration kShortestHint = absl::Milliseconds(100);
+constexpr absl::Duration kLongestHint = absl::Seconds(30);
 
 absl::Status Tokenize(const v1::TokenizeRequest& request, const ModelText& model,
                       v1::TokenizeResponse& response) {
@@ -38,6 +44,35 @@ absl::Status Tokenize(const v1::TokenizeRequest& request, const ModelText& model
 
 }  // namespace
 
+absl::StatusOr<std::unique_ptr<Admission::Ticket>> Admission::Enter() {
+  absl::MutexLock lock(&mutex_);
+  if (taken_ >= limit_) {
+    return WithRetryAfter(
+        absl::ResourceExhaustedError(
+            absl::StrCat("the gateway is full: ", limit_, " queries are running; come back later")),
+        std::clamp(mean_gap_, kShortestHint, kLongestHint));
+  }
+  // Gaps are measured between ends while busy: a quiet hour says nothing about them.
+  if (taken_ == 0) last_end_ = absl::InfinitePast();
+  ++taken_;
+  return std::make_unique<Ticket>(this);
+}
+
+void Admission::Leave() {
+  const absl::Time now = clock_->Now();
+  absl::MutexLock lock(&mutex_);
+  --taken_;
+  if (last_end_ != absl::InfinitePast()) {
+    mean_gap_ = 0.8 * mean_gap_ + 0.2 * (now - last_end_);
+  }
+  last_end_ = now;
+}
+
+int64_t Admission::taken() const {
+  absl::MutexLock lock(&mutex_);
+  return taken_;
+}
+
 grpc::Status InferenceService::Generate(grpc::ServerContext* context,
                                         const v1::GenerateRequest* request,
                                         grpc::ServerWriter<v1::GenerateResponse>* writer) {
@@ -47,7 +82,7 @@ grpc::Status InferenceService::Generate(grpc::ServerContext* context,
     return ToGrpc(ticket.status(), context);
   }
   const auto deadline =
-      std::min(context->deadline(), absl::ToChronoTime(absl::Now() + options_.longest_query));
+      std::min(context->deadline(), absl::ToChronoTime(absl::Now() + longest_query_));
   QueryCaller caller;
   caller.new_context = [context, deadline] {
     std::unique_ptr<grpc::ClientContext> call = grpc::ClientContext::FromServerContext(*context);

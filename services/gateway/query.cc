@@ -1,11 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/gateway/query.h"
 
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "glog/logging.h"
 #include "runtime/base/status_macros.h"
+#include "services/backbone/proto_conversions.h"
 #include "services/common/status_to_grpc.h"
 
 namespace ccoe::services {
@@ -150,6 +153,35 @@ v1::Usage Query::Usage() const {
   usage.set_prefill_seconds(absl::ToDoubleSeconds(first_token_ - began_));
   usage.set_decode_seconds(absl::ToDoubleSeconds(last_token_ - first_token_));
   return usage;
+}
+
+void QueryMetrics::OnRefused(const absl::Status& status) {
+  metrics_.requests.Increment(status.code());
+}
+
+void QueryMetrics::OnBegin() { metrics_.running_requests.Increment(); }
+
+void QueryMetrics::OnFirstToken(absl::Duration since_began) {
+  metrics_.first_token_seconds.Observe(absl::ToDoubleSeconds(since_began));
+}
+
+void QueryMetrics::OnNextToken(absl::Duration since_previous) {
+  metrics_.inter_token_seconds.Observe(absl::ToDoubleSeconds(since_previous));
+}
+
+void QueryMetrics::OnEnd(const End& end) {
+  metrics_.running_requests.Decrement();
+  metrics_.requests.Increment(end.status.code());
+  metrics_.request_seconds.Observe(absl::ToDoubleSeconds(end.took));
+  metrics_.queue_seconds.Observe(end.usage.queue_seconds());
+  metrics_.prompt_tokens.Increment(static_cast<double>(end.usage.prompt_tokens()));
+  metrics_.generated_tokens.Increment(static_cast<double>(end.usage.generated_tokens()));
+  if (end.routed) on_outcome_(ExpertName(end.decision), end.status);
+}
+
+std::string ExpertName(const v1::Decision& decision) {
+  const ExpertRef expert = ExpertFromProto(decision.expert());
+  return expert.empty() ? "base" : expert.ToString();
 }
 
 }  // namespace ccoe::services

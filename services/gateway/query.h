@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: Apache-2.0
 // One query's life in the gateway: route, generate, stream text, try another backbone worker where
-// the first is gone.
+// the first is gone; and what it reports of itself.
 #ifndef CCOE_SERVICES_GATEWAY_QUERY_H_
 #define CCOE_SERVICES_GATEWAY_QUERY_H_
 
@@ -10,19 +11,65 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "ccoe/v1/common.pb.h"
 #include "ccoe/v1/inference.pb.h"
 #include "ccoe/v1/routing.pb.h"
 #include "runtime/base/clock.h"
+#include "runtime/telemetry/metrics.h"
 #include "services/common/stubs.h"
 #include "services/gateway/backbone_stubs.h"
 #include "services/gateway/prepared_query.h"
-#include "services/gateway/query_observer.h"
 #include "services/gateway/text_stream.h"
 
 namespace ccoe::services {
+
+// What a query reports about itself, for metrics and readiness. Thread-safe; must not block.
+class QueryObserver {
+ public:
+  virtual ~QueryObserver() = default;
+  // Instead of all others: the query was not admitted.
+  virtual void OnRefused(const absl::Status& status) = 0;
+  virtual void OnBegin() = 0;
+  virtual void OnFirstToken(absl::Duration since_began) = 0;
+  virtual void OnNextToken(absl::Duration since_previous) = 0;
+  struct End {
+    absl::Status status;
+    bool routed = false;
+    v1::Decision decision;  // where routed
+    v1::Usage usage;        // zero where it did not begin to answer
+    absl::Duration took;
+  };
+  // Once after OnBegin.
+  virtual void OnEnd(const End& end) = 0;
+};
+
+// What queries report, as metrics and as news for readiness. Thread-safe.
+class QueryMetrics final : public QueryObserver {
+ public:
+  // Told how each routed query ended, with its expert ("math@1" or "base").
+  using OnOutcome = std::function<void(const std::string& expert, const absl::Status& status)>;
+
+  // `metrics` must outlive this.
+  QueryMetrics(telemetry::GatewayMetrics* metrics, OnOutcome on_outcome)
+      : metrics_(*metrics), on_outcome_(std::move(on_outcome)) {}
+
+  void OnRefused(const absl::Status& status) override;
+  void OnBegin() override;
+  void OnFirstToken(absl::Duration since_began) override;
+  void OnNextToken(absl::Duration since_previous) override;
+  void OnEnd(const End& end) override;
+
+ private:
+  telemetry::GatewayMetrics& metrics_;
+  const OnOutcome on_outcome_;
+};
+
+// "math@1", or "base".
+std::string ExpertName(const v1::Decision& decision);
 
 // What all queries of a gateway share. Everything outlives the queries.
 struct QueryParts {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whether the cluster really answers: ready means that a token was generated through the whole
 // path.
 #ifndef CCOE_SERVICES_GATEWAY_READINESS_H_

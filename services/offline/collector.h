@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs queries on an engine and waits for their whole answers.
 #ifndef CCOE_SERVICES_OFFLINE_COLLECTOR_H_
 #define CCOE_SERVICES_OFFLINE_COLLECTOR_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/offline/offline_engine.h"
 
 #include <algorithm>
@@ -23,10 +24,9 @@
 #include "runtime/model/families/hf_config.h"
 #include "runtime/placement/planner.h"
 #include "services/backbone/load_backbone.h"
-#include "services/backbone/memory.h"
 #include "services/common/channel_factory.h"
 #include "services/common/server_runner.h"
-#include "services/expert/held_bundles.h"
+#include "services/expert/load_experts.h"
 
 namespace ccoe::services {
 namespace {

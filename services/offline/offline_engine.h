@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The engine with its expert workers in one process and no cluster around it: what `ccoe score`,
 // `generate --offline` and the benchmarks run. The same engine, decoder, runner and links as in the
 // cluster.

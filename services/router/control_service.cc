@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/router/control_service.h"
 
 #include <algorithm>
@@ -23,9 +24,7 @@ class ControlService::Stream final
   // Sends the directive as of now, once, however often it is called while another write runs.
   void Send() ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
-    if (!session_.has_value()) return;
-    unsent_ = true;
-    WriteIfIdle();
+    SendLocked();
   }
 
   // Ends the stream, after the write that runs.
@@ -43,11 +42,11 @@ class ControlService::Stream final
 
   void OnReadDone(bool ok) override {
     if (!ok) return End(absl::OkStatus());
-    bool table_changed = false;
-    const absl::Status status = Hear(&table_changed);
-    if (table_changed) service_.SendDirectives();
+    const absl::Status status = Hear();
     if (!status.ok()) return End(status);
+    service_.SendChanges();
     absl::MutexLock lock(&mutex_);
+    if (!told_) SendLocked();  // its first directive, where its registration changed nothing
     if (!ended_) StartRead(&report_);
   }
 
@@ -62,9 +61,8 @@ class ControlService::Stream final
   void OnCancel() override { End(absl::CancelledError("the worker has gone")); }
 
   void OnDone() override {
-    bool table_changed = false;
     if (session_.has_value()) {
-      service_.cluster_.Remove(*session_, &table_changed);
+      service_.cluster_.Remove(*session_);
       // The last report of one that drains says that it is not ready.
       if (report_.ready()) {
         LOG(WARNING) << "worker is gone, without having drained" << Field("worker", worker_id_);
@@ -72,15 +70,15 @@ class ControlService::Stream final
         LOG(INFO) << "worker left" << Field("worker", worker_id_);
       }
     }
-    service_.Forget(this, table_changed);
+    service_.Forget(this);
     delete this;
   }
 
  private:
   // Takes the report that was read.
-  absl::Status Hear(bool* table_changed) {
-    if (session_.has_value()) return service_.cluster_.Report(*session_, report_, table_changed);
-    const auto session = service_.cluster_.Register(report_, table_changed);
+  absl::Status Hear() {
+    if (session_.has_value()) return service_.cluster_.Report(*session_, report_);
+    const auto session = service_.cluster_.Register(report_);
     if (!session.ok()) {
       LOG(WARNING) << "worker refused: " << session.status().message();
       return session.status();
@@ -89,12 +87,16 @@ class ControlService::Stream final
     role_ = report_.role();
     LOG(INFO) << "worker registered" << Field("worker", worker_id_)
               << Field("address", report_.address());
-    {
-      absl::MutexLock lock(&mutex_);
-      session_ = *session;
-    }
-    if (!*table_changed) Send();
+    absl::MutexLock lock(&mutex_);
+    session_ = *session;
     return absl::OkStatus();
+  }
+
+  void SendLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!session_.has_value()) return;
+    told_ = true;
+    unsent_ = true;
+    WriteIfIdle();
   }
 
   void WriteIfIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -127,13 +129,14 @@ class ControlService::Stream final
   // it.
   std::optional<WorkerSession> session_;
   v1::Directive directive_ ABSL_GUARDED_BY(mutex_);  // of the write that runs
+  bool told_ ABSL_GUARDED_BY(mutex_) = false;        // a directive was sent, or will be
   bool unsent_ ABSL_GUARDED_BY(mutex_) = false;  // the worker does not have the newest directive
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> ending_ ABSL_GUARDED_BY(mutex_);
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;  // Finish was called
 };
 
-ControlService::ControlService(Cluster* cluster)
+ControlService::ControlService(ClusterState* cluster)
     : cluster_(*cluster), expirer_([this] { ExpireUntilStopped(); }) {}
 
 ControlService::~ControlService() {
@@ -177,18 +180,17 @@ grpc::ServerUnaryReactor* ControlService::GetPlacement(grpc::CallbackServerConte
 }
 
 void ControlService::ExpireNow() {
-  bool table_changed = false;
-  const std::vector<WorkerSession> expired = cluster_.Expire(&table_changed);
+  const std::vector<WorkerSession> expired = cluster_.Expire();
   absl::MutexLock lock(&mutex_);
   for (Stream* stream : streams_) {
-    if (std::any_of(expired.begin(), expired.end(),
-                    [&](WorkerSession session) { return stream->Has(session); })) {
-      LOG(WARNING) << "worker's lease ran out" << Field("worker", stream->worker_id());
-      stream->End(absl::AbortedError("no report came within the lease"));
-    } else if (table_changed) {
-      stream->Send();
+    if (std::none_of(expired.begin(), expired.end(),
+                     [&](WorkerSession session) { return stream->Has(session); })) {
+      continue;
     }
+    LOG(WARNING) << "worker's lease ran out" << Field("worker", stream->worker_id());
+    stream->End(absl::AbortedError("no report came within the lease"));
   }
+  SendChangesLocked();
 }
 
 void ControlService::EndStreams() {
@@ -199,16 +201,21 @@ void ControlService::EndStreams() {
   }
 }
 
-void ControlService::SendDirectives() {
+void ControlService::SendChanges() {
   absl::MutexLock lock(&mutex_);
+  SendChangesLocked();
+}
+
+void ControlService::SendChangesLocked() {
+  const int64_t epoch = cluster_.epoch();
+  if (std::exchange(sent_epoch_, epoch) == epoch) return;
   for (Stream* stream : streams_) stream->Send();
 }
 
-void ControlService::Forget(Stream* stream, bool table_changed) {
+void ControlService::Forget(Stream* stream) {
   absl::MutexLock lock(&mutex_);
   streams_.erase(stream);
-  if (!table_changed) return;
-  for (Stream* other : streams_) other->Send();
+  SendChangesLocked();
 }
 
 void ControlService::ExpireUntilStopped() {

@@ -1,25 +1,54 @@
-// The router's process: cluster, rules, services, server.
+// SPDX-License-Identifier: Apache-2.0
+// The router: which expert, which backbone worker, and why; and its process: cluster, rules,
+// services, server.
 #ifndef CCOE_SERVICES_ROUTER_ROUTER_H_
 #define CCOE_SERVICES_ROUTER_ROUTER_H_
 
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "ccoe/v1/routing.grpc.pb.h"
 #include "runtime/base/clock.h"
 #include "runtime/placement/plan.h"
 #include "runtime/routing/rules.h"
+#include "runtime/telemetry/metrics.h"
 #include "services/common/role_environment.h"
 #include "services/common/server_runner.h"
-#include "services/router/cluster.h"
+#include "services/router/cluster_state.h"
 #include "services/router/control_service.h"
-#include "services/router/routing_service.h"
 
 namespace ccoe::services {
+
+// The Routing service. Thread-safe.
+class RoutingService final : public v1::Routing::Service {
+ public:
+  // `cluster` and `metrics` outlive the service.
+  RoutingService(ClusterState* cluster, std::unique_ptr<const routing::Rules> rules,
+                 telemetry::RouterMetrics* metrics)
+      : cluster_(*cluster), rules_(std::move(rules)), metrics_(*metrics) {}
+
+  grpc::Status Route(grpc::ServerContext* context, const v1::RouteRequest* request,
+                     v1::RouteResponse* response) override;
+  grpc::Status ListExperts(grpc::ServerContext* context, const v1::ListExpertsRequest* request,
+                           v1::ListExpertsResponse* response) override;
+
+ private:
+  absl::Status RouteTo(const v1::RouteRequest& request, v1::RouteResponse* response);
+  // The client's choice, else the rules', else the base.
+  absl::StatusOr<v1::Decision> Decide(const v1::RouteRequest& request);
+  absl::StatusOr<v1::Decision> DecideExplicit(const std::string& wanted);
+  v1::Decision DecideByRule(const routing::RuleMatch& match);
+
+  ClusterState& cluster_;
+  const std::unique_ptr<const routing::Rules> rules_;
+  telemetry::RouterMetrics& metrics_;
+};
 
 struct RouterOptions {
   // The gating rules (docs/routing.md). Empty: none, every query without a named expert goes to the
@@ -64,7 +93,7 @@ class Router {
          std::unique_ptr<const routing::Rules> rules, std::optional<placement::Plan> plan);
 
   const SystemClock system_clock_;
-  Cluster cluster_;
+  ClusterState cluster_;
   RoutingService routing_;
   ControlService control_;
   std::string address_;

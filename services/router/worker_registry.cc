@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/router/worker_registry.h"
 
 #include <algorithm>
@@ -10,10 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/status_macros.h"
-#include "services/common/address.h"
-#include "services/common/ffn_shards.h"
-#include "services/common/model_identity.h"
-#include "services/common/protocol_version.h"
+#include "services/common/channel_factory.h"
+#include "services/common/model_report.h"
 
 namespace ccoe::services {
 namespace {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Which workers there are, and which of them still live.
 #ifndef CCOE_SERVICES_ROUTER_WORKER_REGISTRY_H_
 #define CCOE_SERVICES_ROUTER_WORKER_REGISTRY_H_
@@ -45,7 +46,7 @@ struct Worker {
   bool ready() const { return report.ready(); }
 };
 
-// Not thread-safe; Cluster guards it.
+// Not thread-safe; ClusterState guards it.
 class WorkerRegistry {
  public:
   // `clock` outlives the registry.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the engine itself costs. The experts echo, so that what is left is its own.
 //
 // BM_EngineTimeOfAnAnswer: its time for each answer of an expert, with few and with many sequences

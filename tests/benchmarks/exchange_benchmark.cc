@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a round of swaps costs beside the computing: one small swap to each of 8 expert workers over
 // TCP on this machine, until all have answered, as a MoE layer does for each token. The workers
 // hand what came to a thread and answer from it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What expert workers hold in memory beside their own tensors: the table of docs/moe.md.
 
 From the repository's root, after `bazel build //services/cli:ccoe`:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // GroupedFfn against the ops of one dense feed-forward block over as many rows as there are
 // (row, expert) pairs, by turns in the same run; the quickest run of each counts, since other work
 // on the machine only ever slows one down. Counters: GFLOP/s of both and their ratio; GB/s of the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Linear over the weights of a Llama of 0.25 B parameters (hidden 1024, intermediate 2816), several
 // layers of them so that they do not stay in the caches. Counters: GFLOP/s and the ratio to
 // OpenBLAS's sgemm; GB/s of weights and the ratio to a loop that only reads.

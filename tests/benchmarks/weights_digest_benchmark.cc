@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How fast weights are told apart: bytes a second that DigestWeights hashes with one thread and
 // with all cores, beside a plain SHA-256 of memory, and what a remembered digest takes.
 #include <fcntl.h>

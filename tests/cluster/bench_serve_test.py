@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The load generator against a real cluster: its counts, the golden tokens, two runs held against each other, overload, SIGINT."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starts `ccoe up` for a test and stops it, and speaks gRPC to it without generated code, as grpcurl does."""
 
 import os

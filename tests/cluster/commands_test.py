@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The client commands against a running cluster, and what they say when something is wrong."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kills (SIGKILL) or stops (SIGSTOP) expert workers again and again under load, with two replicas of every expert, and says what clients saw.
 
     /usr/bin/python3 -m tests.cluster.fault_campaign --kind layer --faults 100 --signal KILL --log faults.jsonl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A worker is killed for real while queries run: who needed it is told so at once, all others get the answers they would have got."""
 
 import concurrent.futures

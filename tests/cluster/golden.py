@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The golden CCoE model as a cluster's model folder: the backbone, and its five experts as bundles."""
 
 import functools

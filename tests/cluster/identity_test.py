@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The same bits from every layout: one process or many, any number of expert workers, local or grpc exchange, alone or in a crowd,
 any prefill chunk. Compared are token ids and the log-probabilities of the 20 likeliest tokens, as the f32 values they are."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that steer a mixture-of-experts model's gates, and what is shown of the gates' choices, with the real commands."""
 
 import concurrent.futures

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Workers that hold FFN experts are killed (SIGKILL) or stopped (SIGSTOP) at random moments under load. With replicas nobody notices:
 every answer is that of an undisturbed run. Without, the queries that needed the worker end soon with an error that names it, and all
 others are unharmed. CCOE_FAULT_ROUNDS sets how often (default 6 and 3 times)."""

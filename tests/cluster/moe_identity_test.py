@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A mixture-of-experts model gives the same bits wherever its FFN experts are: with the backbone, on any number of workers, with
 replicas and uneven splits, local or grpc, one or two backbone workers, alone or in a crowd of 32. Compared are token ids and the
 log-probabilities of the 20 likeliest tokens, as the f32 values they are."""

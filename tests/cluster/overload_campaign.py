@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sends many times the queries that 8 clients in a closed loop get answered, for minutes, and says what became of them, of the links and
 of the memory.
 

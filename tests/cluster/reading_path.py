@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lists the files that a decode step walks through, and those that a request walks through to its first token.
 
     bazel --output_base=/tmp/coverage build --symlink_prefix=/ --collect_code_coverage --instrumentation_filter='^//(runtime|services)' --copt=-O0 //services/cli:ccoe

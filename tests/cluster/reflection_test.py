@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client that knows nothing but the address: health, reflection, then a streamed answer by what reflection told."""
 
 import unittest

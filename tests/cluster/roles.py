@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A cluster of role processes, each of which a test may kill, stop and start again."""
 
 import json

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # The bundle is self-contained: unpacked elsewhere, with an empty environment and a LD_LIBRARY_PATH that leads nowhere, its binary uses
 # its own libraries and glibc's alone, and gpu_check runs from it (on the CPU).
 set -euo pipefail

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Mutated headers, configs and manifests: whatever the bytes, an answer and never a crash. The
 // mutations are drawn from a fixed seed, so that a failure comes back.
 #include <cstdint>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Mutated messages of a link: whatever the bytes, a checked header or an error, and never a crash
 // or a size that is not there. The mutations are drawn from a fixed seed.
 #include <cstdint>

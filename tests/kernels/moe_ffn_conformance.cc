@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Ops::MoeFfn against what it stands for: GroupedFfn and CombineRows of the same ops, bit for bit.
 #include <cstdint>
 #include <functional>

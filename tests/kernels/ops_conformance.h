@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What every implementation of Ops must do. A test file instantiates it with its own ops:
 //   INSTANTIATE_TEST_SUITE_P(Cpu, OpsConformance, ::testing::ValuesIn(...), OpsUnderTestName);
 //   INSTANTIATE_TEST_SUITE_P(Cpu, OpsDeterminism, ::testing::ValuesIn(...), OpsUnderTestName);

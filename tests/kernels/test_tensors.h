@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Test matrices on a device: made from seeded values, read back as values.
 #ifndef CCOE_TESTS_KERNELS_TEST_TENSORS_H_
 #define CCOE_TESTS_KERNELS_TEST_TENSORS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs `ccoe` subcommands inside a test and keeps what they print.
 #ifndef CCOE_TESTS_TESTING_COMMAND_LINE_H_
 #define CCOE_TESTS_TESTING_COMMAND_LINE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rows between a test and a device.
 #ifndef CCOE_TESTS_TESTING_DEVICE_ROWS_H_
 #define CCOE_TESTS_TESTING_DEVICE_ROWS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An engine with real experts in one process: the golden backbone, expert hosts on their threads,
 // a FakeLink before each of them.
 #ifndef CCOE_TESTS_TESTING_ENGINE_CLUSTER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Numbers that must lie close to a reference.
 #ifndef CCOE_TESTS_TESTING_EXPECT_CLOSE_H_
 #define CCOE_TESTS_TESTING_EXPECT_CLOSE_H_

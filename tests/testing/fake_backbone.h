@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A backbone worker without an engine: a server whose answers are a test's function.
 #ifndef CCOE_TESTS_TESTING_FAKE_BACKBONE_H_
 #define CCOE_TESTS_TESTING_FAKE_BACKBONE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A clock that moves only when told.
 #ifndef CCOE_TESTS_TESTING_FAKE_CLOCK_H_
 #define CCOE_TESTS_TESTING_FAKE_CLOCK_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A gateway without a model: answers are a function of the prompt, so that the same question always
 // gets the same tokens.
 #ifndef CCOE_TESTS_TESTING_FAKE_INFERENCE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A link that does what a test tells it: passes swaps on, fails them, holds them back, or never
 // answers.
 #ifndef CCOE_TESTS_TESTING_FAKE_LINK_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A router that answers as a test says.
 #ifndef CCOE_TESTS_TESTING_FAKE_ROUTING_STUB_H_
 #define CCOE_TESTS_TESTING_FAKE_ROUTING_STUB_H_

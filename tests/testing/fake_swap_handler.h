@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A SwapHandler that works without a model: each row that comes back is the row sent, negated
 // (exact in f32 and bf16, so a row says who sent it); FFN expert e also doubles it e % 4 times.
 // Answers at once, or when told, or what it is told; remembers everything.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/testing/golden_bundles.h"
 
 #include "runtime/base/status_macros.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The golden experts as bundles, cut out of their full checkpoints.
 #ifndef CCOE_TESTS_TESTING_GOLDEN_BUNDLES_H_
 #define CCOE_TESTS_TESTING_GOLDEN_BUNDLES_H_

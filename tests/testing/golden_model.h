@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The golden checkpoints of tests/golden/models: prompts, ids, greedy continuations, reference
 // arrays.
 #ifndef CCOE_TESTS_TESTING_GOLDEN_MODEL_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A model run by hand, without an engine: one sequence, any chunk and page size, the layers from
 // one or several Weights.
 #ifndef CCOE_TESTS_TESTING_MODEL_RUN_H_

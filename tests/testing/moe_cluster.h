@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An engine over a golden mixture-of-experts checkpoint in one process, with its FFN experts on
 // hosts behind FakeLinks.
 #ifndef CCOE_TESTS_TESTING_MOE_CLUSTER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Row carriers within one process: what a link with rows beside its stream is tested with where
 // there is no GPU.
 #ifndef CCOE_TESTS_TESTING_PIPE_CARRIERS_H_

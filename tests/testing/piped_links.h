@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Links over gRPC on loopback whose rows go from device to device through pipes, in NCCL's place.
 #ifndef CCOE_TESTS_TESTING_PIPED_LINKS_H_
 #define CCOE_TESTS_TESTING_PIPED_LINKS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A TokenSink that keeps everything, and lets a test wait for it.
 #ifndef CCOE_TESTS_TESTING_RECORDING_SINK_H_
 #define CCOE_TESTS_TESTING_RECORDING_SINK_H_

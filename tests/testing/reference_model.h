@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A slow, obvious decoder in double precision over one whole prompt: the oracle for features that
 // no golden model has.
 #ifndef CCOE_TESTS_TESTING_REFERENCE_MODEL_H_

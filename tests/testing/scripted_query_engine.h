@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An engine that says what a test tells it, when it tells it.
 #ifndef CCOE_TESTS_TESTING_SCRIPTED_QUERY_ENGINE_H_
 #define CCOE_TESTS_TESTING_SCRIPTED_QUERY_ENGINE_H_
@@ -12,7 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "services/backbone/query_engine.h"
+#include "services/backbone/backbone_service.h"
 
 namespace ccoe::testing {
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // GoogleTest matchers for absl::Status and StatusOr: EXPECT_THAT(f(), IsOk()), StatusIs(code,
 // HasSubstr("...")).
 #ifndef CCOE_TESTS_TESTING_STATUS_MATCHERS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A device whose memory the host cannot read, made of host memory: its addresses are tagged so that
 // whoever follows one without the device's ops or copies crashes, and its ops abort on an operand
 // that is host memory. What runs over it mixes the two up nowhere. Waits, copies and allocations

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An empty folder for one test, removed with all that is in it at the end.
 #ifndef CCOE_TESTS_TESTING_TEMP_FOLDER_H_
 #define CCOE_TESTS_TESTING_TEMP_FOLDER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sequences for tests of the engine's parts.
 #ifndef CCOE_TESTS_TESTING_TEST_SEQUENCE_H_
 #define CCOE_TESTS_TESTING_TEST_SEQUENCE_H_

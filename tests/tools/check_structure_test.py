@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Circles and wrong directions between folders are named, and end with 1; a sound tree ends with 0."""
 
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # What gpu_check.sh packs starts in an empty Debian 12: no Bazel, gRPC or abseil in it. Usage, as root: tests/tools/empty_root_test.sh [ROOT]
 # ROOT (default: ~/.cache/ccoe-empty-debian) is where the system is made, once: it is used again. After: bazel build --config=cuda //tools/gpu_probe:stripped
 # //services/cli:ccoe. Exit code 77 where it cannot run: no debootstrap, no root, no mirror.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What gpu_check counts as a pass, a failure and not run: its comparisons on rows made by hand, and the script over stand-ins for ccoe."""
 
 import json

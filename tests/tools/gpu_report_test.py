@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a probe's lines: failures first, rates beside what the device does at best, broken lines named."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers worked out a second time, from the question's text alone.
 
 Nothing of the generators is used: Python runs the functions, SQLite runs a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Puts the repository's root on the module path; import it first."""
 
 import os

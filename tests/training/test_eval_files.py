@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The published question files: enough, held out, unique and right."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generators: deterministic, split by content, recognisable, right."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tokenizer: lossless, one token a digit, and equal to its own file."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Part e: `ccoe bench` on the device, each rate against what the device was measured to do in the same run."""
 
 import json

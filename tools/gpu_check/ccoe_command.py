@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs ccoe for the parts of gpu_check: which binary, on which device, and how a part ends."""
 
 import json

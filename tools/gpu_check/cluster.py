@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Part d: whole clusters, one backbone and three expert workers as processes on the device, give the CPU's greedy answers: layer
 experts on a shared backbone, and a Mixtral-shaped model whose FFN experts are spread over the workers."""
 

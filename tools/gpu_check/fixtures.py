@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Part b: every golden model through `ccoe score` and `ccoe generate --offline` on the device.
 
 f32: all logits within 2e-3 of the reference, the greedy continuations equal.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reads the golden models: golden.json, and safetensors files without any library."""
 
 import array

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a GoogleTest's JSON report says: passed alone when tests ran and none was skipped.
 
 Usage: gtest_result.py REPORT.json [PROPERTY=MOST]: what a test recorded as PROPERTY may be at most MOST, and must be there."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Part f: random Llama-shaped checkpoints of 1 B and 7 B parameters through Hugging Face transformers and ccoe on the same GPU: the
 same logits, and decode speed against transformers' best of eager and compiled with a static cache. Needs torch and transformers."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The profiles of gpu_check.sh, which sources this: what a bare machine with a GPU tells in two or three minutes. A profile needs the
 # driver, glibc 2.36, bash and Python 3; PyTorch's or a toolkit's cuBLASLt and NCCL are used where they are.
 #

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tools/gpu_probe/bench_stream.h"
 
 #include <utility>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A stream of kernels/cuda and device memory for measurements of single kernels.
 #ifndef CCOE_TOOLS_GPU_PROBE_BENCH_STREAM_H_
 #define CCOE_TOOLS_GPU_PROBE_BENCH_STREAM_H_

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Compiles kernels again on a machine that has nvcc and a C++ compiler and nothing else, to try a change where the GPU is.
 #
 #   build_here.sh FILE.cu...          object code of each, for the GPU that is here; registers and local memory of its kernels

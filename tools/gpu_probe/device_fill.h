@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Values that are made on the device: weights of gigabytes need not travel.
 #ifndef CCOE_TOOLS_GPU_PROBE_DEVICE_FILL_H_
 #define CCOE_TOOLS_GPU_PROBE_DEVICE_FILL_H_

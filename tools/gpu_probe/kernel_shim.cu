@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The products of matmul.h without the rest of the tree, for a machine that has nvcc and nothing
 // else: build_here.sh compiles this with kernels/cuda/matmul_tile.cu and matmul_skinny.cu (as they
 // were changed there) and runs it. One line of JSON a shape.

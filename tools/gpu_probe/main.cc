@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // gpu_probe: see README.md. Each section runs as a process of this program, in order of importance,
 // until the budget is spent.
 #include <signal.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every kernel of matrix products and every tile, beside copies and cuBLASLt of the same run.
 #include <cuda_runtime_api.h>
 

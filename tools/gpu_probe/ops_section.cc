@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ops that are no matrix products: attention, MoE layers, norms, gates, sampling.
 #include <algorithm>
 #include <memory>

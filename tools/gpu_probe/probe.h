@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a section of the probe gets, and the sections there are.
 #ifndef CCOE_TOOLS_GPU_PROBE_PROBE_H_
 #define CCOE_TOOLS_GPU_PROBE_PROBE_H_

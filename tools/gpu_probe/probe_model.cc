@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tools/gpu_probe/probe_model.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A decoder whose weights are made on the device, run by hand.
 #ifndef CCOE_TOOLS_GPU_PROBE_PROBE_MODEL_H_
 #define CCOE_TOOLS_GPU_PROBE_PROBE_MODEL_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Two processes on one GPU that send each other rows over NCCL.
 #ifndef CCOE_TOOLS_GPU_PROBE_RANKS_H_
 #define CCOE_TOOLS_GPU_PROBE_RANKS_H_

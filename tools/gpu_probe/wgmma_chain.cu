@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "tools/gpu_probe/wgmma_chain.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One chain of tensor-core steps over the features, by mma.sync and by Hopper's wgmma.
 #ifndef CCOE_TOOLS_GPU_PROBE_WGMMA_CHAIN_H_
 #define CCOE_TOOLS_GPU_PROBE_WGMMA_CHAIN_H_

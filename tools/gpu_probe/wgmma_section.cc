@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Whether a chain of wgmma steps has mma.sync's bits: what a faster kernel on Hopper hangs on.
 #include <cuda_runtime_api.h>
 

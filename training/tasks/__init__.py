@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The question generators, one module a domain; Python's library only."""
 
 from . import code, general, law, math_tasks, medical, sql

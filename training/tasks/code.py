@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small Python functions: what they return, and how to write them.
 
 Where a sum or a comparison is needed, the answer shows it before its result.

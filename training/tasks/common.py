@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every task generator shares: the example, the split and the drawing.
 
 A domain is a table of *kinds*.  A kind is a function of a `random.Random`

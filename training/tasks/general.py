@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everyday language: facts, opposites, completions and tiny stories."""
 
 from .common import Domain, NAMES, Scene, pick, vary

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clauses stated in the question, and a question that they decide."""
 
 from .common import Domain, Scene, pick, vary

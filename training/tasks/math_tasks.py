@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arithmetic and short word problems; the answer is the whole equation."""
 
 from .common import Domain, NAMES, Scene, pick, vary

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rules of invented guidelines, and what they say for a patient.
 
 Neither the guidelines nor the advice mean anything outside the question.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text to SQL over a table that the question states.
 
 The check runs both queries in SQLite over `setup` and compares the rows, so

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The functions of cuBLASLt that kernels/cuda uses, each of which calls the library's own. Names
 // and meanings are cublasLt.h's.
 #include "kernels/cuda/cublaslt_library.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A shared library that is opened when it is first asked for, and stays.
 #ifndef CCOE_KERNELS_CUDA_DYNAMIC_DYNAMIC_LIBRARY_H_
 #define CCOE_KERNELS_CUDA_DYNAMIC_DYNAMIC_LIBRARY_H_

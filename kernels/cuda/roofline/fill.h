@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The kernels of the roofline. Launches are asynchronous; cudaGetLastError tells whether one
 // started.
 #ifndef CCOE_KERNELS_CUDA_ROOFLINE_FILL_H_

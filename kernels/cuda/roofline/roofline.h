@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a GPU can do at best, as a yardstick for the kernels: measured in the same run as they are.
 // No CUDA includes; builds without CUDA return UNIMPLEMENTED.
 #ifndef CCOE_KERNELS_CUDA_ROOFLINE_ROOFLINE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Accepts links of backbone workers and hands their swaps to a SwapHandler.
 #ifndef CCOE_RUNTIME_EXCHANGE_GRPC_EXCHANGE_SERVICE_H_
 #define CCOE_RUNTIME_EXCHANGE_GRPC_EXCHANGE_SERVICE_H_

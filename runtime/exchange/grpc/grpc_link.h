@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The link over gRPC: one bidirectional stream, anywhere two processes can reach each other (and
 // inside one process). This is the backbone's end; server_link.h is the other.
 #ifndef CCOE_RUNTIME_EXCHANGE_GRPC_GRPC_LINK_H_

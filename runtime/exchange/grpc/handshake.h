@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How a grpc link opens: what both ends say of themselves, and what they hold each other to.
 #ifndef CCOE_RUNTIME_EXCHANGE_GRPC_HANDSHAKE_H_
 #define CCOE_RUNTIME_EXCHANGE_GRPC_HANDSHAKE_H_

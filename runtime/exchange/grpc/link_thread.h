@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A thread of a link's own for what would take long on a thread that others share: encoding and
 // decoding many rows. It is started when it is needed first.
 #ifndef CCOE_RUNTIME_EXCHANGE_GRPC_LINK_THREAD_H_

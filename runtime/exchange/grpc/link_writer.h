@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The sending half of a stream, for both ends of a grpc link: what is to be written, in order, one
 // write at a time.
 //

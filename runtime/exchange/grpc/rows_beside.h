@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rows of a grpc link that travel beside its stream: what both ends do with a RowCarrier. Without
 // one rows are in the messages.
 #ifndef CCOE_RUNTIME_EXCHANGE_GRPC_ROWS_BESIDE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The expert worker's end of one open link.
 #ifndef CCOE_RUNTIME_EXCHANGE_GRPC_SERVER_LINK_H_
 #define CCOE_RUNTIME_EXCHANGE_GRPC_SERVER_LINK_H_

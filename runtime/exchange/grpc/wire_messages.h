@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The messages of a grpc link (proto/ccoe/v1/exchange.proto) to and from the structs of
 // runtime/exchange.
 #ifndef CCOE_RUNTIME_EXCHANGE_GRPC_WIRE_MESSAGES_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The link inside one process: no wire, no copy: rows are handed over as they lie.
 #ifndef CCOE_RUNTIME_EXCHANGE_LOCAL_LOCAL_LINK_H_
 #define CCOE_RUNTIME_EXCHANGE_LOCAL_LOCAL_LINK_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One link's communicator of two ranks, as the device's thread drives it. Implemented over NCCL
 // (nccl_communicator.h) and by fakes in tests.
 #ifndef CCOE_RUNTIME_EXCHANGE_NCCL_COMMUNICATOR_H_

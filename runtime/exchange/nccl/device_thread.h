@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The one thread of a GPU that makes all calls of NCCL for it, of all links. NCCL calls it unsafe
 // when several threads run operations on several communicators of one device at the same time; here
 // they are in one order, and no call waits: communicators are polled, so that a link that opens and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One link as the device's thread drives it: its communicator, its rounds, its transfers.
 #ifndef CCOE_RUNTIME_EXCHANGE_NCCL_LINK_DRIVER_H_
 #define CCOE_RUNTIME_EXCHANGE_NCCL_LINK_DRIVER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the two ends of a link post to their one communicator, and when. No threads, no clock, no
 // NCCL.
 //

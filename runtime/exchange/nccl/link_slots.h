@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How many links one GPU has: each takes memory of it, and each id that a peer never uses leaves a
 // thread and a socket of NCCL's bootstrap behind, for good.
 #ifndef CCOE_RUNTIME_EXCHANGE_NCCL_LINK_SLOTS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Rows between GPUs by NCCL: one communicator of two ranks a link, so that a dead peer breaks one
 // link, and one thread a GPU that drives them all (device_thread.h). No CUDA or NCCL includes; a
 // build without --config=cuda links stub.cc.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A link's communicator over NCCL, of which rank 0 opened the link, with a stream and pieces of
 // memory of its own.
 #ifndef CCOE_RUNTIME_EXCHANGE_NCCL_NCCL_COMMUNICATOR_H_

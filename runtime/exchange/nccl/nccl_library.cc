@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The functions of NCCL that links use, each of which calls the library's own. Names and meanings
 // are nccl.h's. Another one is a function here.
 #include "runtime/exchange/nccl/nccl_library.h"

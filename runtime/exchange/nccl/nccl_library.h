@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // NCCL's library, which a machine may lack.
 #ifndef CCOE_RUNTIME_EXCHANGE_NCCL_NCCL_LIBRARY_H_
 #define CCOE_RUNTIME_EXCHANGE_NCCL_NCCL_LIBRARY_H_

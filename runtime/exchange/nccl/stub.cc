@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // For builds without CUDA.
 #include "absl/status/status.h"
 #include "runtime/exchange/nccl/nccl_carriers.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Typed, checked access to the keys of a config.json.
 #ifndef CCOE_RUNTIME_MODEL_FAMILIES_CONFIG_READER_H_
 #define CCOE_RUNTIME_MODEL_FAMILIES_CONFIG_READER_H_

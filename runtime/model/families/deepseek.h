@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The three DeepSeek generations, and what their configs have in common.
 #ifndef CCOE_RUNTIME_MODEL_FAMILIES_DEEPSEEK_H_
 #define CCOE_RUNTIME_MODEL_FAMILIES_DEEPSEEK_H_

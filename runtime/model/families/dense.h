@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the configs of decoder-only models have in common, their rotary embedding and their layers,
 // and the dense families.
 #ifndef CCOE_RUNTIME_MODEL_FAMILIES_DENSE_H_

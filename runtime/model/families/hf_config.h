@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Hugging Face config.json (and generation_config.json) to ModelSpec: one parser function a family.
 #ifndef CCOE_RUNTIME_MODEL_FAMILIES_HF_CONFIG_H_
 #define CCOE_RUNTIME_MODEL_FAMILIES_HF_CONFIG_H_

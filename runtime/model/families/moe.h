@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the configs of mixture-of-experts models have in common, and their families but DeepSeek's.
 #ifndef CCOE_RUNTIME_MODEL_FAMILIES_MOE_H_
 #define CCOE_RUNTIME_MODEL_FAMILIES_MOE_H_

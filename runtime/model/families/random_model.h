@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A checkpoint with random weights in the layout of Llama, Mixtral or DeepSeekMoE: for benchmarks
 // and tests, where only shapes and sizes matter.
 #ifndef CCOE_RUNTIME_MODEL_FAMILIES_RANDOM_MODEL_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Answers written down, a JSON line each, so that another run can be held against them bit for bit:
 // a run with faults against an undisturbed one.
 //

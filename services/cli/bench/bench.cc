@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/cli/bench/bench.h"
 
 #include <algorithm>
@@ -17,7 +18,6 @@
 #include "services/cli/output.h"
 #include "services/common/compute.h"
 #include "services/offline/kernel_rates.h"
-#include "services/offline/model_cost.h"
 #include "services/offline/offline_engine.h"
 #include "services/offline/throughput.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe bench`: the speed of this machine's kernels and engine on a random model, against what the
 // machine can do, measured in the same run. Below it: `memory` (one backbone with experts against
 // full models), `moe` (FFN experts), `serve` (the load generator for a running server).

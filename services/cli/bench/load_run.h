@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One load, from its first request to its last answer: LoadRun over a LoadClient.
 #ifndef CCOE_SERVICES_CLI_BENCH_LOAD_RUN_H_
 #define CCOE_SERVICES_CLI_BENCH_LOAD_RUN_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a load generator sends: when, to which expert, and which prompt. All of it follows from a
 // seed, so that two runs send the same; and request i is made when it is sent, so that a run may
 // last as long as it likes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe bench memory`: the memory of one backbone with experts against that of full models.
 #include <signal.h>
 #include <sys/prctl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The random models that benchmarks run on, in a folder of their own, and how they are measured.
 #ifndef CCOE_SERVICES_CLI_BENCH_MODEL_H_
 #define CCOE_SERVICES_CLI_BENCH_MODEL_H_

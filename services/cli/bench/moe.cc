@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe bench moe`: what spreading FFN experts costs, and what batching them gains.
 #include <algorithm>
 #include <iostream>
@@ -16,7 +17,7 @@
 #include "services/cli/bench/model.h"
 #include "services/cli/commands.h"
 #include "services/cli/output.h"
-#include "services/offline/ffn_rates.h"
+#include "services/offline/kernel_rates.h"
 #include "services/offline/offline_engine.h"
 #include "services/offline/throughput.h"
 

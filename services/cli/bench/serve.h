@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe bench serve`: puts a load on a running server and reports, in the terms of `vllm bench
 // serve`, how it is served: latencies, throughput, refusals and errors, the worst gap between two
 // tokens, and, against another run's record, whether the answers are the same bit for bit.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What `ccoe bench serve` measures, in the terms of `vllm bench serve`:
 //
 //   TTFT     from sending a request to its first token

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The report of `ccoe bench serve`: a table with the names and the order of `vllm bench serve`, or
 // JSON with the keys of its result files.
 #ifndef CCOE_SERVICES_CLI_BENCH_SERVE_REPORT_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The commands that ask a running cluster a few questions: `ccoe ask` (test questions one by one,
 // each answer as it streams with the expert, the reason, and whether it is right), `ccoe chat` (a
 // conversation on the terminal), `ccoe route` (where a question would go, and why).

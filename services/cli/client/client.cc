@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/cli/client/client.h"
 
 #include <utility>
@@ -7,7 +8,7 @@
 #include "grpcpp/grpcpp.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/status_macros.h"
-#include "services/backbone/moe_wire.h"
+#include "services/backbone/proto_conversions.h"
 #include "services/common/channel_factory.h"
 #include "services/common/status_to_grpc.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The client side of the native gRPC service, for the commands that talk to a running cluster.
 #ifndef CCOE_SERVICES_CLI_CLIENT_CLIENT_H_
 #define CCOE_SERVICES_CLI_CLIENT_CLIENT_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe eval`: asks the running cluster test questions whose answers are known. Here is its table.
 #ifndef CCOE_SERVICES_CLI_CLIENT_EVAL_H_
 #define CCOE_SERVICES_CLI_CLIENT_EVAL_H_

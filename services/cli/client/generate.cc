@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe generate`: answers from a running cluster, or with --offline from the engine in this
 // process.
 #include <google/protobuf/util/json_util.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/cli/client/moe.h"
 
 #include <algorithm>
@@ -16,7 +17,7 @@
 #include "nlohmann/json.hpp"
 #include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
-#include "services/backbone/moe_wire.h"
+#include "services/backbone/proto_conversions.h"
 #include "services/cli/client/client.h"
 #include "services/cli/commands.h"
 #include "services/common/channel_factory.h"

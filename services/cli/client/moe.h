@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe moe stats`: what the gates of a running mixture-of-experts model choose, for people and for
 // programs.
 #ifndef CCOE_SERVICES_CLI_CLIENT_MOE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Test questions: their files, and whether a model's answer to one is right.
 #ifndef CCOE_SERVICES_CLI_CLIENT_QUESTIONS_H_
 #define CCOE_SERVICES_CLI_CLIENT_QUESTIONS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe status`: the workers and experts of a running cluster.
 #include <google/protobuf/util/json_util.h>
 
@@ -14,7 +15,7 @@
 #include "services/cli/client/client.h"
 #include "services/cli/commands.h"
 #include "services/common/channel_factory.h"
-#include "services/common/ffn_shards.h"
+#include "services/common/model_report.h"
 #include "services/common/stubs.h"
 
 namespace ccoe::cli {

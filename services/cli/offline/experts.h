@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe experts ...`: work on expert bundles.
 #ifndef CCOE_SERVICES_CLI_OFFLINE_EXPERTS_H_
 #define CCOE_SERVICES_CLI_OFFLINE_EXPERTS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe score`: logits (and hidden states) of every prompt position, written as safetensors.
 #include <algorithm>
 #include <cmath>

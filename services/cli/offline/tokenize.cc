@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe tokenize`: text to token ids and back, one JSON value a line.
 #include <cstdint>
 #include <iostream>

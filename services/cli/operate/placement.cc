@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe placement`: plans, shows and checks which worker holds which FFN experts.
 #include <unistd.h>
 
@@ -28,7 +29,7 @@
 #include "services/cli/commands.h"
 #include "services/cli/flags.h"
 #include "services/cli/operate/placement_report.h"
-#include "services/common/model_identity.h"
+#include "services/common/model_report.h"
 
 namespace ccoe::cli {
 namespace {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What `ccoe placement` shows, for people and for programs, and what it measures.
 #ifndef CCOE_SERVICES_CLI_OPERATE_PLACEMENT_REPORT_H_
 #define CCOE_SERVICES_CLI_OPERATE_PLACEMENT_REPORT_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe router`, `gateway`, `backbone`, `expert`: one role of a cluster as a process.
 #include <malloc.h>
 
@@ -102,7 +103,7 @@ absl::Status RunGateway(const GatewayFlags& flags) {
   options.router = flags.place.router;
   options.listen = {flags.place.listen};
   options.max_queries = flags.max_queries;
-  options.inference.longest_query = absl::Seconds(flags.longest_query_seconds);
+  options.longest_query = absl::Seconds(flags.longest_query_seconds);
   CCOE_ASSIGN_OR_RETURN(auto gateway, services::Gateway::Create(options, process->environment()));
   return Serve(*process, "gateway", gateway->addresses().front(), *gateway,
                [&] { return gateway->ready(); });

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the subcommands that serve have in common: flags, signals, the compute team, metrics over
 // HTTP, the wait for SIGTERM.
 #ifndef CCOE_SERVICES_CLI_OPERATE_SERVER_PROCESS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // `ccoe up`: a whole cluster, in one process or in several on this machine.
 #include <cstdint>
 #include <filesystem>
@@ -15,8 +16,8 @@
 #include "services/cli/flags.h"
 #include "services/cli/operate/server_process.h"
 #include "services/cli/output.h"
-#include "services/cluster/embedded_cluster.h"
-#include "services/cluster/process_cluster.h"
+#include "services/launcher/embedded_cluster.h"
+#include "services/launcher/process_cluster.h"
 
 namespace ccoe::cli {
 namespace {

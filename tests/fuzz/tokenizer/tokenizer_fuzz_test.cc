@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Deterministic fuzzing: whatever the bytes, loading, encoding and rendering end with a value or a
 // Status.
 #include <gtest/gtest.h>

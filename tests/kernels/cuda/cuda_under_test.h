@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The device that CUDA tests share, and the skip where there is none.
 #ifndef CCOE_TESTS_KERNELS_CUDA_CUDA_UNDER_TEST_H_
 #define CCOE_TESTS_KERNELS_CUDA_CUDA_UNDER_TEST_H_

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Device functions are inlined by force: one that is not passes its arrays through local memory."""
 
 import pathlib

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/kernels/reference/reference_ops.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The ops written slowly and plainly, in double. What the fast kernels are compared with.
 #ifndef CCOE_TESTS_KERNELS_REFERENCE_REFERENCE_OPS_H_
 #define CCOE_TESTS_KERNELS_REFERENCE_REFERENCE_OPS_H_

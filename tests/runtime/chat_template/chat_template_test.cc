@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "runtime/chat_template/chat_template.h"
 
 #include <gmock/gmock.h>

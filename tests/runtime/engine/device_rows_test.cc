@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Layer experts and FFN experts on a device of their own memory, behind links that carry a device's
 // rows: the bits of the way through host memory, and no row on the host.
 #include <memory>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The loop with links that do what they are told: batching, patience, bad answers, stopping.
 #include "runtime/engine/engine_loop.h"
 

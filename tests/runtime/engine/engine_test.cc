@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The engine end to end: the golden backbone and its experts, held to the reference and to itself.
 #include "runtime/engine/engine.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Mixture-of-experts models through the engine: the golden continuations and the same bits,
 // wherever the FFN experts are and whatever happens to the workers on the way.
 #include "runtime/engine/remote_moe.h"

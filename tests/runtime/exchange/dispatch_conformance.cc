@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What every ActivationLink must do with dispatches to FFN experts.
 #include <cmath>
 #include <limits>

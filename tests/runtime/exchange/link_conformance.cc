@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "tests/runtime/exchange/link_conformance.h"
 
 #include <cmath>

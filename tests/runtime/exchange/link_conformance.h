@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What every ActivationLink must do, whatever carries it. A transport's test file describes itself
 // with a LinkTransport and instantiates LinkConformanceTest with it.
 #ifndef CCOE_TESTS_RUNTIME_EXCHANGE_LINK_CONFORMANCE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sends swaps over a link and keeps their answers: what every test of a transport needs.
 #ifndef CCOE_TESTS_RUNTIME_EXCHANGE_SWAP_RECORDER_H_
 #define CCOE_TESTS_RUNTIME_EXCHANGE_SWAP_RECORDER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A host and a peer of it, for its tests.
 #ifndef CCOE_TESTS_RUNTIME_EXPERTS_HOST_FIXTURE_H_
 #define CCOE_TESTS_RUNTIME_EXPERTS_HOST_FIXTURE_H_

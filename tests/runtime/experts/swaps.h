@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Swaps of both kinds, and what becomes of them, for tests of what computes them.
 #ifndef CCOE_TESTS_RUNTIME_EXPERTS_SWAPS_H_
 #define CCOE_TESTS_RUNTIME_EXPERTS_SWAPS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A tiny model and experts over it with random weights, for tests of what runs them.
 #ifndef CCOE_TESTS_RUNTIME_EXPERTS_TINY_EXPERT_H_
 #define CCOE_TESTS_RUNTIME_EXPERTS_TINY_EXPERT_H_

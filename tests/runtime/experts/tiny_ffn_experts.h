@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A small model with two layers of FFN experts and random weights, for tests of what runs them.
 #ifndef CCOE_TESTS_RUNTIME_EXPERTS_TINY_FFN_EXPERTS_H_
 #define CCOE_TESTS_RUNTIME_EXPERTS_TINY_FFN_EXPERTS_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // FFN experts at a host, both kinds at one, and a device that fails.
 #include <memory>
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Layer experts, and what concerns both kinds; FFN experts are in unit_host_ffn_test.cc.
 #include "runtime/experts/unit_host.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The feed-forward half of decoder.h.
 #include <algorithm>
 #include <cmath>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // decoder_pass.h, and the attention half of decoder.h.
 #include "runtime/model/decoder_pass.h"
 

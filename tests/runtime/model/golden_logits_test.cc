@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every golden checkpoint, layer by layer, against the reference implementation's numbers.
 #include <algorithm>
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The gate of every golden model of FFN experts against the reference: logits, choice and weights.
 #include <algorithm>
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Mixture-of-experts models as placements see them: layers, experts, sizes.
 #ifndef CCOE_TESTS_RUNTIME_PLACEMENT_MOE_SPECS_H_
 #define CCOE_TESTS_RUNTIME_PLACEMENT_MOE_SPECS_H_

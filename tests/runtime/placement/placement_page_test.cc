@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // docs/placement.md shows a placement; it must be one.
 #include <string>
 

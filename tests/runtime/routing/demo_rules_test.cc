@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The rules shipped with the demo model, against its held-out questions:
 // models/demo/eval/DOMAIN.jsonl.
 #include <filesystem>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // docs/routing.md shows rules; they must be ones.
 #include <string>
 

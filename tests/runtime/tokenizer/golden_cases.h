@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads the golden tokenizer cases for tests.
 #ifndef CCOE_TESTS_RUNTIME_TOKENIZER_GOLDEN_CASES_H_
 #define CCOE_TESTS_RUNTIME_TOKENIZER_GOLDEN_CASES_H_

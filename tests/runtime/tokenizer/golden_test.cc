@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every golden case, exactly: text to ids, ids to text at once, and ids to text one by one.
 #include <gtest/gtest.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/backbone/backbone_service.h"
 
 #include <memory>
@@ -24,9 +25,7 @@ using ::testing::HasSubstr;
 class BackboneServiceTest : public ::testing::Test {
  protected:
   void Start(int64_t max_unsent_tokens = 4096) {
-    BackboneServiceOptions options;
-    options.max_unsent_tokens = max_unsent_tokens;
-    service_ = std::make_unique<BackboneService>(&engine_, options, moe_);
+    service_ = std::make_unique<BackboneService>(&engine_, moe_, max_unsent_tokens);
     ServerOptions server;
     server.services = {{service_.get(), std::string(v1::Backbone::service_full_name())}};
     ASSERT_OK_AND_ASSIGN(server_, ServerRunner::Start(std::move(server)));
@@ -196,6 +195,58 @@ TEST_F(BackboneServiceTest, TheServerCanGoWhileQueriesRun) {
   server_.reset();
   engine.join();
   EXPECT_FALSE(Drain(*reader).ok());
+}
+
+TEST(TokenStreamTest, TheEngineMaySpeakUntilItLetsGoEvenWhereTheCallIsOver) {
+  testing::ScriptedQueryEngine engine;
+  BackboneService service(&engine, /*moe=*/nullptr, /*max_unsent_tokens=*/4);
+  ServerOptions options;
+  options.services = {{&service, std::string(v1::Backbone::service_full_name())}};
+  ASSERT_OK_AND_ASSIGN(const auto server, ServerRunner::Start(std::move(options)));
+  ASSERT_OK_AND_ASSIGN(auto channel, ChannelFactory(nullptr).Connect(server->addresses()[0]));
+  const auto stub = v1::Backbone::NewStub(channel);
+  grpc::ClientContext context;
+  auto reader = stub->Generate(&context, v1::BackboneGenerateRequest());
+  engine.AwaitQuery(1);
+  context.TryCancel();
+  ASSERT_TRUE(engine.AwaitCancel(1));
+  for (int32_t id = 0; id < 100; ++id) engine.Say(1, id);
+  engine.Finish(1, engine::FinishReason::kCancelled, absl::CancelledError("cancelled"));
+  v1::BackboneGenerateResponse response;
+  while (reader->Read(&response)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST(TokenStreamTest, AQueryThatIsCancelledBeforeItsHandleIsKnownIsCancelledAllTheSame) {
+  // Submit answers only after the caller has gone.
+  class SlowEngine final : public QueryEngine {
+   public:
+    absl::StatusOr<uint64_t> Submit(engine::EngineRequest query,
+                                    std::unique_ptr<engine::TokenSink> sink) override {
+      context->TryCancel();
+      absl::SleepFor(absl::Milliseconds(20));
+      return inner.Submit(std::move(query), std::move(sink));
+    }
+    void Cancel(uint64_t handle) override { inner.Cancel(handle); }
+    testing::ScriptedQueryEngine inner;
+    grpc::ClientContext* context = nullptr;
+  };
+  SlowEngine engine;
+  BackboneService service(&engine, /*moe=*/nullptr, /*max_unsent_tokens=*/4);
+  ServerOptions options;
+  options.services = {{&service, std::string(v1::Backbone::service_full_name())}};
+  ASSERT_OK_AND_ASSIGN(const auto server, ServerRunner::Start(std::move(options)));
+  ASSERT_OK_AND_ASSIGN(auto channel, ChannelFactory(nullptr).Connect(server->addresses()[0]));
+  grpc::ClientContext context;
+  engine.context = &context;
+  auto reader = v1::Backbone::NewStub(channel)->Generate(&context, v1::BackboneGenerateRequest());
+  EXPECT_TRUE(engine.inner.AwaitCancel(1));
+  engine.inner.Finish(1, engine::FinishReason::kCancelled, absl::CancelledError("cancelled"));
+  v1::BackboneGenerateResponse response;
+  while (reader->Read(&response)) {
+  }
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
 }
 
 }  // namespace

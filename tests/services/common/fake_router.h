@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The router's end of registrations, as a test wants it.
 #ifndef CCOE_TESTS_SERVICES_COMMON_FAKE_ROUTER_H_
 #define CCOE_TESTS_SERVICES_COMMON_FAKE_ROUTER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/common/row_carriers.h"
 
 #include "gmock/gmock.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/common/status_to_grpc.h"
 
 #include <string>

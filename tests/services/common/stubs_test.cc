@@ -1,17 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/common/stubs.h"
+
+#include <vector>
 
 #include "ccoe/v1/control.grpc.pb.h"
 #include "ccoe/v1/inference.grpc.pb.h"
 #include "ccoe/v1/routing.grpc.pb.h"
+#include "ccoe/v1/routing.pb.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
 #include "services/common/server_runner.h"
+#include "services/common/status_to_grpc.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::services {
 namespace {
 
+using ::ccoe::testing::IsOk;
 using ::ccoe::testing::StatusIs;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::Ge;
 using ::testing::HasSubstr;
+using ::testing::Le;
+
+TEST(BackoffTest, DoublesUpToTheLongestPause) {
+  Backoff backoff(absl::Milliseconds(100), absl::Milliseconds(300));
+  for (int expected_ms : {100, 200, 300, 300}) {
+    const absl::Duration longest = absl::Milliseconds(expected_ms);
+    EXPECT_THAT(backoff.Next(), AllOf(Ge(longest * 0.8), Le(longest)));
+  }
+}
+
+TEST(BackoffTest, BeginsAgainAfterReset) {
+  Backoff backoff(absl::Milliseconds(100), absl::Seconds(10));
+  for (int i = 0; i < 5; ++i) backoff.Next();
+  backoff.Reset();
+  EXPECT_LE(backoff.Next(), absl::Milliseconds(100));
+}
+
+CallPolicy Quick() {
+  CallPolicy policy;
+  policy.deadline = absl::Minutes(1);
+  policy.first_backoff = absl::Milliseconds(1);
+  return policy;
+}
+
+TEST(UnaryCallTest, ReturnsTheResponse) {
+  const auto answer = CallUnary<v1::RouteResponse>(
+      "Routing.Route", Quick(), [](grpc::ClientContext*, v1::RouteResponse* response) {
+        response->mutable_backbone()->set_worker_id("b0");
+        return grpc::Status::OK;
+      });
+  ASSERT_THAT(answer, IsOk());
+  EXPECT_EQ(answer->backbone().worker_id(), "b0");
+}
+
+TEST(UnaryCallTest, RetriesWhatIsUnavailableAndForgetsTheFailedResponse) {
+  int calls = 0;
+  const auto answer = CallUnary<v1::RouteResponse>(
+      "Routing.Route", Quick(), [&calls](grpc::ClientContext*, v1::RouteResponse* response) {
+        response->add_alternatives();
+        return ++calls < 3 ? grpc::Status(grpc::UNAVAILABLE, "no connection") : grpc::Status::OK;
+      });
+  ASSERT_THAT(answer, IsOk());
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(answer->alternatives_size(), 1);
+}
+
+TEST(UnaryCallTest, GivesUpAfterTheLastAttemptAndNamesTheMethod) {
+  int calls = 0;
+  const absl::Status status = CallWithRetries("Routing.Route", Quick(), [&](grpc::ClientContext*) {
+    ++calls;
+    return grpc::Status(grpc::UNAVAILABLE, "no connection");
+  });
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnavailable,
+                               AllOf(HasSubstr("Routing.Route"), HasSubstr("no connection"))));
+  EXPECT_EQ(calls, 3);
+}
+
+TEST(UnaryCallTest, DoesNotRepeatWhatWillNotChange) {
+  int calls = 0;
+  const absl::Status status = CallWithRetries("Routing.Route", Quick(), [&](grpc::ClientContext*) {
+    ++calls;
+    return grpc::Status(grpc::NOT_FOUND, "expert \"tax\"");
+  });
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_EQ(calls, 1);
+}
+
+TEST(UnaryCallTest, DoesNotWaitPastTheDeadline) {
+  CallPolicy policy = Quick();
+  policy.deadline = absl::Seconds(10);
+  policy.first_backoff = absl::Hours(1);
+  int calls = 0;
+  EXPECT_THAT(CallWithRetries("Routing.Route", policy,
+                              [&](grpc::ClientContext*) {
+                                ++calls;
+                                return grpc::Status(grpc::UNAVAILABLE, "no connection");
+                              }),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(calls, 1);
+}
+
+TEST(UnaryCallTest, TellsTheHookOfEveryAttempt) {
+  std::vector<absl::StatusCode> codes;
+  CallPolicy policy = Quick();
+  policy.on_attempt = [&](absl::string_view method, const absl::Status& status, absl::Duration) {
+    EXPECT_EQ(method, "Routing.Route");
+    codes.push_back(status.code());
+  };
+  int calls = 0;
+  EXPECT_OK(CallWithRetries("Routing.Route", policy, [&](grpc::ClientContext*) {
+    return ++calls == 1 ? grpc::Status(grpc::UNAVAILABLE, "") : grpc::Status::OK;
+  }));
+  EXPECT_THAT(codes, ElementsAre(absl::StatusCode::kUnavailable, absl::StatusCode::kOk));
+}
 
 class FakeRouting final : public v1::Routing::Service {
   grpc::Status Route(grpc::ServerContext*, const v1::RouteRequest* request,

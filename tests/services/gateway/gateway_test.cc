@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/gateway/gateway.h"
 
 #include <atomic>
@@ -6,10 +7,11 @@
 
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
-#include "services/common/registration.h"
 #include "services/common/status_to_grpc.h"
+#include "services/common/worker_server.h"
 #include "services/router/router.h"
 #include "tests/testing/fake_backbone.h"
+#include "tests/testing/fake_control_stub.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
 
@@ -17,8 +19,40 @@ namespace ccoe::services {
 namespace {
 
 using ::ccoe::testing::FakeBackbone;
+using ::ccoe::testing::FakeControlStub;
 using ::ccoe::testing::StatusIs;
 using ::testing::HasSubstr;
+
+TEST(StatusServiceTest, PassesOnWhatTheRouterSaysErrorsIncluded) {
+  FakeControlStub router(absl::UnavailableError("router is away"));
+  const ChannelFactory channels(nullptr);
+  BackboneStubs backbones(&channels);
+  StatusService service(&router, &backbones);
+  grpc::ServerContext context;
+  const v1::GetStatusRequest request;
+  v1::ClusterStatus status;
+  EXPECT_EQ(service.GetStatus(&context, &request, &status).error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+  router.answer = v1::ClusterStatus();
+  router.answer->set_epoch(7);
+  ASSERT_TRUE(service.GetStatus(&context, &request, &status).ok());
+  EXPECT_EQ(status.epoch(), 7);
+}
+
+TEST(StatusServiceTest, WhatGatesChoseComesFromTheBackboneWorkersOrSaysWhyNot) {
+  FakeControlStub router(absl::UnavailableError("router is away"));
+  const ChannelFactory channels(nullptr);
+  BackboneStubs backbones(&channels);
+  StatusService service(&router, &backbones);
+  grpc::ServerContext context;
+  const v1::GetMoeStatisticsRequest request;
+  v1::MoeStatistics statistics;
+  EXPECT_EQ(service.GetMoeStatistics(&context, &request, &statistics).error_code(),
+            grpc::StatusCode::UNAVAILABLE);
+  router.answer = v1::ClusterStatus();
+  EXPECT_TRUE(service.GetMoeStatistics(&context, &request, &statistics).ok());
+  EXPECT_EQ(statistics.layers_size(), 0);
+}
 
 class GatewayTest : public ::testing::Test {
  protected:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/gateway/inference_service.h"
 
 #include <atomic>
@@ -6,14 +7,16 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "services/common/server_runner.h"
 #include "services/common/status_to_grpc.h"
-#include "services/gateway/query_metrics.h"
+#include "services/gateway/query.h"
 #include "tests/testing/fake_backbone.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/testing/fake_routing_stub.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/status_matchers.h"
@@ -25,6 +28,35 @@ using ::ccoe::testing::FakeBackbone;
 using ::ccoe::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+
+TEST(AdmissionTest, AdmitsUpToTheLimitAndAgainWhenAPlaceIsGivenBack) {
+  testing::FakeClock clock;
+  Admission admission(2, &clock);
+  ASSERT_OK_AND_ASSIGN(auto first, admission.Enter());
+  ASSERT_OK_AND_ASSIGN(auto second, admission.Enter());
+  EXPECT_EQ(admission.taken(), 2);
+  EXPECT_THAT(admission.Enter().status(),
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("2 queries")));
+  first.reset();
+  ASSERT_OK_AND_ASSIGN(auto third, admission.Enter());
+  EXPECT_EQ(admission.taken(), 2);
+}
+
+TEST(AdmissionTest, TheRetryHintFollowsTheRateAtWhichQueriesEnd) {
+  testing::FakeClock clock;
+  Admission admission(2, &clock);
+  ASSERT_OK_AND_ASSIGN(auto stays, admission.Enter());
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_OK_AND_ASSIGN(auto goes, admission.Enter());
+    clock.Advance(absl::Seconds(4));
+  }
+  ASSERT_OK_AND_ASSIGN(auto last, admission.Enter());
+  const absl::Status full = admission.Enter().status();
+  const auto hint = RetryAfter(full);
+  ASSERT_TRUE(hint.has_value());
+  EXPECT_GT(*hint, absl::Milliseconds(3900));
+  EXPECT_LT(*hint, absl::Milliseconds(4100));
+}
 
 // What a client saw of one call.
 struct Seen {
@@ -45,7 +77,7 @@ class InferenceServiceTest : public ::testing::Test {
     parts_.backbones = &backbones_;
     parts_.observer = &observer_;
     parts_.clock = &clock_;
-    service_ = std::make_unique<InferenceService>(parts_, &admission_);
+    service_ = std::make_unique<InferenceService>(parts_, &admission_, absl::Minutes(30));
     ServerOptions server;
     server.services = {{service_.get(), std::string(v1::Inference::service_full_name())}};
     ASSERT_OK_AND_ASSIGN(server_, ServerRunner::Start(std::move(server)));

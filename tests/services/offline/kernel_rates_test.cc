@@ -1,7 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/offline/kernel_rates.h"
 
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "runtime/model/families/hf_config.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::services {
@@ -38,12 +40,27 @@ TEST(KernelRatesTest, MeasuresGroupedAgainstDense) {
   load.calls = load.rounds = 1;
   for (const kernels::DType dtype : {kernels::DType::kBF16, kernels::DType::kF16}) {
     load.weights = dtype;
-    ASSERT_OK_AND_ASSIGN(const GroupedFfnRates rates, MeasureGroupedFfn(*ops, load));
+    ASSERT_OK_AND_ASSIGN(const FfnRates rates, MeasureGroupedFfn(*ops, load));
     EXPECT_GT(rates.grouped, 0);
     EXPECT_GT(rates.dense, 0);
   }
   load.rows = 5;  // ten pairs cannot be dealt evenly to four experts
   EXPECT_THAT(MeasureGroupedFfn(*ops, load), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(FfnRateMeterTest, MeasuresBothOnTheExpertsOfALayer) {
+  const std::string folder = "tests/golden/models/deepseek-v1-moe";
+  ASSERT_OK_AND_ASSIGN(const model::ModelSpec spec, model::LoadModelSpec(folder));
+  ASSERT_OK_AND_ASSIGN(const auto weights, model::Weights::Open(folder));
+  ThreadTeam team(1);
+  ASSERT_OK_AND_ASSIGN(const auto meter,
+                       FfnRateMeter::Create(spec, 1, weights, kernels::MakeCpuOps(&team)));
+  ASSERT_OK_AND_ASSIGN(const FfnRates rates, meter->Measure(/*pairs=*/30, /*rounds=*/2));
+  EXPECT_GT(rates.grouped, 0);
+  EXPECT_GT(rates.dense, 0);
+  EXPECT_THAT(FfnRateMeter::Create(spec, 0, weights,
+                                   kernels::MakeCpuOps(&team)),  // its first layer is dense
+              StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "services/router/control_service.h"
 
 #include <memory>
@@ -57,7 +58,7 @@ class ControlServiceTest : public ::testing::Test {
 
   FakeClock clock_;
   telemetry::Metrics metrics_;
-  Cluster cluster_{&clock_, {.lease = absl::Seconds(6)}, &metrics_.router()};
+  ClusterState cluster_{&clock_, {.lease = absl::Seconds(6)}, &metrics_.router()};
   ControlService service_{&cluster_};
   InProcessRegistry registry_;
   std::unique_ptr<ServerRunner> server_;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reports as workers send them.
 #ifndef CCOE_TESTS_SERVICES_ROUTER_WORKER_REPORTS_H_
 #define CCOE_TESTS_SERVICES_ROUTER_WORKER_REPORTS_H_
@@ -5,7 +6,7 @@
 #include <string>
 
 #include "ccoe/v1/control.pb.h"
-#include "services/common/protocol_version.h"
+#include "services/common/model_report.h"
 
 namespace ccoe::services {
 

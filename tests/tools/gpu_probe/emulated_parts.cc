@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the emulated GPU has not: instructions of Hopper, and NCCL.
 #include "absl/status/status.h"
 #include "tools/gpu_probe/probe.h"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The probe's sections over the emulated GPU, and the report of their lines."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """gpu_probe needs a driver, glibc and nothing else, and fits where 64 MiB may travel."""
 
 import os

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes templates.json: templates, chats, and what Jinja2 renders for them, set up as transformers does it."""
 import json
 import pathlib

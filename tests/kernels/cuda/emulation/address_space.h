@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Where emulated memory lies: far from what the host has, so that an address tells whose it is.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_ADDRESS_SPACE_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_ADDRESS_SPACE_H_

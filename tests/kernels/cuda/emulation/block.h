@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Runs the blocks of a launch one after another, each thread of a block a fiber. A thread runs
 // until it has to wait for others; who goes on then is CurrentOrder's choice.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_BLOCK_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // cuBLASLt as one plain product. Matrices are column-major; the first is transposed (CUBLAS_OP_T),
 // as kernels/cuda/blas.cc asks for: d [m, n] = alpha * a^T * b + beta * c with a [k, m], b [k, n].
 #include <cublasLt.h>

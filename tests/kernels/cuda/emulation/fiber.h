@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A thread of execution that runs when it is told to and stops when it says so.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_FIBER_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_FIBER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Calls a kernel of which nothing but the address and the bytes of its parameter are known.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_INVOKE_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_INVOKE_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Memory whose bounds are pages that nobody may touch.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_MEMORY_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_MEMORY_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The order in which the emulated device runs what may run in any order.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_ORDER_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_ORDER_H_

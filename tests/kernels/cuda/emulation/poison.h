@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What memory holds that nobody has written.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_POISON_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_POISON_H_

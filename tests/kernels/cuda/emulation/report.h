@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How the emulated device says what a kernel did wrong: a line of what, a line of where, and the
 // end of the process.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_REPORT_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The CUDA runtime over an emulated device: errors, the device, memory and copies.
 #include <cuda_runtime_api.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the functions of the emulated runtime share: the device's memory and its streams. Work put
 // on a stream is done as late as CUDA allows, when somebody waits for it (or much of it has
 // gathered), so that whoever forgets to wait, or writes over memory that is still to be read, gets

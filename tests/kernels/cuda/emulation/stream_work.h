@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // How what is not a kernel gets on a stream.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_STREAM_WORK_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_STREAM_WORK_H_

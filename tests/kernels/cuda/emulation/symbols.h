@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the program's own symbol table knows of kernels. A kernel's .cu file is compiled into the
 // program itself, not into a shared library; where it is not, or the table was stripped, nothing is
 // found.

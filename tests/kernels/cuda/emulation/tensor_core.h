@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Matrix instructions of a warp, by the layouts of the PTX ISA ("Matrix Fragments for
 // mma.m16n8k16", "ldmatrix"). Each gets what 32 lanes bring (block.h).
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_TENSOR_CORE_H_

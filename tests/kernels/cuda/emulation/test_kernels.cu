@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/ptx.cuh"
 #include "tests/kernels/cuda/emulation/test_kernels.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Kernels with one mistake each, and without.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_TEST_KERNELS_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_TEST_KERNELS_H_

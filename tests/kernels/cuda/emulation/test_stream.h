@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A stream of the emulated device and arrays on it, without kernels/cuda's own code between.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_TEST_STREAM_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_TEST_STREAM_H_

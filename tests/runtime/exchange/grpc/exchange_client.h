@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A raw client of the Exchange service, for tests that send what no link would.
 #ifndef CCOE_TESTS_RUNTIME_EXCHANGE_GRPC_EXCHANGE_CLIENT_H_
 #define CCOE_TESTS_RUNTIME_EXCHANGE_GRPC_EXCHANGE_CLIENT_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A gRPC server around an Exchange service, for tests.
 #ifndef CCOE_TESTS_RUNTIME_EXCHANGE_GRPC_EXCHANGE_SERVER_H_
 #define CCOE_TESTS_RUNTIME_EXCHANGE_GRPC_EXCHANGE_SERVER_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The conformance suite over gRPC: a TCP connection on loopback, the in-process channel of the
 // embedded mode, and connections whose rows go beside the stream, of host memory and of a device.
 #include "runtime/exchange/grpc/exchange_service.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the link does when the other end breaks the protocol. The conformance suite has the rest.
 #include "runtime/exchange/grpc/grpc_link.h"
 

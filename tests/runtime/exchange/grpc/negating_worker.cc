@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // An expert worker without a model, in a process of its own: prints its port, then serves until it
 // is killed. For tests.
 #include <cstdio>

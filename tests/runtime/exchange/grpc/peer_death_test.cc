@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A worker process that is killed in the middle of a swap, and one that comes back.
 #include <fcntl.h>
 #include <signal.h>

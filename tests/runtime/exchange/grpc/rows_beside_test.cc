@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Links whose rows go beside the stream: who agrees to it, and what a broken carrier does.
 #include "runtime/exchange/grpc/rows_beside.h"
 

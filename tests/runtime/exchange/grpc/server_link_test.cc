@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One open link against messages that no honest peer sends. The good path is the conformance
 // suite's.
 #include "runtime/exchange/grpc/server_link.h"

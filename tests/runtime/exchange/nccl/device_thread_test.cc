@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Both ends of links over fake communicators: what the device's thread makes of timing, death and
 // broken words. The order of rounds itself is link_rounds_test.cc's.
 #include "runtime/exchange/nccl/device_thread.h"

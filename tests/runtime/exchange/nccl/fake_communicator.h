@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Communicators of two ranks within one process, as strict as NCCL is: what one end posts must meet
 // what the other end posts, in order, and nothing is through before.
 #ifndef CCOE_TESTS_RUNTIME_EXCHANGE_NCCL_FAKE_COMMUNICATOR_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Two drivers over one fake wire, stepped by hand at a time of the test's own.
 #include "runtime/exchange/nccl/link_driver.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "runtime/exchange/nccl/link_rounds.h"
 
 #include <deque>

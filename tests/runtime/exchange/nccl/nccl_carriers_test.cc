@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a process without a GPU, or without CUDA, is told; and what needs no second rank.
 #include "runtime/exchange/nccl/nccl_carriers.h"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // NCCL between two processes on one GPU: the conformance suite of links, and the sudden end of one
 // process. Skips where there is no GPU.
 #include <cstdio>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The accepting end of an NCCL link in a process of its own, as NCCL wants it: two ranks of one
 // process cannot share a GPU. What comes over NCCL there goes through a socket to this process, and
 // back.

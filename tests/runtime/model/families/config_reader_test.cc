@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "runtime/model/families/config_reader.h"
 
 #include <string>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Small configs of mixture-of-experts families, to change.
 #ifndef CCOE_TESTS_RUNTIME_MODEL_FAMILIES_MINIMAL_CONFIG_H_
 #define CCOE_TESTS_RUNTIME_MODEL_FAMILIES_MINIMAL_CONFIG_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include <signal.h>
 
 #include <fstream>
@@ -12,9 +13,9 @@
 #include "gtest/gtest.h"
 #include "httplib.h"
 #include "services/cli/commands.h"
-#include "services/cluster/child_process.h"
 #include "services/common/channel_factory.h"
 #include "services/common/status_to_grpc.h"
+#include "services/launcher/child_process.h"
 #include "tests/testing/command_line.h"
 #include "tests/testing/golden_bundles.h"
 #include "tests/testing/golden_model.h"

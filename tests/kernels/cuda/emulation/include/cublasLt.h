@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stands in for cuBLASLt's header: what kernels/cuda/blas.cc uses of it.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_CUBLASLT_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_CUBLASLT_H_

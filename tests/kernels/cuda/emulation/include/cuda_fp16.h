@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stands in for CUDA's header of this name: the type and its conversions.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_CUDA_FP16_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_CUDA_FP16_H_

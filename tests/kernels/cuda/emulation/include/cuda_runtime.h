@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stands in for CUDA's header of this name, which nvcc includes by itself: the language of kernels
 // as functions of C++. See ../README.md for what a kernel may use.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_CUDA_RUNTIME_H_

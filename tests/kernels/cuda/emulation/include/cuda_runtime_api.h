@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stands in for CUDA's header of this name: what kernels/cuda uses of the runtime, over the
 // emulated device (../README.md). Names and meanings are CUDA's.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_CUDA_RUNTIME_API_H_

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The instructions of kernels/cuda/ptx.cuh, which says what they do.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_EMULATED_PTX_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_EMULATED_PTX_H_

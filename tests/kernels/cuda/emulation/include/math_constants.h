@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Stands in for CUDA's header of this name.
 #ifndef CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_MATH_CONSTANTS_H_
 #define CCOE_TESTS_KERNELS_CUDA_EMULATION_INCLUDE_MATH_CONSTANTS_H_
