@@ -111,12 +111,13 @@ absl::StatusOr<std::unique_ptr<ModelText>> ModelText::Load(const std::string& fo
   CCOE_ASSIGN_OR_RETURN(text->tokenizer_, tokenizer::Tokenizer::Load(folder));
   const tokenizer::TokenizerConfig& config = text->tokenizer_->config();
   if (config.chat_template.empty()) {
-    text->no_chat_ =
-        absl::InvalidArgumentError("chat: this model has no chat template; send text or token_ids");
+    text->no_chat_ = absl::InvalidArgumentError(
+        "chat: this model has no chat template; send text or "
+        "token_ids (ccoe generate: --raw)");
     return text;
   }
-  absl::StatusOr<std::unique_ptr<tokenizer::ChatTemplate>> chat =
-      tokenizer::ChatTemplate::Create(config.chat_template);
+  absl::StatusOr<std::unique_ptr<chat_template::ChatTemplate>> chat =
+      chat_template::ChatTemplate::Create(config.chat_template);
   if (chat.ok()) {
     text->chat_template_ = *std::move(chat);
   } else {
@@ -136,7 +137,7 @@ absl::StatusOr<std::vector<int32_t>> ModelText::Encode(const std::string& text,
 absl::StatusOr<std::vector<int32_t>> ModelText::Encode(const v1::Chat& chat) const {
   CCOE_RETURN_IF_ERROR(CheckMessages(chat));
   CCOE_RETURN_IF_ERROR(no_chat_);
-  tokenizer::Chat messages;
+  chat_template::Chat messages;
   messages.bos_token = tokenizer_->config().bos_token;
   messages.eos_token = tokenizer_->config().eos_token;
   for (const v1::ChatMessage& message : chat.messages()) {

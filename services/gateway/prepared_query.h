@@ -44,7 +44,7 @@ class ModelText {
 
   model::ModelSpec spec_;
   std::unique_ptr<const tokenizer::Tokenizer> tokenizer_;
-  std::unique_ptr<const tokenizer::ChatTemplate> chat_template_;  // null: no_chat_ says why
+  std::unique_ptr<const chat_template::ChatTemplate> chat_template_;  // null: no_chat_ says why
   absl::Status no_chat_;
 };
 
