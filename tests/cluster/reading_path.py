@@ -50,13 +50,15 @@ def counts(folder):
     """(file, line) -> how often a process ran it, over all objects that hold it."""
     objects = [os.path.join(at, name) for at, _, names in os.walk(folder) for name in names if name.endswith(".gcda")]
     assert objects, f"{folder} holds no counts: is it a build with --collect_code_coverage, and did its process end in peace?"
+    read = []
     for data in objects:
         notes = data[:-len("gcda")] + "gcno"
-        built = notes[notes.index("/bazel-out/") + 1:]
-        if not os.path.exists(notes):
-            shutil.copy(f"{EXECUTION_ROOT}/{built}", notes)
+        built = f"{EXECUTION_ROOT}/{notes[notes.index('/bazel-out/') + 1:]}"
+        if os.path.exists(built):  # generated code has none
+            shutil.copy(built, notes)
+            read.append(data)
     lines = collections.Counter()
-    done = subprocess.run(["gcov", "--json-format", "--stdout", *objects], capture_output=True, text=True, check=True)
+    done = subprocess.run(["gcov", "--json-format", "--stdout", *read], capture_output=True, text=True, check=True)
     for report in done.stdout.splitlines():
         for file in json.loads(report)["files"]:
             name = file["file"].split("/bin/")[-1]
@@ -85,7 +87,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-base", required=True, help="of the coverage build")
     options = parser.parse_args()
-    EXECUTION_ROOT = f"{options.output_base}/execroot/main"
+    EXECUTION_ROOT = f"{options.output_base}/execroot/ccoe"
     ccoe_process.CCOE = f"{EXECUTION_ROOT}/bazel-out/k8-opt/bin/services/cli/ccoe"
 
     with tempfile.TemporaryDirectory() as folder:
