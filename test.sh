@@ -80,6 +80,7 @@ check_cuda() {
 if [ $# -eq 0 ]; then
   check "sources are formatted" tools/check_format.sh
   check "folders depend one way" /usr/bin/python3 tools/check_structure.py
+  check "proto fields say what they are" /usr/bin/python3 tools/check_protos.py
   check "every source has a test of its own" /usr/bin/python3 tests/mirror_test.py
   check "locks are held where fields say so (clang)" tools/check_locks.sh
   check "the training tasks' answers are right" /usr/bin/python3 -m unittest discover -q -s tests/training
