@@ -55,14 +55,20 @@ ExchangeService::~ExchangeService() {
 
 grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply>* ExchangeService::Open(
     grpc::CallbackServerContext* context) {
-  const bool threads = reserve_.Admit();  // may take milliseconds: not under the lock
+  absl::Status admitted;
+  {
+    absl::MutexLock lock(&mutex_);
+    admitted = AdmitLocked();
+  }
+  // May take milliseconds: not under the lock, and not for a link that is refused anyway.
+  if (admitted.ok() && !reserve_.Admit()) admitted = NoThreads("");
   std::list<OpenLink> over;
   grpc::ServerBidiReactor<v1::LinkMessage, v1::LinkReply>* call = nullptr;
   {
     absl::MutexLock lock(&mutex_);
     over = TakeOver();
-    absl::Status admitted = AdmitLocked();
-    if (admitted.ok()) admitted = threads ? StartLocked(context) : NoThreads("");
+    if (admitted.ok()) admitted = AdmitLocked();  // others may have opened meanwhile
+    if (admitted.ok()) admitted = StartLocked(context);
     if (admitted.ok()) {
       call = open_.back().link.get();
     } else {
@@ -135,8 +141,8 @@ int ExchangeService::links() const {
 bool StartsSpareThreads() {
   absl::Notification go;
   std::vector<std::thread> threads;
-  threads.reserve(kSpareThreads);
   try {
+    threads.reserve(kSpareThreads);
     while (threads.size() < kSpareThreads) {
       threads.emplace_back([&go] { go.WaitForNotification(); });
     }

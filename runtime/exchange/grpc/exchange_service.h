@@ -28,8 +28,9 @@ bool StartsSpareThreads();
 
 // gRPC starts threads of its own when calls end, and loses what they were for where it gets none.
 // So links are refused while the process is near its limit. Probing takes the very threads it asks
-// for, for some milliseconds: it is done at most once a second, and never twice at one time. It is
-// no guarantee, since the rest of the machine may take the threads meanwhile. Thread-safe.
+// for, for some milliseconds: at the limit it is done at most once a second, else once for a few
+// links, and never twice at one time. It is no guarantee, since the rest of the machine may take
+// the threads meanwhile. Thread-safe.
 class ThreadReserve {
  public:
   // A probe that succeeds holds for a second and for so many links.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/exchange/grpc/exchange_service.h"
 
+#include <atomic>
 #include <memory>
 
 #include "gmock/gmock.h"
@@ -65,13 +66,31 @@ TEST_F(ExchangeServiceTest, AcceptsAndSaysWhoItIsAndWhatItTakes) {
   EXPECT_EQ(service_->links(), 1);
 }
 
-TEST_F(ExchangeServiceTest, WithoutThreadsToSpareItRefusesALinkAndLivesOn) {
+TEST_F(ExchangeServiceTest, WithoutThreadsToSpareItRefusesLinksUntilThereAreSome) {
+  std::atomic<bool> spare = false;
+  std::atomic<int> probes = 0;
   ExchangeServiceOptions options;
-  options.spare_threads = [] { return false; };
+  options.max_links = 1;
+  options.spare_threads = [&] { return ++probes, spare.load(); };
   Start(options);
   ExpectRefused(ExchangeClient::GoodOpen(kHidden), grpc::StatusCode::RESOURCE_EXHAUSTED,
                 "the worker has no threads to spare for a link");
   EXPECT_EQ(service_->links(), 0);
+  spare = true;
+  std::unique_ptr<ExchangeClient> client;
+  do {  // the failed probe holds for a second
+    client = Client();
+    client->Send(ExchangeClient::GoodOpen(kHidden));
+  } while (client->Read().accepted().worker_id() != "expert-2");
+  EXPECT_EQ(service_->links(), 1);
+  // A link that is refused anyway costs no probe.
+  const int before = probes;
+  for (int i = 0; i < 2 * ThreadReserve::kLinksAProbe; ++i) {
+    auto another = Client();
+    another->Send(ExchangeClient::GoodOpen(kHidden));
+    EXPECT_THAT(another->End().error_message(), HasSubstr("1 links are open, at most 1"));
+  }
+  EXPECT_EQ(probes, before);
 }
 
 TEST_F(ExchangeServiceTest, RefusesAnotherProtocolVersionNamingBoth) {
