@@ -8,8 +8,8 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/exchange/row_memory.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/swap_result.h"
 
 namespace ccoe::exchange {
 namespace {

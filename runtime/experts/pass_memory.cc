@@ -7,10 +7,9 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/exchange/row_codec.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 #include "runtime/model/memory_plan.h"
-#include "runtime/model/scratch.h"
+#include "runtime/model/block.h"
 
 namespace ccoe::experts {
 

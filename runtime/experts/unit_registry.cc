@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/swap_result.h"
 
 namespace ccoe::experts {
 namespace {

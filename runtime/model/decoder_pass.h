@@ -13,7 +13,7 @@
 #include "runtime/model/ffn.h"
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/model/scratch.h"
+#include "runtime/model/block.h"
 
 namespace ccoe::model {
 

@@ -14,7 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/row_carrier.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 #include "services/common/compute.h"
 
 namespace ccoe::services {

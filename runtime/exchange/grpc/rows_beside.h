@@ -17,7 +17,7 @@
 #include "ccoe/v1/exchange.pb.h"
 #include "runtime/exchange/envelope.h"
 #include "runtime/exchange/row_carrier.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 
 namespace ccoe::exchange {
 

@@ -8,8 +8,8 @@
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/grpc/wire_messages.h"
-#include "runtime/exchange/row_codec.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/swap_result.h"
 
 namespace ccoe::exchange {
 namespace {
