@@ -59,7 +59,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(BackboneModel m
   options.dtype = kv_dtype;
   CCOE_ASSIGN_OR_RETURN(
       runner->kv_, model::KvStorage::Create(&runner->ops_->device(), runner->model_.spec, options));
-  CCOE_RETURN_IF_ERROR(Annotate(runner->Reserve(limits), "buffers of a backbone"));
+  CCOE_RETURN_IF_ERROR_IN(runner->Reserve(limits), "buffers of a backbone");
   return runner;
 }
 

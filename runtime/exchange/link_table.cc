@@ -63,7 +63,8 @@ absl::Status LinkTable::RefusalLocked(const Envelope& envelope, const SwapCredit
 }
 
 bool LinkTable::Begin(const Envelope& envelope, SwapCallback done) {
-  absl::Status refusal = Annotate(Check(envelope), options_.link_name);
+  absl::Status refusal = Check(envelope);
+  if (!refusal.ok()) refusal = Annotate(refusal, options_.link_name);
   const SwapCredit cost = refusal.ok() ? CostOf(envelope) : SwapCredit();
   auto shared = std::make_shared<SwapCallback>(std::move(done));
   const absl::Time now = clock_.Now();
@@ -157,8 +158,8 @@ absl::Status LinkTable::TakeLocked(uint64_t swap_id, absl::StatusOr<SwapResult> 
   watch_.Progressed();
   absl::Status status = absl::OkStatus();
   if (result.ok()) {
-    status = Annotate(CheckResult(*entry.header, *result), options_.link_name);
-    if (!status.ok()) result = status;
+    status = CheckResult(*entry.header, *result);
+    if (!status.ok()) result = status = Annotate(status, options_.link_name);
   } else {
     result = Annotate(result.status(), options_.link_name);
   }

@@ -10,10 +10,10 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/ops.h"
+#include "runtime/model/block.h"
 #include "runtime/model/ffn.h"
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/model/block.h"
 
 namespace ccoe::model {
 

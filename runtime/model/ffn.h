@@ -17,8 +17,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/ops.h"
-#include "runtime/model/model_spec.h"
 #include "runtime/model/block.h"
+#include "runtime/model/model_spec.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::model {
