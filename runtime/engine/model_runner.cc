@@ -175,8 +175,8 @@ absl::Status ModelRunner::Run(model::LayerRange range, const model::RowBatch& ba
   const auto observer = [&](int32_t layer, kernels::ConstMatrix) {
     first_error.Update(after_layer(layer));
   };
-  CCOE_ASSIGN_OR_RETURN(const model::DecoderPass pass,
-                        model_.decoder->BeginPass(batch, *kv_, *ops_));
+  model::DecoderPass& pass = scratch_.pass();
+  CCOE_ASSIGN_OR_RETURN(pass, model_.decoder->BeginPass(batch, *kv_, *ops_, std::move(pass)));
   CCOE_RETURN_IF_ERROR(
       model_.decoder->RunLayers(range, pass, *ops_, scratch_, now_.hidden, observer));
   return first_error;

@@ -106,8 +106,9 @@ class LayerPass {
             static_cast<size_t>(run.count * memory_.hidden_size()) * sizeof(float)));
       }
     };
-    CCOE_ASSIGN_OR_RETURN(const model::DecoderPass pass,
-                          decoder_.BeginPass(batch, storage_, memory_.ops()));
+    model::DecoderPass& pass = memory_.decoder().pass();
+    CCOE_ASSIGN_OR_RETURN(pass,
+                          decoder_.BeginPass(batch, storage_, memory_.ops(), std::move(pass)));
     CCOE_RETURN_IF_ERROR(
         decoder_.RunLayers(decoder_.layers(), pass, memory_.ops(), memory_.decoder(), rows, copy));
     return copied;

@@ -70,6 +70,9 @@ class DecoderScratch {
 
   // Of the layers that ran last: see Decoder::Run.
   MoeChoices& choices() { return choices_; }
+  // The pass that Run ran last, for whoever begins passes by himself: BeginPass takes it as
+  // `ended`, and with it the memory that ReservePasses took for it.
+  DecoderPass& pass() { return ended_; }
   // For whoever runs FFN experts alone, between passes.
   MoeScratch& moe() { return moe_; }
 
