@@ -168,7 +168,8 @@ def main():
     bodies = [function for name in names for function in functions(name)]
     long = [function for function in bodies if function[1] > 40]
     wide = [function for function in bodies if function[2] > 6]
-    print(f"{len(bodies)} functions: {100 * (1 - len(long) / len(bodies)):.1f} % of 40 lines or fewer, {len(wide)} with over 6 parameters")
+    short = 100 * (1 - len(long) / max(len(bodies), 1))
+    print(f"{len(bodies)} functions: {short:.1f} % of 40 lines or fewer, {len(wide)} with over 6 parameters")
     if arguments.units:
         for place, length, count in long + wide:
             print(f"{length:6} lines {count:4} parameters  {place}")

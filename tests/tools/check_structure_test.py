@@ -52,6 +52,24 @@ class CheckStructureTest(unittest.TestCase):
         self.assertEqual(status, 0, output)
         self.assertIn("1 units, 6 lines of code, 2 types", output)
 
+    def test_functions_with_their_lines_and_parameters(self):
+        text = """
+struct S {
+  explicit S(int size) : sizes_{size}, all_(std::vector<int>(3, 4)) {
+    for (int i = 0; i < 3; ++i) {
+      if (i > 1) std::sort(all_.begin(), all_.end(), [](int a, int b) { return a < b; });
+    }
+  }
+  std::map<int, int> wide(std::map<int, int> a, int b, int c, int d, int e, int f, int g = At(1, 2)) const { return a; }
+  int values[2] = {1, 2};
+};
+template <typename T>
+auto Long(const T& t) -> int {
+""" + "  Do();\n" * 40 + "}\n"
+        status, output = run({"runtime/a/x.h": text})
+        self.assertEqual(status, 0, output)
+        self.assertIn("3 functions: 66.7 % of 40 lines or fewer, 1 with over 6 parameters", output)
+
 
 if __name__ == "__main__":
     unittest.main()
