@@ -164,7 +164,8 @@ void AddConfigFlag(CLI::App& app, CommandContext& context) {
 void AddBoundFlag(CLI::App* command, const services::FlagBinding& flag) {
   using Form = services::FlagBinding::Form;
   const std::string name = "--" + flag.name;
-  const auto set = [flag, name](const std::vector<std::string>& values) {
+  const auto set = [flag, name, command](const std::vector<std::string>& values) {
+    if (!command->parsed()) return;  // a variable that is for another command's runs
     const absl::Status status = flag.set(values);
     if (!status.ok()) throw CLI::ValidationError(name, std::string(status.message()));
   };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -55,7 +56,7 @@ class Parser {
     std::vector<ConfigSection> sections;
     for (SkipBlank(); !AtEnd(); SkipBlank()) {
       if (Peek() == '[') {
-        CCOE_ASSIGN_OR_RETURN(ConfigSection section, Header(sections));
+        CCOE_ASSIGN_OR_RETURN(ConfigSection section, Header());
         sections.push_back(std::move(section));
         continue;
       }
@@ -67,7 +68,7 @@ class Parser {
                                         "found ",
                                         key));
       }
-      CCOE_ASSIGN_OR_RETURN(ConfigEntry entry, Entry(key, sections.back()));
+      CCOE_ASSIGN_OR_RETURN(ConfigEntry entry, Entry(key));
       sections.back().entries.push_back(std::move(entry));
     }
     return sections;
@@ -118,7 +119,7 @@ class Parser {
     return Expected(line_, "the end of the line");
   }
 
-  absl::StatusOr<ConfigSection> Header(const std::vector<ConfigSection>& before) {
+  absl::StatusOr<ConfigSection> Header() {
     ConfigSection section;
     section.line = line_;
     Next();
@@ -128,15 +129,16 @@ class Parser {
     SkipSpaces();
     if (!Take(']')) return Expected(section.line, absl::StrCat("] after [", section.name));
     CCOE_RETURN_IF_ERROR(EndOfLine());
-    for (const ConfigSection& other : before) {
-      if (other.name != section.name) continue;
+    const auto [first, is_new] = section_lines_.emplace(section.name, section.line);
+    if (!is_new) {
       return Error(section.line, absl::StrCat("section [", section.name, "] stands in line ",
-                                              other.line, " already"));
+                                              first->second, " already"));
     }
+    key_lines_.clear();
     return section;
   }
 
-  absl::StatusOr<ConfigEntry> Entry(const std::string& key, const ConfigSection& section) {
+  absl::StatusOr<ConfigEntry> Entry(const std::string& key) {
     ConfigEntry entry;
     entry.key = key;
     entry.line = line_;
@@ -151,11 +153,9 @@ class Parser {
       entry.values = {std::move(value)};
     }
     CCOE_RETURN_IF_ERROR(EndOfLine());
-    for (const ConfigEntry& other : section.entries) {
-      if (other.key != key) continue;
-      return Error(entry.line, absl::StrCat(key, " stands in line ", other.line, " already"));
-    }
-    return entry;
+    const auto [first, is_new] = key_lines_.emplace(key, entry.line);
+    if (is_new) return entry;
+    return Error(entry.line, absl::StrCat(key, " stands in line ", first->second, " already"));
   }
 
   // After the bracket; may go over several lines.
@@ -229,6 +229,7 @@ class Parser {
   const std::string& file_;
   size_t at_ = 0;
   int line_ = 1;
+  std::map<std::string, int> section_lines_, key_lines_;  // of the section so far
 };
 
 }  // namespace

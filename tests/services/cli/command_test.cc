@@ -292,6 +292,15 @@ TEST_F(ConfigTest, TheCommandLineWinsOverTheEnvironmentAndThatOverTheFile) {
   EXPECT_EQ(flags_.threads, 2);
 }
 
+TEST_F(ConfigTest, AVariableOfAnotherCommandIsNoneOfThisOnes) {
+  setenv("CCOE_SERVE_THREADS", "many", 1);
+  EXPECT_EQ(Run({"other", "--model=x"}).exit_code, kExitOk);
+  const auto run = Run({"serve", "--model=x"});
+  EXPECT_EQ(run.exit_code, kExitUsage);
+  EXPECT_THAT(run.err, ::testing::HasSubstr("--threads: expected a whole number"));
+  unsetenv("CCOE_SERVE_THREADS");
+}
+
 TEST_F(ConfigTest, WhatIsWrongInAFileIsNamedWhicheverSectionItStandsIn) {
   ExpectRefused("[serve]\nmodell = \"x\"",
                 ":2: [serve] modell: no such key; expected one of model");

@@ -100,5 +100,30 @@ TEST(ConfigFileTest, WhatIsQuotedReadsAsTheSameBytes) {
   }
 }
 
+TEST(ConfigFileTest, AnythingIsReadOrRefusedWithItsLine) {
+  const std::string whole =
+      "[up]\nthreads = 1\nlist = [\"a\", 'b', # c\n2]\ntext = \"\\u00e9\\n\"\n[router]\n";
+  std::mt19937 random(2);
+  int refused = 0;
+  for (int i = 0; i < 5000; ++i) {
+    std::string text = whole;
+    for (uint32_t changes = 1 + random() % 4; changes > 0; --changes) {
+      const size_t at = random() % text.size();
+      if (random() % 2 == 0) {
+        text[at] = whole[random() % whole.size()];
+      } else {
+        text.erase(at, random() % 8);
+      }
+      if (text.empty()) text = "#";
+    }
+    const auto sections = ParseConfig(text, "f");
+    if (sections.ok()) continue;
+    ++refused;
+    EXPECT_THAT(std::string(sections.status().message()), ::testing::ContainsRegex("^f:[1-7]: "))
+        << text;
+  }
+  EXPECT_GT(refused, 1000);
+}
+
 }  // namespace
 }  // namespace ccoe::services
