@@ -7,7 +7,8 @@ Fails where folders include each other in a circle, or where a dependency points
 services -> runtime -> kernels, which sees runtime/base alone. The measures that follow fail nothing; --units lists what they are made of.
 
 A unit is a header with the source of the same name, which a reader opens together. Lines of code are lines with more than comment or space on them.
-A type is a class, struct, union or enum with a body, nested ones too. Kernels, tests and generated code are not measured."""
+A type is a class, struct, union or enum with a body, nested ones too. A function is one with a body; its lines are those from the signature's first to
+the closing brace. Kernels, tests and generated code are not measured, but for functions: those of kernels count too."""
 
 import argparse
 import os
@@ -79,6 +80,62 @@ def dependencies(names):
     return edges, wrong
 
 
+NO_FUNCTION = re.compile(r"^(?:if|for|while|switch|catch|do|else|namespace|class|struct|union|enum|return|case|default|extern|try|co_return)\b|"
+                         r"=\s*$|\]\s*(?:\([^{]*)?$|\breturn\b|=.*\[[^\]]*\]\s*\(")
+
+
+def prelude(code, brace):
+    """What stands before an opening brace since the last statement or block: a function's signature, where it opens one."""
+    at, depth = brace - 1, 0
+    while at >= 0 and (depth > 0 or code[at] not in ";{}"):
+        depth += {")": 1, "(": -1}.get(code[at], 0)
+        if depth < 0:  # within a call's or a signature's parentheses: a lambda or an initial value
+            return at, ""
+        at -= 1
+        if at > 0 and depth == 0 and code[at] == "}":  # of a member's initial value: `: table_{size} {`
+            opened = code.rfind("{", 0, at)
+            if opened > 0 and re.match(r"[\w>]", code[opened - 1]):
+                at = opened - 1
+    return at + 1, code[at + 1:brace]
+
+
+def parameters_of(signature):
+    """How many parameters the first parentheses at the top level hold."""
+    depth, count, words = 0, 0, ""
+    for letter in signature[signature.index("("):]:
+        depth += {"(": 1, "<": 1, "[": 1, "{": 1, ")": -1, ">": -1, "]": -1, "}": -1}.get(letter, 0)
+        if depth == 0:
+            return count + bool(words.strip())
+        if letter == "," and depth == 1:
+            count, words = count + 1, ""
+        elif not (letter == "(" and depth == 1):
+            words += letter
+    return count
+
+
+def functions(name):
+    """(place, lines, parameters) of each function that the file defines."""
+    code = code_of(read(name)).replace("->", "  ")
+    code = re.sub(r"^#[^\n]*(?:\\\n[^\n]*)*", lambda match: "\n" * match.group(0).count("\n"), code, flags=re.M)
+    found = []
+    for match in re.finditer(r"[ \n]\{", code):
+        brace = match.end() - 1
+        start, signature = prelude(code, brace)
+        words = re.sub(r"^(?:\s|public:|private:|protected:|template\s*<[^{;]*?>\s(?=\w))+", "", signature)
+        if not re.search(r"\w\s*\(", words) or NO_FUNCTION.search(words):
+            continue
+        end, depth = brace, 0
+        while True:
+            depth += {"{": 1, "}": -1}.get(code[end], 0)
+            if depth == 0:
+                break
+            end += 1
+        first = start + len(signature) - len(words)
+        lines = code.count("\n", first, end) + 1
+        found.append((f"{name}:{code.count(chr(10), 0, first) + 1}", lines, parameters_of(words)))
+    return found
+
+
 def measure(names):
     """unit -> (lines of code, types)."""
     units = {}
@@ -108,6 +165,13 @@ def main():
             print(f"{count:6} lines {held:4} types  {unit}")
     print(f"{len(units)} units, {lines} lines of code, {types} types ({1000 * types / lines:.1f} a thousand lines), {small} units "
           f"({100 * small / len(units):.0f} %) of 25 lines or fewer, {sum(count > 400 for count, _ in units.values())} over 400")
+    bodies = [function for name in names for function in functions(name)]
+    long = [function for function in bodies if function[1] > 40]
+    wide = [function for function in bodies if function[2] > 6]
+    print(f"{len(bodies)} functions: {100 * (1 - len(long) / len(bodies)):.1f} % of 40 lines or fewer, {len(wide)} with over 6 parameters")
+    if arguments.units:
+        for place, length, count in long + wide:
+            print(f"{length:6} lines {count:4} parameters  {place}")
     print(f"folder circles: {len(found)}")
     for circle in found:
         print("  include each other: " + ", ".join(circle))

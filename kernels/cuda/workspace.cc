@@ -102,7 +102,7 @@ absl::Status FitCudaOptions(const OpShapes& shapes, CudaOptions* options) {
   if (!status.ok()) return status;
   const std::string device = absl::StrCat("cuda:", options->device);
   CCOE_ASSIGN_OR_RETURN(const size_t shared, SharedLimit(options->device));
-  CCOE_RETURN_IF_ERROR(Annotate(CheckSharedMemory(shapes, shared), device));
+  CCOE_RETURN_IF_ERROR_IN(CheckSharedMemory(shapes, shared), device);
   const CallMemory call =
       LargestCall(shapes, {options->math, options->deterministic}, multiprocessors);
   constexpr int64_t kMegabyte = int64_t{1} << 20;

@@ -18,6 +18,13 @@
     if (absl::Status ccoe_status_ = (expr); !ccoe_status_.ok()) return ccoe_status_; \
   } while (false)
 
+// As CCOE_RETURN_IF_ERROR, with Annotate. `context` is evaluated for an error alone.
+#define CCOE_RETURN_IF_ERROR_IN(expr, context)                  \
+  do {                                                          \
+    if (absl::Status ccoe_status_ = (expr); !ccoe_status_.ok()) \
+      return ::ccoe::Annotate(ccoe_status_, (context));         \
+  } while (false)
+
 #define CCOE_STATUS_CONCAT_INNER_(a, b) a##b
 #define CCOE_STATUS_CONCAT_(a, b) CCOE_STATUS_CONCAT_INNER_(a, b)
 

@@ -47,8 +47,12 @@ EngineLoop::EngineLoop(std::unique_ptr<ModelRunner> runner, std::shared_ptr<Requ
       in_flight_(options, queue_),
       output_(runner_.get(), &sequences_, options.observer, options.clock),
       recovery_(options, &sequences_, directories.layer_experts),
-      layers_(options, {runner_.get(), &in_flight_, &recovery_}),
-      moe_(options, {runner_.get(), &output_, directories.ffn_experts, &in_flight_, &recovery_}) {
+      layers_(options, {runner_.get(), &in_flight_, &recovery_}) {
+  if (spec().has_moe()) {
+    const RemoteMoe::Parts parts = {runner_.get(), &output_, directories.ffn_experts, &in_flight_,
+                                    &recovery_};
+    moe_ = std::make_unique<RemoteMoe>(options, parts);
+  }
   runner_->CountIn(options.moe_statistics);
 }
 
@@ -87,7 +91,9 @@ void EngineLoop::Handle(RequestQueue::Events events) {
   }
   sequences_.FinishExpired(clock_.Now());
   Land(std::move(events.answers));
-  while (std::optional<RemoteMoe::Resumed> resumed = moe_.TryAgain()) Resume(*std::move(resumed));
+  if (moe_ != nullptr) {
+    while (auto resumed = moe_->TryAgain()) Resume(*std::move(resumed));
+  }
   EndSteps();
   sequences_.FinishExpired(clock_.Now());
   if (sequences_.TakeFinishedInStep()) in_flight_.CancelDead();
@@ -128,8 +134,8 @@ void EngineLoop::Publish() {
 bool EngineLoop::FormStep() {
   const absl::Time now = clock_.Now();
   counted_ = now;
-  sequences_.Wake(now);
-  recovery_.SeekReplicas(now);
+  // Who seeks a worker is paused until it looks again.
+  if (sequences_.Wake(now)) recovery_.SeekReplicas(now);
   const int64_t running = static_cast<int64_t>(sequences_.running().size());
   const int64_t room = std::max<int64_t>(limits_.max_running - running, 0);
   Occupancy occupancy;
@@ -226,11 +232,11 @@ absl::Status EngineLoop::Advance(MicroBatch& batch) {
 
 absl::Status EngineLoop::RunLayers(MicroBatch& batch, int32_t last) {
   while (batch.cursor < last && !batch.entries.empty()) {
-    const int32_t stop = moe_.NextStop(batch, last);
+    const int32_t stop = moe_ == nullptr ? last : moe_->NextStop(batch, last);
     CCOE_RETURN_IF_ERROR(RunPlainLayers(batch, stop));
     batch.cursor = stop;
     if (stop == last) break;
-    CCOE_RETURN_IF_ERROR(moe_.Run(batch));
+    CCOE_RETURN_IF_ERROR(moe_->Run(batch));
     if (batch.away()) break;
     ++batch.cursor;
     CCOE_RETURN_IF_ERROR(ReadHidden(batch, batch.cursor));
@@ -267,8 +273,7 @@ void EngineLoop::Land(std::vector<SwapAnswer> answers) {
     if (!landing.has_value()) continue;
     if (landing->flight->binding != nullptr) {
       landed.push_back(layers_.Land(*landing, std::move(answer.result)));
-    } else if (std::optional<RemoteMoe::Resumed> resumed =
-                   moe_.Land(*landing, std::move(answer.result))) {
+    } else if (auto resumed = moe_->Land(*landing, std::move(answer.result))) {
       Resume(*std::move(resumed));
     }
   }

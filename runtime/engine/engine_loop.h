@@ -94,7 +94,7 @@ class EngineLoop {
   OutputProcessor output_;
   Recovery recovery_;
   RemoteLayers layers_;
-  RemoteMoe moe_;
+  std::unique_ptr<RemoteMoe> moe_;  // null: a model without MoE layers
   uint64_t last_step_id_ = 0;
   int64_t last_step_rows_ = 0;
   absl::flat_hash_set<std::shared_ptr<Step>> touched_;  // a part has run since the last EndSteps

@@ -8,7 +8,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/engine/moe_statistics.h"
-#include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/row_block.h"
 #include "runtime/model/memory_plan.h"
 
 namespace ccoe::engine {
@@ -59,7 +59,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(BackboneModel m
   options.dtype = kv_dtype;
   CCOE_ASSIGN_OR_RETURN(
       runner->kv_, model::KvStorage::Create(&runner->ops_->device(), runner->model_.spec, options));
-  CCOE_RETURN_IF_ERROR(Annotate(runner->Reserve(limits), "buffers of a backbone"));
+  CCOE_RETURN_IF_ERROR_IN(runner->Reserve(limits), "buffers of a backbone");
   return runner;
 }
 
@@ -175,8 +175,10 @@ absl::Status ModelRunner::Run(model::LayerRange range, const model::RowBatch& ba
   const auto observer = [&](int32_t layer, kernels::ConstMatrix) {
     first_error.Update(after_layer(layer));
   };
+  model::DecoderPass& pass = scratch_.pass();
+  CCOE_ASSIGN_OR_RETURN(pass, model_.decoder->BeginPass(batch, *kv_, *ops_, std::move(pass)));
   CCOE_RETURN_IF_ERROR(
-      model_.decoder->Run(range, batch, *kv_, *ops_, scratch_, now_.hidden, observer));
+      model_.decoder->RunLayers(range, pass, *ops_, scratch_, now_.hidden, observer));
   return first_error;
 }
 
@@ -210,7 +212,7 @@ absl::Status ModelRunner::RunHere(const FfnPart& part, const model::RoutedRows& 
   RowBuffer& buffer = combine ? contributions_buffer_ : now_.own_buffer;
   CCOE_ASSIGN_OR_RETURN(now_.own, buffer.Take(part.swap.pairs(), hidden_size()));
   CCOE_RETURN_IF_ERROR(model_.decoder->RunHeldExperts(
-      routed.layer, {rows, part.swap.experts, part.swap.weights, places}, routed.rows, *ops_,
+      routed.layer, {routed.rows, rows, part.swap.experts, part.swap.weights, places}, *ops_,
       scratch_, now_.own));
   if (!combine) return absl::OkStatus();
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix combined,
@@ -251,7 +253,7 @@ absl::StatusOr<kernels::ConstMatrix> ModelRunner::OnDevice(const exchange::RowBl
 absl::Status ModelRunner::FinishMoe(int32_t layer, const Contributions& contributions) {
   // Nothing came from elsewhere and nothing is missing: what ran here lies in order.
   if (contributions.arrived.empty() && now_.own.rows == contributions.offsets.back()) {
-    return model_.decoder->FinishMoe(layer, now_.own, contributions.offsets, now_.shared, *ops_,
+    return model_.decoder->FinishMoe(layer, {now_.own, contributions.offsets}, now_.shared, *ops_,
                                      scratch_, now_.hidden);
   }
   CCOE_ASSIGN_OR_RETURN(const kernels::Matrix all,
@@ -265,8 +267,8 @@ absl::Status ModelRunner::FinishMoe(int32_t layer, const Contributions& contribu
     CCOE_ASSIGN_OR_RETURN(const kernels::ConstMatrix rows, OnDevice(part.rows, upload_buffer_));
     ops_->ScatterRows(rows, part.places, all);
   }
-  return model_.decoder->FinishMoe(layer, all, contributions.offsets, now_.shared, *ops_, scratch_,
-                                   now_.hidden);
+  return model_.decoder->FinishMoe(layer, {all, contributions.offsets}, now_.shared, *ops_,
+                                   scratch_, now_.hidden);
 }
 
 absl::StatusOr<BatchState> ModelRunner::Park() {

@@ -16,7 +16,7 @@
 #include "kernels/ops.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/ffn_dispatch.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 #include "runtime/model/decoder.h"
 #include "runtime/model/head.h"
 #include "runtime/model/kv_cache.h"

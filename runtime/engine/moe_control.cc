@@ -159,9 +159,9 @@ absl::Status CheckAllowed(const LayerMoeControl& part, const MoePolicy& policy) 
 std::string LayerName(int32_t layer) { return absl::StrCat("moe: layer ", layer); }
 
 absl::Status CheckPolicy(const MoeControl& control, const MoePolicy& policy) {
-  CCOE_RETURN_IF_ERROR(Annotate(CheckAllowed(control.all_layers, policy), "moe: all layers"));
+  CCOE_RETURN_IF_ERROR_IN(CheckAllowed(control.all_layers, policy), "moe: all layers");
   for (const auto& [layer, part] : control.layers) {
-    CCOE_RETURN_IF_ERROR(Annotate(CheckAllowed(part, policy), LayerName(layer)));
+    CCOE_RETURN_IF_ERROR_IN(CheckAllowed(part, policy), LayerName(layer));
   }
   return absl::OkStatus();
 }
@@ -212,7 +212,7 @@ absl::Status Validate(const MoePolicy& policy) {
 absl::Status CheckMoeControl(const MoeControl& control, const MoePolicy& policy,
                              const model::ModelSpec& spec) {
   if (control.empty()) return absl::OkStatus();
-  CCOE_RETURN_IF_ERROR(Annotate(CheckEntries(control, policy), "moe"));
+  CCOE_RETURN_IF_ERROR_IN(CheckEntries(control, policy), "moe");
   CCOE_RETURN_IF_ERROR(CheckPolicy(control, policy));
   if (!spec.has_moe()) {
     return absl::InvalidArgumentError(
@@ -222,7 +222,7 @@ absl::Status CheckMoeControl(const MoeControl& control, const MoePolicy& policy,
   for (int32_t layer = 0; layer < spec.layer_count(); ++layer) {
     const LayerParts parts = PartsFor(control, layer);
     if (!spec.layers[layer].ffn.is_moe() || parts.empty()) continue;
-    CCOE_RETURN_IF_ERROR(Annotate(CheckLayer(parts, spec.layers[layer].ffn.moe), LayerName(layer)));
+    CCOE_RETURN_IF_ERROR_IN(CheckLayer(parts, spec.layers[layer].ffn.moe), LayerName(layer));
   }
   return absl::OkStatus();
 }

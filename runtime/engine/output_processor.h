@@ -3,22 +3,48 @@
 #ifndef CCOE_RUNTIME_ENGINE_OUTPUT_PROCESSOR_H_
 #define CCOE_RUNTIME_ENGINE_OUTPUT_PROCESSOR_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "kernels/sample.h"
 #include "runtime/base/clock.h"
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/micro_batch.h"
 #include "runtime/engine/model_runner.h"
-#include "runtime/engine/sampler.h"
+#include "runtime/engine/output_processor.h"
+#include "runtime/engine/request.h"
 #include "runtime/engine/sequence_table.h"
 
 namespace ccoe::engine {
+
+// What the sampling op (kernels/sample.h) is asked for one row. The draw is a function of (seed,
+// position) alone: no generator state, so that a query gets the same tokens whatever else runs and
+// after it was recomputed.
+struct SampleRequest {
+  const SamplingParams* params = nullptr;  // passed Validate
+  const TokenCounts* counts = nullptr;     // needed where NeedsCounts(*params)
+  absl::Span<const int32_t> held_back;     // ids that may not be chosen (min_tokens)
+  uint64_t seed = 0;
+  int64_t position = 0;  // of the token to choose, in prompt and answer
+};
+
+// Uniform in [0, 1), by hashing (seed, position).
+double UniformAt(uint64_t seed, int64_t position);
+
+// Views the request's counts and ids.
+kernels::SampleRow SampleRowFor(const SampleRequest& request);
+
+// What the op found for the request's row. INTERNAL where a logit is NaN or infinite, or every id
+// is held back.
+absl::StatusOr<GeneratedToken> TokenOf(const SampleRequest& request,
+                                       const kernels::SampledRow& sampled);
 
 // Where an entry's last `count` rows lie among the model runner's.
 struct HeldRows {

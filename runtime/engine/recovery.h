@@ -82,7 +82,7 @@ class Recovery {
   void AwaitWorker(const std::shared_ptr<Sequence>& sequence, absl::Time now);
 
   // Looks again for workers for the queries that wait for one. To be called before the views of
-  // startable sequences are asked for.
+  // startable sequences are asked for, whenever a pause has ended: they are paused in between.
   void SeekReplicas(absl::Time now);
 
   // The worker that serves the expert of a waiting query best now: what was chosen when it came may

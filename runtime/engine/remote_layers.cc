@@ -161,20 +161,19 @@ RemoteLayers::Landed RemoteLayers::Land(InFlightTable::Landing landing,
   if (result.ok()) {
     StoreCaptured(header, *result, swap.header.format.hidden_size, flight->batch.entries);
   }
-  const std::string name = swap.Describe(*flight->batch.step);
   std::vector<Recovery::Failure> failures;
   for (size_t i = 0; i < flight->batch.entries.size(); ++i) {
     StepEntry& entry = flight->batch.entries[i];
     if (!result.ok() || !result->computed(i)) {
-      failures.push_back(
-          {entry.sequence, Annotate(result.ok() ? result->verdicts[i] : result.status(), name)});
+      const absl::Status& why = result.ok() ? result->verdicts[i] : result.status();
+      failures.push_back({entry.sequence, Annotate(why, swap.Describe(*flight->batch.step))});
       continue;
     }
     landed.held.push_back({landed.returned, header.sequences[i].returned()});
     landed.returned += header.sequences[i].returned();
     landed.batch.entries.push_back(std::move(entry));
   }
-  parts_.recovery->Recover(std::move(failures), clock_.Now());
+  if (!failures.empty()) parts_.recovery->Recover(std::move(failures), clock_.Now());
   if (result.ok() && landed.returned > 0) landed.rows.push_back(result->TakeRows());
   return landed;
 }

@@ -17,7 +17,6 @@
 #include "absl/types/span.h"
 #include "runtime/base/ids.h"
 #include "runtime/engine/moe_control.h"
-#include "runtime/engine/request.h"
 
 namespace ccoe::engine {
 

@@ -5,9 +5,13 @@
 #include <utility>
 
 #include "runtime/base/check.h"
-#include "runtime/engine/sampler.h"
 
 namespace ccoe::engine {
+
+bool NeedsCounts(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
+         params.frequency_penalty != 0.0f;
+}
 
 Sequence::Sequence(SequenceInit init)
     : init_(std::move(init)),

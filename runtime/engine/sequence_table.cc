@@ -71,12 +71,15 @@ std::shared_ptr<Sequence> SequenceTable::Find(uint64_t handle) const {
   return nullptr;
 }
 
-void SequenceTable::Wake(absl::Time now) {
+bool SequenceTable::Wake(absl::Time now) {
+  bool any = false;
   while (!pauses_.empty() && pauses_.begin()->first <= now) {
+    any = true;
     const uint64_t handle = pauses_.begin()->second;
     pauses_.erase(pauses_.begin());
     Update(*Find(handle));
   }
+  return any;
 }
 
 std::vector<SequenceView> SequenceTable::RunnableViews() const {

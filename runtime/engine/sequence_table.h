@@ -37,8 +37,9 @@ class SequenceTable {
   const Table& running() const { return running_; }
   const model::KvPages& pages() const { return pages_; }
 
-  // Ends pauses that are over by now. To be called before the views are asked for.
-  void Wake(absl::Time now);
+  // Ends pauses that are over by now; whether there were any. To be called before the views are
+  // asked for.
+  bool Wake(absl::Time now);
 
   // Running sequences that could go into a step, and waiting ones that may start; counted, and as
   // the scheduler sees them. Oldest first; of the waiting ones the first `limit`.

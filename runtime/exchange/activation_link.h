@@ -30,40 +30,10 @@
 #include "absl/time/time.h"
 #include "kernels/device.h"
 #include "runtime/exchange/envelope.h"
-#include "runtime/exchange/row_memory.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/swap_result.h"
 
 namespace ccoe::exchange {
-
-// Rows that came back, in the order of the header's sequences (those that were computed), or of an
-// FFN swap's rows (combine) or pairs: f32 (widened from the wire's dtype) in host memory, or in the
-// wire's dtype on the device, where the rows sent were on one too and there was room.
-struct SwapResult {
-  std::vector<float> rows;      // [ReturnedRows(header), hidden_size], or empty:
-  RowBlock device_rows;         // likewise, on a device
-  std::vector<float> captured;  // with capture_layers: [layers.size(), header.rows(), hidden_size]
-  // Of a layer swap: OK or why not (SwapError), for each sequence in the header's order. Empty: all
-  // were computed. One that was not holds no KV of these rows, and no rows of it come back.
-  std::vector<absl::Status> verdicts;
-  absl::Duration expert_time = absl::ZeroDuration();  // computing, on the expert worker
-
-  // Of the rows that came back, wherever they lie.
-  int64_t row_values() const {
-    return device_rows.on_device() ? device_rows.values() : static_cast<int64_t>(rows.size());
-  }
-  RowBlock TakeRows() {
-    return device_rows.on_device() ? std::move(device_rows) : RowBlock(std::move(rows));
-  }
-  // Of the header's i-th sequence.
-  bool computed(size_t i) const { return verdicts.empty() || verdicts[i].ok(); }
-};
-
-// Rows that come back with `result`, given its verdicts.
-int64_t ReturnedRows(const SwapHeader& header, const SwapResult& result);
-
-// INTERNAL where the result is not of the shape its header asks for: rows, captured rows, verdicts
-// (as many as sequences, or none).
-absl::Status CheckResult(const SwapHeader& header, const SwapResult& result);
 
 // Called exactly once for each swap that was sent, on a thread of the link's, of the handler's or
 // of the network's, which others need too, for several swaps maybe at the same time; must not block

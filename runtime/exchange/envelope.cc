@@ -8,8 +8,8 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/exchange/row_memory.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/swap_result.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -212,19 +212,19 @@ absl::Status Validate(const Envelope& envelope, int64_t hidden_size, const Envel
   uint64_t last_id = 0;
   int64_t rows = 0, sequences = 0;
   for (const Swap& swap : envelope.swaps) {
-    const std::string name = absl::StrCat("swap ", swap.header.id);
+    const auto name = [&] { return absl::StrCat("swap ", swap.header.id); };
     if (swap.header.id <= last_id) {
       return Wrong("swap id", absl::StrCat("more than ", last_id), absl::StrCat(swap.header.id));
     }
     last_id = swap.header.id;
     if (swap.header.format.dtype != envelope.swaps.front().header.format.dtype) {
-      return Wrong(absl::StrCat(name, " wire_dtype"),
+      return Wrong(absl::StrCat(name(), " wire_dtype"),
                    absl::StrCat("that of the envelope's first swap, ",
                                 kernels::DTypeName(envelope.swaps.front().header.format.dtype)),
                    kernels::DTypeName(swap.header.format.dtype));
     }
-    CCOE_RETURN_IF_ERROR(Annotate(Validate(swap.header, hidden_size, limits), name));
-    CCOE_RETURN_IF_ERROR(Annotate(ValidateRows(swap, memory), name));
+    CCOE_RETURN_IF_ERROR_IN(Validate(swap.header, hidden_size, limits), name());
+    CCOE_RETURN_IF_ERROR_IN(ValidateRows(swap, memory), name());
     rows += swap.header.rows();
     sequences += SequencesOf(swap.header);
     if (rows > limits.max_rows || sequences > limits.max_sequences) {

@@ -16,7 +16,7 @@
 #include "absl/status/status.h"
 #include "kernels/dtype.h"
 #include "runtime/base/ids.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 #include "runtime/model/model_spec.h"
 
 namespace ccoe::exchange {

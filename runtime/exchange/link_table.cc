@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/swap_result.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -15,6 +15,12 @@ namespace {
 std::string Ago(absl::Duration time) {
   return absl::FormatDuration(absl::Trunc(time, absl::Milliseconds(1)));
 }
+
+// Looks, and with them heartbeats, in the time of silence that is allowed.
+constexpr int kLooks = 4;
+// A message is heard when it has come whole, so large ones on a slow network need patience: a
+// network of 1 Gbit/s carries a little more.
+constexpr double kSlowBytesPerSecond = 100e6;
 
 }  // namespace
 
@@ -57,7 +63,8 @@ absl::Status LinkTable::RefusalLocked(const Envelope& envelope, const SwapCredit
 }
 
 bool LinkTable::Begin(const Envelope& envelope, SwapCallback done) {
-  absl::Status refusal = Annotate(Check(envelope), options_.link_name);
+  absl::Status refusal = Check(envelope);
+  if (!refusal.ok()) refusal = Annotate(refusal, options_.link_name);
   const SwapCredit cost = refusal.ok() ? CostOf(envelope) : SwapCredit();
   auto shared = std::make_shared<SwapCallback>(std::move(done));
   const absl::Time now = clock_.Now();
@@ -151,8 +158,8 @@ absl::Status LinkTable::TakeLocked(uint64_t swap_id, absl::StatusOr<SwapResult> 
   watch_.Progressed();
   absl::Status status = absl::OkStatus();
   if (result.ok()) {
-    status = Annotate(CheckResult(*entry.header, *result), options_.link_name);
-    if (!status.ok()) result = status;
+    status = CheckResult(*entry.header, *result);
+    if (!status.ok()) result = status = Annotate(status, options_.link_name);
   } else {
     result = Annotate(result.status(), options_.link_name);
   }
@@ -295,6 +302,34 @@ void LinkTable::Watch() {
     }
     if (stop && told_closed) return;
   }
+}
+
+void PeerWatch::Count(const std::atomic<uint64_t>& counter, bool anew, absl::Duration step,
+                      Still& still) {
+  const uint64_t now = counter.load(std::memory_order_relaxed);
+  still.time = anew || now != still.then ? absl::ZeroDuration() : still.time + step;
+  still.then = now;
+}
+
+PeerWatch::Verdict PeerWatch::Look(absl::Time now, bool in_flight, int64_t bytes) {
+  Verdict verdict;
+  if (patience_.silence == absl::InfiniteDuration()) return verdict;
+  const absl::Duration interval = patience_.silence / kLooks;
+  const bool anew = !in_flight || last_look_ == absl::InfinitePast();
+  const absl::Duration step =
+      anew ? absl::ZeroDuration()
+           : std::clamp(now - last_look_, absl::ZeroDuration(), 2 * interval);
+  Count(heard_, anew, step, silence_);
+  Count(progressed_, anew, step, stall_);
+  last_look_ = in_flight ? now : absl::InfinitePast();
+  if (!in_flight) return verdict;
+  const absl::Duration slack = absl::Seconds(static_cast<double>(bytes) / kSlowBytesPerSecond);
+  verdict.heard_nothing = silence_.time;
+  verdict.silent = silence_.time >= patience_.silence + slack;
+  verdict.no_progress = stall_.time;
+  verdict.stalled = stall_.time >= patience_.stall + slack;
+  verdict.next_look = now + interval;
+  return verdict;
 }
 
 }  // namespace ccoe::exchange

@@ -15,7 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 
 namespace ccoe::exchange {
 

@@ -49,7 +49,7 @@ absl::Status CheckManifest(const BundleManifest& manifest) {
     return absl::InvalidArgumentError(absl::StrCat("key version: expected 1 to ", kMaxVersion,
                                                    ", found ", manifest.expert.version));
   }
-  CCOE_RETURN_IF_ERROR(Annotate(ExpertRef::Parse(manifest.expert.ToString()).status(), "key name"));
+  CCOE_RETURN_IF_ERROR_IN(ExpertRef::Parse(manifest.expert.ToString()).status(), "key name");
   const model::LayerRange layers = manifest.layers;
   if (layers.first < 0 || layers.empty() || layers.last > kMaxLayers) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -158,7 +158,7 @@ absl::StatusOr<BundleManifest> ReadManifest(const std::string& folder) {
 
 absl::Status WriteManifest(const std::string& folder, const BundleManifest& manifest) {
   const std::string path = ManifestPath(folder);
-  CCOE_RETURN_IF_ERROR(Annotate(CheckManifest(manifest), path));
+  CCOE_RETURN_IF_ERROR_IN(CheckManifest(manifest), path);
   nlohmann::ordered_json object;
   object["format"] = kFormat;
   object["name"] = manifest.expert.name;
@@ -209,7 +209,7 @@ absl::StatusOr<Bundle> OpenBundle(const std::string& folder, const model::ModelS
   Bundle bundle;
   bundle.folder = folder;
   CCOE_ASSIGN_OR_RETURN(bundle.manifest, ReadManifest(folder));
-  CCOE_RETURN_IF_ERROR(Annotate(CheckFits(bundle.manifest, spec, base_fingerprint), folder));
+  CCOE_RETURN_IF_ERROR_IN(CheckFits(bundle.manifest, spec, base_fingerprint), folder);
   CCOE_ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(WeightsPath(folder)));
   if (digest != bundle.manifest.weights_sha256) {
     return absl::DataLossError(absl::StrCat(WeightsPath(folder), ": sha256: expected ",

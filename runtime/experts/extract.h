@@ -11,7 +11,6 @@
 
 #include "absl/status/statusor.h"
 #include "runtime/experts/bundle.h"
-#include "runtime/experts/extract.h"
 #include "runtime/model/model_spec.h"
 #include "runtime/model/weights.h"
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "runtime/base/status_macros.h"
-#include "runtime/model/scratch.h"
+#include "runtime/model/block.h"
 
 namespace ccoe::experts {
 namespace {
@@ -72,9 +72,10 @@ class FfnPass {
     const int64_t rows = piece.row_count(), hidden = memory_.hidden_size();
     const kernels::Matrix contributions =
         model::ScratchView(scratch.contributions, piece.pairs(), hidden);
-    const model::ExpertPairs pairs = {piece.row, piece.expert, piece.weight, piece.out_row};
-    CCOE_RETURN_IF_ERROR(model::RunFfnExperts(ffn_, experts_, pairs, memory_.Rows(rows),
-                                              memory_.ops(), scratch, contributions));
+    const model::ExpertPairs pairs = {memory_.Rows(rows), piece.row, piece.expert, piece.weight,
+                                      piece.out_row};
+    CCOE_RETURN_IF_ERROR(
+        model::RunFfnExperts(ffn_, experts_, pairs, memory_.ops(), scratch, contributions));
     return Give(piece, contributions, model::ScratchView(scratch.sum, rows, hidden));
   }
 

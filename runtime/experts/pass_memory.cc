@@ -7,10 +7,9 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/exchange/row_codec.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/model/block.h"
 #include "runtime/model/memory_plan.h"
-#include "runtime/model/scratch.h"
 
 namespace ccoe::experts {
 
@@ -51,7 +50,7 @@ absl::StatusOr<std::unique_ptr<PassMemory>> PassMemory::Create(const model::Mode
     }
   }
   auto memory = absl::WrapUnique(new PassMemory(spec.hidden_size, limits, std::move(ops)));
-  CCOE_RETURN_IF_ERROR(Annotate(memory->Reserve(spec), "memory of the experts' passes"));
+  CCOE_RETURN_IF_ERROR_IN(memory->Reserve(spec), "memory of the experts' passes");
   return memory;
 }
 

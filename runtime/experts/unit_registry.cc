@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/swap_result.h"
 
 namespace ccoe::experts {
 namespace {
@@ -118,7 +118,7 @@ absl::Status UnitRegistry::CheckFfn(const exchange::FfnSwap& swap) const {
 absl::Status UnitRegistry::Check(const exchange::SwapHeader& header) const {
   const absl::Status held =
       header.ffn() != nullptr ? CheckFfn(*header.ffn()) : CheckLayers(*header.layer());
-  return Annotate(held, absl::StrCat("swap ", header.id));
+  return held.ok() ? held : Annotate(held, absl::StrCat("swap ", header.id));
 }
 
 void UnitRegistry::CountFfnPass(absl::Span<const WaitingSwap> swaps) {

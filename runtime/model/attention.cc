@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/block.h"
-#include "runtime/model/scratch.h"
 
 namespace ccoe::model {
 

@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/attention.h"
-#include "runtime/model/scratch.h"
+#include "runtime/model/block.h"
 #include "runtime/model/unread_tensors.h"
 
 namespace ccoe::model {
@@ -146,12 +146,12 @@ absl::Status Decoder::Run(LayerRange range, const RowBatch& batch, const KvStora
                           kernels::Ops& ops, DecoderScratch& scratch,
                           kernels::Matrix hidden) const {
   CCOE_RETURN_IF_ERROR(CheckPass(range, kv, batch.rows(), hidden));
-  if (!IsPlainDecode(batch) || !StaysOnDevice(range)) {
-    return Run(range, batch, kv, ops, scratch, hidden, [](int32_t, kernels::ConstMatrix) {});
-  }
   if (batch.rows() == 0) return absl::OkStatus();
   CCOE_ASSIGN_OR_RETURN(scratch.ended_, BeginPass(batch, kv, ops, std::move(scratch.ended_)));
   const DecoderPass& pass = scratch.ended_;
+  if (!IsPlainDecode(batch) || !StaysOnDevice(range)) {
+    return RunLayers(range, pass, ops, scratch, hidden, [](int32_t, kernels::ConstMatrix) {});
+  }
   CCOE_RETURN_IF_ERROR(ReserveAll(range, batch.rows(), scratch));
   absl::Status status;
   const auto layers = [&] {
@@ -167,13 +167,9 @@ absl::Status Decoder::Run(LayerRange range, const RowBatch& batch, const KvStora
   return status;
 }
 
-absl::Status Decoder::Run(LayerRange range, const RowBatch& batch, const KvStorage& kv,
-                          kernels::Ops& ops, DecoderScratch& scratch, kernels::Matrix hidden,
-                          LayerObserver observer) const {
-  CCOE_RETURN_IF_ERROR(CheckPass(range, kv, batch.rows(), hidden));
-  if (batch.rows() == 0) return absl::OkStatus();
-  CCOE_ASSIGN_OR_RETURN(scratch.ended_, BeginPass(batch, kv, ops, std::move(scratch.ended_)));
-  const DecoderPass& pass = scratch.ended_;
+absl::Status Decoder::RunLayers(LayerRange range, const DecoderPass& pass, kernels::Ops& ops,
+                                DecoderScratch& scratch, kernels::Matrix hidden,
+                                LayerObserver observer) const {
   for (int32_t i = range.first; i < range.last; ++i) {
     CCOE_RETURN_IF_ERROR(RunAttention(i, pass, ops, scratch, hidden));
     CCOE_RETURN_IF_ERROR(RunFfn(i, pass, ops, scratch, hidden));
@@ -237,8 +233,8 @@ absl::Status Decoder::RunFfn(int32_t layer, const DecoderPass& pass, kernels::Op
     }
     CCOE_RETURN_IF_ERROR(scratch.choices_.Begin(spec_, layers_, rows));
     const Layer& bound = BoundLayer(layer);
-    const MoeBlock block{&bound.moe, bound.experts, scratch.choices_.Keep(layer, rows)};
-    return RunMoeBlock(spec_, layer, block, ops, scratch.moe_, hidden);
+    return RunMoeBlock({spec_, layer, bound.moe}, bound.experts, scratch.choices_.Keep(layer, rows),
+                       ops, scratch.moe_, hidden);
   }
   CCOE_RETURN_IF_ERROR(scratch.Reserve(scratch_widths_, rows));
   model::RunFfn(spec, BoundLayer(layer).ffn, spec_.norm_eps,
@@ -263,15 +259,16 @@ absl::Status Decoder::RunMoeByHost(int32_t layer, const DecoderPass& pass, kerne
   kernels::Buffer& buffer = scratch.moe_.contributions;
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device_, routed.pairs() * spec_.hidden_size, buffer));
   const kernels::Matrix contributions = ScratchView(buffer, routed.pairs(), spec_.hidden_size);
-  CCOE_RETURN_IF_ERROR(RunHeldExperts(layer, {rows, routed.experts, routed.weights, out_rows},
-                                      routed.rows, ops, scratch, contributions));
+  CCOE_RETURN_IF_ERROR(RunHeldExperts(layer,
+                                      {routed.rows, rows, routed.experts, routed.weights, out_rows},
+                                      ops, scratch, contributions));
   kernels::Matrix shared;
   if (has_shared_expert(layer)) {
     CCOE_RETURN_IF_ERROR(scratch.Reserve(scratch_widths_, pass.rows()));
     shared = ScratchView(scratch.normed_, pass.rows(), spec_.hidden_size);
     CCOE_RETURN_IF_ERROR(RunSharedExpert(layer, routed.rows, ops, scratch, shared));
   }
-  return FinishMoe(layer, contributions, routed.offsets, shared, ops, scratch, hidden);
+  return FinishMoe(layer, {contributions, routed.offsets}, shared, ops, scratch, hidden);
 }
 
 absl::StatusOr<RoutedRows> Decoder::Route(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
@@ -279,11 +276,10 @@ absl::StatusOr<RoutedRows> Decoder::Route(int32_t layer, const DecoderPass& pass
                                           kernels::ConstMatrix hidden) const {
   CCOE_RETURN_IF_ERROR(CheckPass({layer, layer + 1}, *pass.kv, pass.rows(), hidden));
   CCOE_RETURN_IF_ERROR(CheckMoe(layer));
-  return RouteRows(spec_, layer, BoundLayer(layer).moe, pass.steering, hidden, ops, scratch.moe_);
+  return RouteRows({spec_, layer, BoundLayer(layer).moe}, pass.steering, hidden, ops, scratch.moe_);
 }
 
-absl::Status Decoder::RunHeldExperts(int32_t layer, const ExpertPairs& pairs,
-                                     kernels::ConstMatrix rows, kernels::Ops& ops,
+absl::Status Decoder::RunHeldExperts(int32_t layer, const ExpertPairs& pairs, kernels::Ops& ops,
                                      DecoderScratch& scratch, kernels::Matrix out) const {
   CCOE_RETURN_IF_ERROR(CheckMoe(layer));
   for (const int32_t expert : pairs.experts) {
@@ -292,7 +288,7 @@ absl::Status Decoder::RunHeldExperts(int32_t layer, const ExpertPairs& pairs,
         absl::StrCat("decoder: layer ", layer, ": FFN expert ", expert, " is not held here"));
   }
   return RunFfnExperts(spec_.layers[static_cast<size_t>(layer)].ffn, BoundLayer(layer).experts,
-                       pairs, rows, ops, scratch.moe_, out);
+                       pairs, ops, scratch.moe_, out);
 }
 
 bool Decoder::has_shared_expert(int32_t layer) const {
@@ -303,15 +299,15 @@ bool Decoder::has_shared_expert(int32_t layer) const {
 absl::Status Decoder::RunSharedExpert(int32_t layer, kernels::ConstMatrix rows, kernels::Ops& ops,
                                       DecoderScratch& scratch, kernels::Matrix out) const {
   CCOE_RETURN_IF_ERROR(CheckMoe(layer));
-  return model::RunSharedExpert(spec_, layer, BoundLayer(layer).moe, rows, ops, scratch.moe_, out);
+  return model::RunSharedExpert({spec_, layer, BoundLayer(layer).moe}, rows, ops, scratch.moe_,
+                                out);
 }
 
-absl::Status Decoder::FinishMoe(int32_t layer, kernels::ConstMatrix contributions,
-                                absl::Span<const int32_t> offsets, kernels::ConstMatrix shared,
-                                kernels::Ops& ops, DecoderScratch& scratch,
-                                kernels::Matrix hidden) const {
+absl::Status Decoder::FinishMoe(int32_t layer, const PairOutputs& contributions,
+                                kernels::ConstMatrix shared, kernels::Ops& ops,
+                                DecoderScratch& scratch, kernels::Matrix hidden) const {
   CCOE_RETURN_IF_ERROR(CheckMoe(layer));
-  return model::FinishMoe(spec_, layer, BoundLayer(layer).moe, contributions, offsets, shared, ops,
+  return model::FinishMoe({spec_, layer, BoundLayer(layer).moe}, contributions, shared, ops,
                           scratch.moe_, hidden);
 }
 

@@ -36,10 +36,6 @@ class Decoder {
                                                          const FfnShard& experts);
   ~Decoder();
 
-  // Called after each layer with the layer's number and its output, [rows, hidden] f32 in device
-  // memory.
-  using LayerObserver = absl::FunctionRef<void(int32_t layer, kernels::ConstMatrix hidden)>;
-
   // Runs layers `range` (within layers() and kv.layers()) over `hidden` [rows, hidden_size] f32 in
   // place, appending the rows' K and V to `kv`. `scratch` grows as needed and may be used again by
   // the next call. INVALID_ARGUMENT, before anything is written, for a batch that does not fit the
@@ -47,8 +43,6 @@ class Decoder {
   // here, what the rows chose is kept in scratch.choices() and nothing waits for the device.
   absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops,
                    DecoderScratch& scratch, kernels::Matrix hidden) const;
-  absl::Status Run(LayerRange range, const RowBatch& batch, const KvStorage& kv, kernels::Ops& ops,
-                   DecoderScratch& scratch, kernels::Matrix hidden, LayerObserver observer) const;
 
   // The same, layer by layer, for a pass that is suspended where experts run elsewhere.
   //
@@ -56,6 +50,13 @@ class Decoder {
   // where the memory must grow; without one, memory is allocated. INVALID_ARGUMENT as Run.
   absl::StatusOr<DecoderPass> BeginPass(const RowBatch& batch, const KvStorage& kv,
                                         kernels::Ops& ops, DecoderPass ended = {}) const;
+  // Called after each layer with the layer's number and its output, [rows, hidden] f32 in device
+  // memory.
+  using LayerObserver = absl::FunctionRef<void(int32_t layer, kernels::ConstMatrix hidden)>;
+  // As Run, for a pass that was begun, layer after layer.
+  absl::Status RunLayers(LayerRange range, const DecoderPass& pass, kernels::Ops& ops,
+                         DecoderScratch& scratch, kernels::Matrix hidden,
+                         LayerObserver observer) const;
   // hidden += attention.
   absl::Status RunAttention(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
                             DecoderScratch& scratch, kernels::Matrix hidden) const;
@@ -68,15 +69,14 @@ class Decoder {
   absl::StatusOr<RoutedRows> Route(int32_t layer, const DecoderPass& pass, kernels::Ops& ops,
                                    DecoderScratch& scratch, kernels::ConstMatrix hidden) const;
   // `pairs` of experts this decoder holds.
-  absl::Status RunHeldExperts(int32_t layer, const ExpertPairs& pairs, kernels::ConstMatrix rows,
-                              kernels::Ops& ops, DecoderScratch& scratch,
-                              kernels::Matrix out) const;
+  absl::Status RunHeldExperts(int32_t layer, const ExpertPairs& pairs, kernels::Ops& ops,
+                              DecoderScratch& scratch, kernels::Matrix out) const;
   bool has_shared_expert(int32_t layer) const;
   absl::Status RunSharedExpert(int32_t layer, kernels::ConstMatrix rows, kernels::Ops& ops,
                                DecoderScratch& scratch, kernels::Matrix out) const;
-  absl::Status FinishMoe(int32_t layer, kernels::ConstMatrix contributions,
-                         absl::Span<const int32_t> offsets, kernels::ConstMatrix shared,
-                         kernels::Ops& ops, DecoderScratch& scratch, kernels::Matrix hidden) const;
+  absl::Status FinishMoe(int32_t layer, const PairOutputs& contributions,
+                         kernels::ConstMatrix shared, kernels::Ops& ops, DecoderScratch& scratch,
+                         kernels::Matrix hidden) const;
   // Whether this decoder holds an FFN expert.
   bool Holds(int32_t layer, int32_t expert) const;
   // Whether it holds all of a MoE layer's.

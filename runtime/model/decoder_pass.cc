@@ -93,7 +93,7 @@ absl::StatusOr<DecoderPass> DecoderPass::Begin(const ModelSpec& spec,
                                                absl::Span<const float> rope_frequencies,
                                                const RowBatch& batch, const KvStorage& kv,
                                                kernels::Ops& ops, DecoderPass ended) {
-  CCOE_RETURN_IF_ERROR(Annotate(CheckBatch(batch, spec.max_positions, kv), "decoder"));
+  CCOE_RETURN_IF_ERROR_IN(CheckBatch(batch, spec.max_positions, kv), "decoder");
   DecoderPass pass;
   pass.batch = batch;
   pass.kv = &kv;

@@ -10,10 +10,10 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/ops.h"
+#include "runtime/model/block.h"
 #include "runtime/model/ffn.h"
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/model/scratch.h"
 
 namespace ccoe::model {
 
@@ -70,6 +70,9 @@ class DecoderScratch {
 
   // Of the layers that ran last: see Decoder::Run.
   MoeChoices& choices() { return choices_; }
+  // The pass that Run ran last, for whoever begins passes by himself: BeginPass takes it as
+  // `ended`, and with it the memory that ReservePasses took for it.
+  DecoderPass& pass() { return ended_; }
   // For whoever runs FFN experts alone, between passes.
   MoeScratch& moe() { return moe_; }
 

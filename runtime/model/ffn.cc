@@ -103,46 +103,38 @@ SortedPairs SortByExpert(absl::Span<const FfnExpertWeights> expert_weights,
   return sorted;
 }
 
-// A gate and what it is asked.
-struct GateCall {
-  const MoeWeights& weights;
-  const GateSteering* steering;  // may be null
-  int32_t* chosen;
-};
-
-// norm(hidden), which is returned; gate; top-k into call.chosen and scratch.weights. There is room.
-kernels::Matrix RunGate(const ModelSpec& spec, int32_t layer, const GateCall& call,
+// norm(hidden), which is returned; gate; top-k into `chosen` and scratch.weights. There is room.
+// `steering` may be null.
+kernels::Matrix RunGate(const MoeLayer& layer, const GateSteering* steering, int32_t* chosen,
                         kernels::ConstMatrix hidden, kernels::Ops& ops, MoeScratch& scratch) {
-  const MoeSpec& moe = LayerOf(spec, layer).ffn.moe;
-  const kernels::Matrix normed = ScratchView(scratch.normed, hidden.rows, spec.hidden_size);
+  const MoeSpec& moe = layer.ffn().moe;
+  const kernels::Matrix normed = ScratchView(scratch.normed, hidden.rows, layer.spec.hidden_size);
   const kernels::Matrix logits = ScratchView(scratch.logits, hidden.rows, moe.experts);
-  ops.RmsNorm(hidden, call.weights.norm, spec.norm_eps, normed);
-  const kernels::LinearPart router[] = {{call.weights.router, {}, logits, /*accumulate=*/false}};
+  ops.RmsNorm(hidden, layer.weights.norm, layer.spec.norm_eps, normed);
+  const kernels::LinearPart router[] = {{layer.weights.router, {}, logits, /*accumulate=*/false}};
   ops.Linear(normed, router);
   kernels::TopKGateArgs gate;
   gate.logits = logits;
   gate.form = moe.gate;
-  gate.selection_bias = call.weights.correction_bias;
-  if (call.steering != nullptr) {
-    const GateSteering& steering = *call.steering;
-    const auto forms = static_cast<int64_t>(steering.steering.size()) / moe.experts;
-    gate.row_k = steering.row_k;
-    gate.steering = kernels::F32Matrix(steering.steering.data(), forms, moe.experts);
-    gate.row_steering = steering.row_steering;
+  gate.selection_bias = layer.weights.correction_bias;
+  if (steering != nullptr) {
+    const auto forms = static_cast<int64_t>(steering->steering.size()) / moe.experts;
+    gate.row_k = steering->row_k;
+    gate.steering = kernels::F32Matrix(steering->steering.data(), forms, moe.experts);
+    gate.row_steering = steering->row_steering;
   }
-  gate.experts = call.chosen;
+  gate.experts = chosen;
   gate.weights = scratch.weights.f32();
   ops.TopKGate(gate);
   return normed;
 }
 
 // hidden += post_norm?( sum + shared ). `shared` may be empty; `sum` is overwritten.
-void AddToHidden(const ModelSpec& spec, int32_t layer, const MoeWeights& weights,
-                 kernels::ConstMatrix shared, kernels::Ops& ops, kernels::Matrix sum,
-                 kernels::Matrix hidden) {
+void AddToHidden(const MoeLayer& layer, kernels::ConstMatrix shared, kernels::Ops& ops,
+                 kernels::Matrix sum, kernels::Matrix hidden) {
   if (!shared.empty()) ops.AddRows(shared, sum);
-  if (LayerOf(spec, layer).post_norms) {
-    ops.AddRmsNorm(sum, weights.post_norm, spec.norm_eps, hidden);
+  if (LayerOf(layer.spec, layer.layer).post_norms) {
+    ops.AddRmsNorm(sum, layer.weights.post_norm, layer.spec.norm_eps, hidden);
   } else {
     ops.AddRows(sum, hidden);
   }
@@ -218,22 +210,20 @@ absl::StatusOr<MoeWeights> BindMoe(const ModelSpec& spec, int32_t layer, const W
   return bound;
 }
 
-absl::StatusOr<RoutedRows> RouteRows(const ModelSpec& spec, int32_t layer,
-                                     const MoeWeights& weights, const GateSteering* steering,
+absl::StatusOr<RoutedRows> RouteRows(const MoeLayer& layer, const GateSteering* steering,
                                      kernels::ConstMatrix hidden, kernels::Ops& ops,
                                      MoeScratch& scratch) {
-  const MoeSpec& moe = LayerOf(spec, layer).ffn.moe;
+  const MoeSpec& moe = layer.ffn().moe;
   const int64_t rows = hidden.rows;
   const int64_t pairs = rows * moe.gate.top_k;
-  if (rows == 0) return Compact(layer, 0, moe.gate.top_k, {}, {});
-  CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, rows * spec.hidden_size, scratch.normed));
+  if (rows == 0) return Compact(layer.layer, 0, moe.gate.top_k, {}, {});
+  CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, rows * layer.spec.hidden_size, scratch.normed));
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, rows * moe.experts, scratch.logits));
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, pairs, scratch.experts));
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, pairs, scratch.weights));
 
   auto* const chosen = static_cast<int32_t*>(scratch.experts.data());
-  const kernels::Matrix normed =
-      RunGate(spec, layer, {weights, steering, chosen}, hidden, ops, scratch);
+  const kernels::Matrix normed = RunGate(layer, steering, chosen, hidden, ops, scratch);
   CCOE_RETURN_IF_ERROR(ops.Synchronize());
 
   std::vector<int32_t> experts(static_cast<size_t>(pairs));
@@ -242,33 +232,33 @@ absl::StatusOr<RoutedRows> RouteRows(const ModelSpec& spec, int32_t layer,
       scratch.device->CopyToHost(chosen, experts.data(), experts.size() * sizeof(int32_t)));
   CCOE_RETURN_IF_ERROR(scratch.device->CopyToHost(scratch.weights.data(), pair_weights.data(),
                                                   pair_weights.size() * sizeof(float)));
-  RoutedRows routed = Compact(layer, rows, moe.gate.top_k, experts, pair_weights);
+  RoutedRows routed = Compact(layer.layer, rows, moe.gate.top_k, experts, pair_weights);
   routed.rows = normed;
   return routed;
 }
 
 absl::Status RunFfnExperts(const FfnSpec& ffn, absl::Span<const FfnExpertWeights> expert_weights,
-                           const ExpertPairs& pairs, kernels::ConstMatrix x, kernels::Ops& ops,
-                           MoeScratch& scratch, kernels::Matrix out) {
+                           const ExpertPairs& pairs, kernels::Ops& ops, MoeScratch& scratch,
+                           kernels::Matrix out) {
   CCOE_CHECK(pairs.rows.size() == pairs.experts.size() &&
              pairs.weights.size() == pairs.experts.size() &&
              pairs.out_rows.size() == pairs.experts.size());
   if (pairs.experts.empty()) return absl::OkStatus();
   const auto count = static_cast<int64_t>(pairs.experts.size());
   const int64_t width = ffn.moe.intermediate;
-  CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, count * x.cols, scratch.inputs));
+  CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, count * pairs.x.cols, scratch.inputs));
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, count * width, scratch.gate));
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, count * width, scratch.up));
 
   const SortedPairs sorted = SortByExpert(expert_weights, pairs);
   kernels::GroupedFfnArgs args;
-  args.x = x;
+  args.x = pairs.x;
   args.groups = sorted.groups;
   args.activation = ffn.activation;
   args.x_rows = sorted.x_rows;
   args.out_rows = sorted.out_rows;
   args.weights = sorted.weights;
-  args.inputs = ScratchView(scratch.inputs, count, x.cols);
+  args.inputs = ScratchView(scratch.inputs, count, pairs.x.cols);
   args.gate = ScratchView(scratch.gate, count, width);
   args.up = ScratchView(scratch.up, count, width);
   args.out = out;
@@ -276,10 +266,9 @@ absl::Status RunFfnExperts(const FfnSpec& ffn, absl::Span<const FfnExpertWeights
   return absl::OkStatus();
 }
 
-absl::Status RunSharedExpert(const ModelSpec& spec, int32_t layer, const MoeWeights& weights,
-                             kernels::ConstMatrix rows, kernels::Ops& ops, MoeScratch& scratch,
-                             kernels::Matrix out) {
-  const FfnSpec& ffn = LayerOf(spec, layer).ffn;
+absl::Status RunSharedExpert(const MoeLayer& layer, kernels::ConstMatrix rows, kernels::Ops& ops,
+                             MoeScratch& scratch, kernels::Matrix out) {
+  const FfnSpec& ffn = layer.ffn();
   const int64_t width = ffn.moe.shared_intermediate;
   CCOE_CHECK(ffn.moe.shared != SharedExpert::kNone);
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, rows.rows * width, scratch.gate));
@@ -289,44 +278,46 @@ absl::Status RunSharedExpert(const ModelSpec& spec, int32_t layer, const MoeWeig
   const kernels::Matrix gate = ScratchView(scratch.gate, rows.rows, width);
   const kernels::Matrix up = ScratchView(scratch.up, rows.rows, width);
   const kernels::LinearPart projections[] = {
-      {weights.shared.gate, {}, gate, /*accumulate=*/false},
-      {weights.shared.up, {}, up, /*accumulate=*/false},
+      {layer.weights.shared.gate, {}, gate, /*accumulate=*/false},
+      {layer.weights.shared.up, {}, up, /*accumulate=*/false},
   };
   ops.Linear(rows, projections);
   ops.GatedActivation(ffn.activation, gate, up, gate);
-  const kernels::LinearPart down[] = {{weights.shared.down, {}, out, /*accumulate=*/false}};
+  const kernels::LinearPart down[] = {{layer.weights.shared.down, {}, out, /*accumulate=*/false}};
   ops.Linear(gate, down);
   if (ffn.moe.shared == SharedExpert::kSigmoidGated) {
     const kernels::Matrix weight = ScratchView(scratch.shared_weight, rows.rows, 1);
-    const kernels::LinearPart part[] = {{weights.shared_gate, {}, weight, /*accumulate=*/false}};
+    const kernels::LinearPart part[] = {
+        {layer.weights.shared_gate, {}, weight, /*accumulate=*/false}};
     ops.Linear(rows, part);
     ops.ScaleRowsBySigmoid(weight, out);
   }
   return absl::OkStatus();
 }
 
-absl::Status FinishMoe(const ModelSpec& spec, int32_t layer, const MoeWeights& weights,
-                       kernels::ConstMatrix contributions, absl::Span<const int32_t> offsets,
+absl::Status FinishMoe(const MoeLayer& layer, const PairOutputs& contributions,
                        kernels::ConstMatrix shared, kernels::Ops& ops, MoeScratch& scratch,
                        kernels::Matrix hidden) {
   CCOE_RETURN_IF_ERROR(GrowScratch(scratch.device, hidden.rows * hidden.cols, scratch.sum));
   const kernels::Matrix sum = ScratchView(scratch.sum, hidden.rows, hidden.cols);
-  ops.CombineRows({contributions, offsets, sum});
-  AddToHidden(spec, layer, weights, shared, ops, sum, hidden);
+  ops.CombineRows({contributions.rows, contributions.offsets, sum});
+  AddToHidden(layer, shared, ops, sum, hidden);
   return absl::OkStatus();
 }
 
-absl::Status RunMoeBlock(const ModelSpec& spec, int32_t layer, const MoeBlock& block,
-                         kernels::Ops& ops, MoeScratch& scratch, kernels::Matrix hidden) {
-  const FfnSpec& ffn = LayerOf(spec, layer).ffn;
+absl::Status RunMoeBlock(const MoeLayer& layer, absl::Span<const FfnExpertWeights> experts,
+                         int32_t* chosen, kernels::Ops& ops, MoeScratch& scratch,
+                         kernels::Matrix hidden) {
+  const ModelSpec& spec = layer.spec;
+  const FfnSpec& ffn = layer.ffn();
   const int64_t rows = hidden.rows, pairs = rows * ffn.moe.gate.top_k;
   CCOE_RETURN_IF_ERROR(scratch.ReserveLayer(spec.hidden_size, ffn.moe, rows));
   const kernels::Matrix sum = ScratchView(scratch.sum, rows, spec.hidden_size);
   kernels::MoeFfnArgs args;
-  args.x = RunGate(spec, layer, {*block.weights, nullptr, block.chosen}, hidden, ops, scratch);
-  args.experts = block.experts;
+  args.x = RunGate(layer, /*steering=*/nullptr, chosen, hidden, ops, scratch);
+  args.experts = experts;
   args.activation = ffn.activation;
-  args.chosen = block.chosen;
+  args.chosen = chosen;
   args.weights = scratch.weights.f32();
   args.top_k = ffn.moe.gate.top_k;
   args.contributions = ScratchView(scratch.contributions, pairs, spec.hidden_size);
@@ -338,10 +329,9 @@ absl::Status RunMoeBlock(const ModelSpec& spec, int32_t layer, const MoeBlock& b
   kernels::Matrix shared;
   if (ffn.moe.shared != SharedExpert::kNone) {
     shared = args.contributions.Slice(0, rows);  // they have been added up
-    CCOE_RETURN_IF_ERROR(
-        RunSharedExpert(spec, layer, *block.weights, args.x, ops, scratch, shared));
+    CCOE_RETURN_IF_ERROR(RunSharedExpert(layer, args.x, ops, scratch, shared));
   }
-  AddToHidden(spec, layer, *block.weights, shared, ops, sum, hidden);
+  AddToHidden(layer, shared, ops, sum, hidden);
   return absl::OkStatus();
 }
 

@@ -17,8 +17,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/ops.h"
+#include "runtime/model/block.h"
 #include "runtime/model/model_spec.h"
-#include "runtime/model/scratch.h"
 #include "runtime/model/weights.h"
 
 namespace ccoe::model {
@@ -59,6 +59,15 @@ struct MoeWeights {
   kernels::ConstMatrix shared_gate;      // [1, hidden], with kSigmoidGated
 };
 
+// One MoE layer of a model, as the functions below want it. Short-lived: views both.
+struct MoeLayer {
+  const ModelSpec& spec;
+  int32_t layer;
+  const MoeWeights& weights;
+
+  const FfnSpec& ffn() const { return spec.layers[static_cast<size_t>(layer)].ffn; }
+};
+
 // INVALID_ARGUMENT also where the router's rows disagree with the config's number of experts.
 absl::StatusOr<MoeWeights> BindMoe(const ModelSpec& spec, int32_t layer, const Weights& weights);
 
@@ -83,13 +92,13 @@ struct RoutedRows {
 
 // normed = norm(hidden), gate, top-k. Waits for the device: the result is host memory.
 // `steering` may be null.
-absl::StatusOr<RoutedRows> RouteRows(const ModelSpec& spec, int32_t layer,
-                                     const MoeWeights& weights, const GateSteering* steering,
+absl::StatusOr<RoutedRows> RouteRows(const MoeLayer& layer, const GateSteering* steering,
                                      kernels::ConstMatrix hidden, kernels::Ops& ops,
                                      MoeScratch& scratch);
 
 // Some (row, expert) pairs for RunFfnExperts.
 struct ExpertPairs {
+  kernels::ConstMatrix x;             // [.., hidden] f32, device memory
   absl::Span<const int32_t> rows;     // of x
   absl::Span<const int32_t> experts;  // in any order
   absl::Span<const float> weights;
@@ -97,36 +106,34 @@ struct ExpertPairs {
 };
 
 // Runs each pair through its expert, as kernels::GroupedFfn. `expert_weights[e]` is expert e's;
-// those of experts that occur must be set. `x` [.., hidden] and `out` [.., hidden] f32 in device
-// memory. Used by the backbone for experts of its own and by the expert worker: the same bits.
+// those of experts that occur must be set. `out` [.., hidden] f32 in device memory. Used by the
+// backbone for experts of its own and by the expert worker: the same bits.
 absl::Status RunFfnExperts(const FfnSpec& ffn, absl::Span<const FfnExpertWeights> expert_weights,
-                           const ExpertPairs& pairs, kernels::ConstMatrix x, kernels::Ops& ops,
-                           MoeScratch& scratch, kernels::Matrix out);
+                           const ExpertPairs& pairs, kernels::Ops& ops, MoeScratch& scratch,
+                           kernels::Matrix out);
 
 // The shared expert's output, ready to be added: out [rows, hidden]. Only with a shared expert.
-absl::Status RunSharedExpert(const ModelSpec& spec, int32_t layer, const MoeWeights& weights,
-                             kernels::ConstMatrix rows, kernels::Ops& ops, MoeScratch& scratch,
-                             kernels::Matrix out);
+absl::Status RunSharedExpert(const MoeLayer& layer, kernels::ConstMatrix rows, kernels::Ops& ops,
+                             MoeScratch& scratch, kernels::Matrix out);
 
-// hidden += post_norm?( combine(contributions, offsets) + shared ). `contributions` [pairs, hidden]
-// f32 in device memory; `shared` [rows, hidden] or empty.
-absl::Status FinishMoe(const ModelSpec& spec, int32_t layer, const MoeWeights& weights,
-                       kernels::ConstMatrix contributions, absl::Span<const int32_t> offsets,
+// What the experts gave: a contribution for each pair, in the order of RoutedRows.
+struct PairOutputs {
+  kernels::ConstMatrix rows;          // [pairs, hidden] f32, device memory
+  absl::Span<const int32_t> offsets;  // as RoutedRows::offsets
+};
+
+// hidden += post_norm?( combine(contributions) + shared ). `shared` [rows, hidden] or empty.
+absl::Status FinishMoe(const MoeLayer& layer, const PairOutputs& contributions,
                        kernels::ConstMatrix shared, kernels::Ops& ops, MoeScratch& scratch,
                        kernels::Matrix hidden);
 
-// A MoE layer all of whose experts are here.
-struct MoeBlock {
-  const MoeWeights* weights = nullptr;
-  absl::Span<const FfnExpertWeights> experts;  // all of the layer
-  int32_t* chosen = nullptr;  // device memory [rows, top_k]: gets the gate's choice, unsteered
-};
-
-// RouteRows, RunFfnExperts, RunSharedExpert and FinishMoe at once, with the same bits. The choice
-// stays on the device: nothing is waited for, and nothing allocated where MoeScratch::Reserve made
-// room, so that it can be part of a captured step.
-absl::Status RunMoeBlock(const ModelSpec& spec, int32_t layer, const MoeBlock& block,
-                         kernels::Ops& ops, MoeScratch& scratch, kernels::Matrix hidden);
+// RouteRows, RunFfnExperts, RunSharedExpert and FinishMoe at once, with the same bits, for a layer
+// all of whose `experts` are here. `chosen`, device memory [rows, top_k], gets the gate's choice,
+// unsteered. It stays there: nothing is waited for, and nothing allocated where MoeScratch::Reserve
+// made room, so that it can be part of a captured step.
+absl::Status RunMoeBlock(const MoeLayer& layer, absl::Span<const FfnExpertWeights> experts,
+                         int32_t* chosen, kernels::Ops& ops, MoeScratch& scratch,
+                         kernels::Matrix hidden);
 
 }  // namespace ccoe::model
 

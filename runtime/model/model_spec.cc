@@ -176,13 +176,13 @@ absl::Status ValidateLayers(const ModelSpec& spec) {
   for (size_t i = 0; i < spec.layers.size(); ++i) {
     const LayerSpec& layer = spec.layers[i];
     const std::string where = absl::StrCat("layer ", i);
-    CCOE_RETURN_IF_ERROR(Annotate(ValidateAttention(layer.attention), where));
+    CCOE_RETURN_IF_ERROR_IN(ValidateAttention(layer.attention), where);
     CCOE_RETURN_IF_ERROR(
         Annotate(InRange(layer.attention.is_latent() ? "latent rope_dim" : "head_dim",
                          RotaryDim(layer.attention), rotary, rotary),
                  where));
-    CCOE_RETURN_IF_ERROR(Annotate(ValidateFfn(layer.ffn), where));
-    CCOE_RETURN_IF_ERROR(Annotate(ValidatePostNorms(layer, spec.names), where));
+    CCOE_RETURN_IF_ERROR_IN(ValidateFfn(layer.ffn), where);
+    CCOE_RETURN_IF_ERROR_IN(ValidatePostNorms(layer, spec.names), where);
     if (layer.ffn.is_moe()) experts += layer.ffn.moe.experts;
   }
   return InRange("experts of all layers", experts, 0, kMaxLayerExperts);

@@ -162,7 +162,7 @@ absl::StatusOr<std::map<std::string, Entry>> ParseHeader(absl::string_view text,
   std::map<std::string, Entry> entries;
   for (const auto& [name, value] : header.items()) {
     if (name == kMetadataKey) {
-      CCOE_RETURN_IF_ERROR(Annotate(CheckMetadata(value), kMetadataKey));
+      CCOE_RETURN_IF_ERROR_IN(CheckMetadata(value), kMetadataKey);
       continue;
     }
     auto entry = ParseEntry(value, data_bytes);

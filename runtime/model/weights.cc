@@ -167,8 +167,8 @@ absl::StatusOr<kernels::ConstMatrix> DeviceTensors::Upload(absl::string_view nam
   const DType dtype = is_matrix ? target_.matrices.value_or(host.dtype) : host.dtype;
   CCOE_ASSIGN_OR_RETURN(Held held, Allocate(name, host, dtype));
   if (target_.fill) {
-    CCOE_RETURN_IF_ERROR(Annotate(Transfer(target_.device, host, held.view).Run(),
-                                  absl::StrCat("tensor ", name, " to ", target_.device->Name())));
+    CCOE_RETURN_IF_ERROR_IN(Transfer(target_.device, host, held.view).Run(),
+                            absl::StrCat("tensor ", name, " to ", target_.device->Name()));
   }
   return Keep(name, std::move(held));
 }
@@ -189,8 +189,8 @@ absl::StatusOr<kernels::ConstMatrix> DeviceTensors::UploadComputed(absl::string_
     }
     make(memory.get());
     host.data = memory.get();
-    CCOE_RETURN_IF_ERROR(Annotate(Transfer(target_.device, host, held.view).Run(),
-                                  absl::StrCat("tensor ", name, " to ", target_.device->Name())));
+    CCOE_RETURN_IF_ERROR_IN(Transfer(target_.device, host, held.view).Run(),
+                            absl::StrCat("tensor ", name, " to ", target_.device->Name()));
   }
   return Keep(name, std::move(held));
 }

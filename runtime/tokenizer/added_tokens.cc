@@ -92,7 +92,7 @@ absl::StatusOr<AddedTokens> AddedTokens::Create(const Json& list, const Vocabula
     CCOE_ASSIGN_OR_RETURN(AddedToken token, ParseToken(list[i], where));
     // Nothing can be found that is empty.
     if (token.content.empty()) continue;
-    CCOE_RETURN_IF_ERROR(Annotate(added.Add(std::move(token), model), where));
+    CCOE_RETURN_IF_ERROR_IN(added.Add(std::move(token), model), where);
   }
   CCOE_RETURN_IF_ERROR(added.BuildTries(normalizer));
   return added;

@@ -180,7 +180,7 @@ absl::Status Bpe::ReadVocabulary(const Json& model) {
           absl::StrCat("model.vocab['", token, "']: expected an id in [0, ", kMaxTokenIds,
                        "), found ", id.is_number() ? id.dump() : id.type_name()));
     }
-    CCOE_RETURN_IF_ERROR(Annotate(vocabulary_.Add(token, id.get<int64_t>()), "model.vocab"));
+    CCOE_RETURN_IF_ERROR_IN(vocabulary_.Add(token, id.get<int64_t>()), "model.vocab");
   }
   for (int byte = 0; byte < 256; ++byte) {
     byte_ids_[byte] = vocabulary_.Find(absl::StrFormat("<0x%02X>", byte)).value_or(kNoId);
@@ -232,8 +232,8 @@ absl::Status Bpe::ReadMerges(const Json& model) {
           entry.is_string() ? absl::StrCat("'", entry.get_ref<const std::string&>(), "'")
                             : std::string(entry.type_name())));
     }
-    CCOE_RETURN_IF_ERROR(Annotate(AddMerge(left, right, static_cast<int32_t>(i)),
-                                  absl::StrCat("model.merges[", i, "]")));
+    CCOE_RETURN_IF_ERROR_IN(AddMerge(left, right, static_cast<int32_t>(i)),
+                            absl::StrCat("model.merges[", i, "]"));
   }
   return absl::OkStatus();
 }

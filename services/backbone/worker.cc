@@ -128,7 +128,7 @@ absl::StatusOr<model::FfnShard> BackboneWorker::FfnExpertsHere(const model::Mode
                                                  options_.router));
   }
   CCOE_ASSIGN_OR_RETURN(placement::Plan plan, placement::PlanFromProto(*proto));
-  CCOE_RETURN_IF_ERROR(Annotate(plan.with_backbone.CheckWithin(spec), "placement: with_backbone"));
+  CCOE_RETURN_IF_ERROR_IN(plan.with_backbone.CheckWithin(spec), "placement: with_backbone");
   return std::move(plan.with_backbone);
 }
 

@@ -13,8 +13,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "runtime/exchange/activation_link.h"
+#include "runtime/exchange/row_block.h"
 #include "runtime/exchange/row_carrier.h"
-#include "runtime/exchange/row_memory.h"
 #include "services/common/compute.h"
 
 namespace ccoe::services {

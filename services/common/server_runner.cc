@@ -86,9 +86,11 @@ class ParseErrorInterceptorFactory final
     : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
   grpc::experimental::Interceptor* CreateServerInterceptor(ServerRpcInfo* info) override {
-    // An interceptor costs each message of a stream another way through gRPC's queue, and a link is
-    // no client's.
-    if (absl::string_view(info->method()) == "/ccoe.v1.Exchange/Open") return nullptr;
+    // An interceptor costs each message of a stream another way through gRPC's queue, and these
+    // streams, a message a step, are no client's.
+    const absl::string_view method = info->method();
+    if (method == "/ccoe.v1.Exchange/Open" || method == "/ccoe.v1.Backbone/Generate")
+      return nullptr;
     return new ParseErrorInterceptor(info);  // gRPC takes it
   }
 };

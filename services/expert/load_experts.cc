@@ -71,7 +71,7 @@ absl::Status OpenBundles(const model::ModelSpec& spec, const std::string& base_f
     }
     CCOE_ASSIGN_OR_RETURN(const experts::Bundle bundle,
                           experts::OpenBundle(folder, spec, fingerprint));
-    CCOE_RETURN_IF_ERROR(Annotate(use(bundle), folder));
+    CCOE_RETURN_IF_ERROR_IN(use(bundle), folder);
   }
   return absl::OkStatus();
 }

@@ -68,7 +68,7 @@ absl::StatusOr<v1::MoeStatistics> CollectMoeStatistics(const v1::GetMoeStatistic
       policy.max_attempts = 1;  // counts of a lost answer must not be taken twice
     const auto counts = CountsOf(worker, request, policy, backbones);
     const absl::Status merged = counts.ok() ? engine::Merge(*counts, total) : counts.status();
-    CCOE_RETURN_IF_ERROR(Annotate(merged, absl::StrCat("backbone worker ", worker.worker_id())));
+    CCOE_RETURN_IF_ERROR_IN(merged, absl::StrCat("backbone worker ", worker.worker_id()));
   }
   if (request.has_layer() && total.layers.empty()) {
     return absl::NotFoundError(absl::StrCat("layer ", request.layer(),

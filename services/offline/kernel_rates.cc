@@ -266,7 +266,7 @@ absl::Status FfnRateMeter::RunGrouped(int64_t pairs, kernels::ConstMatrix x, ker
     experts.push_back(static_cast<int32_t>(p % ffn_.moe.experts));
   }
   const std::vector<float> weights(static_cast<size_t>(pairs), 0.5f);
-  CCOE_RETURN_IF_ERROR(model::RunFfnExperts(ffn_, experts_, {rows, experts, weights, rows}, x,
+  CCOE_RETURN_IF_ERROR(model::RunFfnExperts(ffn_, experts_, {x, rows, experts, weights, rows},
                                             *ops_, scratch_, out));
   return ops_->Synchronize();
 }

@@ -117,7 +117,7 @@ absl::StatusOr<Throughput> MeasureThroughput(engine::Engine& engine, const model
   absl::Time first = start, last = absl::InfiniteFuture();
   absl::Time earliest = absl::InfiniteFuture(), latest = start;
   for (const Timeline& timeline : timelines) {
-    CCOE_RETURN_IF_ERROR(Annotate(timeline.status, "load query"));
+    CCOE_RETURN_IF_ERROR_IN(timeline.status, "load query");
     if (timeline.tokens.size() < 2) {
       return absl::InvalidArgumentError("new_tokens: expected 2 or more");
     }

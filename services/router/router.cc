@@ -75,9 +75,9 @@ absl::StatusOr<std::optional<placement::Plan>> LoadPlacement(const RouterOptions
   if (!plan.has_value()) {
     CCOE_ASSIGN_OR_RETURN(plan, placement::ReadPlan(options.placement_file));
   }
-  CCOE_RETURN_IF_ERROR(Annotate(placement::CheckWorkers(*plan), name));
+  CCOE_RETURN_IF_ERROR_IN(placement::CheckWorkers(*plan), name);
   if (!options.model_folder.empty()) {
-    CCOE_RETURN_IF_ERROR(Annotate(CheckAgainstModel(*plan, options.model_folder), name));
+    CCOE_RETURN_IF_ERROR_IN(CheckAgainstModel(*plan, options.model_folder), name);
   }
   LOG(INFO) << "router: " << name << " of FFN experts over " << plan->workers.size() << " workers";
   return plan;

@@ -188,8 +188,8 @@ absl::StatusOr<WorkerSession> WorkerRegistry::Register(const v1::WorkerReport& r
       Annotate(CheckReport(report),
                absl::StrCat("worker \"",
                             absl::CEscape(report.worker_id().substr(0, kMaxWorkerIdBytes)), "\"")));
-  CCOE_RETURN_IF_ERROR(Annotate(
-      CheckWeights(report), absl::StrCat("worker \"", absl::CEscape(report.worker_id()), "\"")));
+  CCOE_RETURN_IF_ERROR_IN(CheckWeights(report),
+                          absl::StrCat("worker \"", absl::CEscape(report.worker_id()), "\""));
   const auto earlier = workers_.find(report.worker_id());
   if (earlier != workers_.end() && !IsSilent(earlier->second) &&
       earlier->second.report.address() != report.address()) {

@@ -23,6 +23,7 @@ import tempfile
 from tests.cluster import ccoe_process, golden, roles
 
 MORE = 200  # tokens or requests more: far more often than anything runs by the clock meanwhile
+GROWN = MORE * 9 // 10  # what ran by the clock in the shorter run may hide a few
 WORKERS = ("backbone-0", "expert-0")
 
 
@@ -69,23 +70,29 @@ def counts(folder):
 
 
 def grown(few, many, chosen):
-    """Unit -> lines of it that ran MORE times more."""
-    lines = set()
+    """Unit -> lines of it that ran once more for each token or request more."""
+    units = collections.defaultdict(set)
     for role in chosen:
-        lines |= {at for at, count in many[role].items() if count - few[role].get(at, 0) >= MORE}
-    return collections.Counter(os.path.splitext(name)[0] for name, _ in lines)
+        for (name, line), count in many[role].items():
+            if count - few[role].get((name, line), 0) >= GROWN:
+                units[os.path.splitext(name)[0]].add((name, line))
+    return units
 
 
-def show(title, units):
-    print(f"{title}: {len(units)} files, {sum(units.values())} lines")
+def show(title, units, with_lines):
+    print(f"{title}: {len(units)} files, {sum(map(len, units.values()))} lines")
     for unit, lines in sorted(units.items()):
-        print(f"  {lines:4} lines of {unit}")
+        print(f"  {len(lines):4} lines of {unit}")
+        for name, line in sorted(lines) if with_lines else ():
+            with open(f"{EXECUTION_ROOT}/{name}", encoding="utf-8") as file:
+                print(f"         {os.path.basename(name)}:{line}: {file.read().splitlines()[line - 1].strip()}")
 
 
 def main():
     global EXECUTION_ROOT
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-base", required=True, help="of the coverage build")
+    parser.add_argument("--lines", action="store_true", help="print every line, too")
     options = parser.parse_args()
     EXECUTION_ROOT = f"{options.output_base}/execroot/ccoe"
     ccoe_process.CCOE = f"{EXECUTION_ROOT}/bazel-out/k8-opt/bin/services/cli/ccoe"
@@ -99,9 +106,9 @@ def main():
     step = grown(runs["base"], runs["tokens"], WORKERS)
     streaming = grown(runs["base"], runs["tokens"], ["gateway"])
     request = grown(runs["base"], runs["requests"], runs["base"])
-    show("one decode step", step)
-    show("each token in the gateway (not counted: part of what follows)", streaming)
-    show("from request to first token, beside those", collections.Counter({unit: lines for unit, lines in request.items() if unit not in step}))
+    show("one decode step", step, options.lines)
+    show("each token in the gateway (not counted: part of what follows)", streaming, options.lines)
+    show("from request to first token, beside those", {unit: lines for unit, lines in request.items() if unit not in step}, options.lines)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@
 #include <vector>
 
 #include "runtime/base/check.h"
-#include "runtime/exchange/row_codec.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 
 namespace ccoe::testing {
 

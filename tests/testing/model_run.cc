@@ -108,8 +108,10 @@ absl::StatusOr<RunOutput> ModelRun::Feed(absl::Span<const int32_t> ids) {
     copied.Update(read(hidden, out.hidden.emplace_back()));
   };
   for (const Stage& stage : stages_) {
-    CCOE_RETURN_IF_ERROR(stage.decoder->Run(stage.decoder->layers(), batch, *stage.kv, *ops_,
-                                            scratch, view, observe));
+    CCOE_ASSIGN_OR_RETURN(const model::DecoderPass pass,
+                          stage.decoder->BeginPass(batch, *stage.kv, *ops_));
+    CCOE_RETURN_IF_ERROR(
+        stage.decoder->RunLayers(stage.decoder->layers(), pass, *ops_, scratch, view, observe));
   }
   CCOE_RETURN_IF_ERROR(copied);
   position_ += rows;

@@ -14,7 +14,7 @@
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/grpc_link.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 #include "tests/runtime/exchange/grpc/exchange_server.h"
 #include "tests/testing/pipe_carriers.h"
 #include "tests/testing/tagged_device.h"

@@ -110,7 +110,7 @@ class LtProduct {
   absl::Status Init(const CudaGemmShape& shape) {
     const cudaDataType_t type = shape.dtype == DType::kBF16 ? CUDA_R_16BF : CUDA_R_16F;
     const cublasOperation_t transposed = CUBLAS_OP_T;
-    CCOE_RETURN_IF_ERROR(Annotate(OpenCublasLt(), "roofline"));
+    CCOE_RETURN_IF_ERROR_IN(OpenCublasLt(), "roofline");
     CCOE_RETURN_IF_ERROR(Check(cublasLtCreate(&handle_), "cublasLtCreate"));
     CCOE_RETURN_IF_ERROR(
         Check(cublasLtMatmulDescCreate(&product_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "descriptor"));

@@ -17,7 +17,6 @@
 #include "ccoe/v1/exchange.grpc.pb.h"
 #include "runtime/base/clock.h"
 #include "runtime/exchange/activation_link.h"
-#include "runtime/exchange/grpc/exchange_service.h"
 #include "runtime/exchange/grpc/server_link.h"
 
 namespace ccoe::exchange {

@@ -44,7 +44,7 @@ class GrpcLink final : public ActivationLink,
   ~GrpcLink() override {
     if (table_ != nullptr) table_->Stop();
     End();
-    beside_.Close();
+    beside_ = nullptr;
   }
 
   // The handshake; call once, before all else.
@@ -54,7 +54,9 @@ class GrpcLink final : public ActivationLink,
   void CancelSwaps(std::vector<uint64_t> swap_ids) override;
   void ReleaseSequence(uint64_t sequence_id) override;
 
-  RowMemory* device_memory() const override { return beside_.memory(); }
+  RowMemory* device_memory() const override {
+    return beside_ == nullptr ? nullptr : beside_->memory();
+  }
   bool healthy() const override { return table_->healthy(); }
   absl::Status Health() const override { return table_->Health(); }
   std::string WhereIs(uint64_t swap_id) const override {
@@ -118,8 +120,8 @@ class GrpcLink final : public ActivationLink,
   // Written before anything but the first reply is read:
   LinkGrant grant_;  // what the peer grants and we use
   LinkPeer peer_;
-  RowsBeside beside_;
-  std::unique_ptr<LinkTable> table_;  // null where the handshake failed
+  std::unique_ptr<RowsBeside> beside_;  // null: rows are in messages
+  std::unique_ptr<LinkTable> table_;    // null where the handshake failed
 
   absl::Mutex send_mutex_;  // a swap enters the table and the writer's queue in the same order
   absl::Mutex cancel_mutex_;
@@ -161,7 +163,7 @@ absl::Status GrpcLink::Open() {
 }
 
 void GrpcLink::End() {
-  beside_.Abort();
+  if (beside_ != nullptr) beside_->Abort();
   context_.TryCancel();
   writer_.Close();
   over_.WaitForNotification();
@@ -186,14 +188,16 @@ absl::Status GrpcLink::Handshake() {
 
 absl::Status GrpcLink::ConnectCarrier(const v1::Carrier& offered) {
   if (!offered.id().empty()) {
-    return beside_.Connect(*options_.carriers, offered.id(), /*opener=*/true, options_.open_timeout,
-                           [this](const RowCarrier::Note& note) {
-                             writer_.PushUrgent([this, note] {
-                               v1::LinkMessage message;
-                               *message.mutable_carrier_note() = ToWire(note);
-                               return WriteMessage(std::move(message));
-                             });
-                           });
+    CCOE_ASSIGN_OR_RETURN(
+        beside_, RowsBeside::Connect(*options_.carriers, offered.id(), /*opener=*/true,
+                                     options_.open_timeout, [this](const RowCarrier::Note& note) {
+                                       writer_.PushUrgent([this, note] {
+                                         v1::LinkMessage message;
+                                         *message.mutable_carrier_note() = ToWire(note);
+                                         return WriteMessage(std::move(message));
+                                       });
+                                     }));
+    return absl::OkStatus();
   }
   if (!options_.require_carrier) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
@@ -214,13 +218,13 @@ void GrpcLink::Start(const v1::OpenAccepted& accepted) {
   table.hidden_size = options_.identity.hidden_size;
   table.limits = limits;
   table.max_bytes = max_bytes();
-  table.memory = beside_.memory();
+  table.memory = device_memory();
   table.capacity = grant_.credit + options_.backlog;
   table.patience = options_.patience;
   table.send_heartbeat = [this] { AskForLife(); };
   if (options_.patience.silence != absl::InfiniteDuration()) table.idle_heartbeat = kIdleHeartbeat;
   table.on_closed = [this] {
-    beside_.Abort();
+    if (beside_ != nullptr) beside_->Abort();
     context_.TryCancel();
     writer_.Close();
   };
@@ -293,11 +297,11 @@ bool GrpcLink::WriteEnvelope(Envelope envelope) {
   if (envelope.swaps.empty()) return false;
   v1::LinkMessage message;
   std::vector<std::string> rows;
-  ToWire(envelope, *message.mutable_envelope(), beside_.active() ? &rows : nullptr);
+  ToWire(envelope, *message.mutable_envelope(), beside_ == nullptr ? nullptr : &rows);
   // Before the write can end, and another envelope's rows come first.
   for (size_t i = 0; i < rows.size(); ++i) {
-    beside_.Send(std::move(envelope.swaps[i].rows.block), std::move(rows[i]),
-                 [this](const absl::Status& why) { table_->Close(why.message()); });
+    beside_->Send(std::move(envelope.swaps[i].rows.block), std::move(rows[i]),
+                  [this](const absl::Status& why) { table_->Close(why.message()); });
   }
   return WriteMessage(std::move(message));
 }
@@ -351,7 +355,7 @@ absl::Status GrpcLink::Take(const v1::LinkReply& reply) {
     case v1::LinkReply::kHeartbeat:
       return TakeHeartbeat(reply.heartbeat());
     case v1::LinkReply::kCarrierNote:
-      return beside_.Take(reply.carrier_note());
+      return TakeNote(reply.carrier_note(), beside_.get());
     default:
       return absl::InternalError(
           "the peer sent something other than a swap's or a heartbeat's answer");
@@ -377,12 +381,12 @@ absl::Status GrpcLink::TakeAnswer(const v1::SwapAnswer& answer) {
     return absl::InternalError(absl::StrCat("an answer to swap ", answer.swap_id(),
                                             ", which is not in flight (answered twice?)"));
   }
-  absl::StatusOr<SwapResult> result = FromWire(answer, *header, beside_.active());
+  absl::StatusOr<SwapResult> result = FromWire(answer, *header, beside_ != nullptr);
   if (answer.reason() != v1::SWAP_REASON_NONE) return Finish(*header, std::move(result));
   CCOE_RETURN_IF_ERROR(result.status());
   const int64_t rows = ReturnedRows(*header, *result);
-  if (!beside_.active() || rows == 0) return Finish(*header, std::move(result));
-  beside_.Receive(
+  if (beside_ == nullptr || rows == 0) return Finish(*header, std::move(result));
+  beside_->Receive(
       header->format, rows,
       [this, header, result = *std::move(result)](absl::StatusOr<ArrivedRows> arrived) mutable {
         absl::Status taken = arrived.status();

@@ -15,7 +15,7 @@
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/envelope.h"
 #include "runtime/exchange/grpc/handshake.h"
-#include "runtime/exchange/peer_watch.h"
+#include "runtime/exchange/link_table.h"
 #include "runtime/exchange/row_carrier.h"
 
 namespace grpc {

@@ -3,9 +3,10 @@
 
 #include <utility>
 
+#include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/row_block.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -35,15 +36,15 @@ v1::Carrier OfferCarrier(RowCarrierFactory* carriers, const v1::RowsBesideStream
   return carrier;
 }
 
-absl::Status RowsBeside::Connect(RowCarrierFactory& carriers, const std::string& id, bool opener,
-                                 absl::Duration timeout, RowCarrier::SendNote send_note) {
+absl::StatusOr<std::unique_ptr<RowsBeside>> RowsBeside::Connect(RowCarrierFactory& carriers,
+                                                                const std::string& id, bool opener,
+                                                                absl::Duration timeout,
+                                                                RowCarrier::SendNote send_note) {
   auto carrier = carriers.Connect(id, opener, timeout, std::move(send_note));
   if (!carrier.ok()) {
     return Annotate(carrier.status(), absl::StrCat("rows over ", carriers.Version()));
   }
-  carrier_ = *std::move(carrier);
-  memory_ = carriers.memory();
-  return absl::OkStatus();
+  return absl::WrapUnique(new RowsBeside(*std::move(carrier), carriers.memory()));
 }
 
 void RowsBeside::Send(RowBlock device, std::string bytes, Failed failed) {
@@ -77,16 +78,12 @@ void RowsBeside::Receive(const RowFormat& format, int64_t rows, Arrived arrived)
   });
 }
 
-absl::Status RowsBeside::Take(const v1::CarrierNote& note) {
-  if (carrier_ == nullptr) {
+absl::Status TakeNote(const v1::CarrierNote& note, RowsBeside* beside) {
+  if (beside == nullptr) {
     return absl::InvalidArgumentError("a carrier's note on a link whose rows are in messages");
   }
-  carrier_->Take({note.round(), note.sends(), note.receives()});
+  beside->carrier_->Take({note.round(), note.sends(), note.receives()});
   return absl::OkStatus();
-}
-
-void RowsBeside::Abort() {
-  if (carrier_ != nullptr) carrier_->Abort();
 }
 
 v1::CarrierNote ToWire(const RowCarrier::Note& note) {

@@ -16,8 +16,8 @@
 #include "absl/time/time.h"
 #include "ccoe/v1/exchange.pb.h"
 #include "runtime/exchange/envelope.h"
+#include "runtime/exchange/row_block.h"
 #include "runtime/exchange/row_carrier.h"
-#include "runtime/exchange/row_memory.h"
 
 namespace ccoe::exchange {
 
@@ -32,16 +32,20 @@ struct ArrivedRows {
   RowBlock Block() && { return device.on_device() ? std::move(device) : RowBlock(std::move(host)); }
 };
 
-// One end's. Send, Receive, Take and Abort may come from any thread, but for Connect and Close.
+// One end's. Thread-safe, but for KeepOffDevice.
 class RowsBeside {
  public:
   // Connects; both ends do at the same time. `send_note` carries the carrier's words to the peer.
-  absl::Status Connect(RowCarrierFactory& carriers, const std::string& id, bool opener,
-                       absl::Duration timeout, RowCarrier::SendNote send_note);
+  static absl::StatusOr<std::unique_ptr<RowsBeside>> Connect(RowCarrierFactory& carriers,
+                                                             const std::string& id, bool opener,
+                                                             absl::Duration timeout,
+                                                             RowCarrier::SendNote send_note);
+  // Aborts, then waits until all that was called for has been called.
+  ~RowsBeside() = default;
+
   // Rows are received into host memory alone: whoever computes here reads no others.
   void KeepOffDevice() { memory_ = nullptr; }
 
-  bool active() const { return carrier_ != nullptr; }
   // Where rows may lie that are sent, and are received where there is room; null: host memory.
   RowMemory* memory() const { return memory_; }
 
@@ -53,17 +57,19 @@ class RowsBeside {
   using Arrived = absl::AnyInvocable<void(absl::StatusOr<ArrivedRows>)>;
   void Receive(const RowFormat& format, int64_t rows, Arrived arrived);
 
-  // From the peer.
-  absl::Status Take(const v1::CarrierNote& note);
-
-  void Abort();
-  // Abort, then waits until all that was called for has been called.
-  void Close() { carrier_ = nullptr; }
+  void Abort() { carrier_->Abort(); }
 
  private:
-  std::unique_ptr<RowCarrier> carrier_;
-  RowMemory* memory_ = nullptr;
+  friend absl::Status TakeNote(const v1::CarrierNote& note, RowsBeside* beside);
+  RowsBeside(std::unique_ptr<RowCarrier> carrier, RowMemory* memory)
+      : carrier_(std::move(carrier)), memory_(memory) {}
+
+  const std::unique_ptr<RowCarrier> carrier_;
+  RowMemory* memory_;
 };
+
+// The peer's carrier has words for that of `beside`; INVALID_ARGUMENT where it is null.
+absl::Status TakeNote(const v1::CarrierNote& note, RowsBeside* beside);
 
 v1::CarrierNote ToWire(const RowCarrier::Note& note);
 

@@ -8,8 +8,8 @@
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/exchange/grpc/wire_messages.h"
-#include "runtime/exchange/row_codec.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/swap_result.h"
 
 namespace ccoe::exchange {
 namespace {
@@ -44,11 +44,11 @@ ServerLink::ServerLink(SwapHandler* handler, const ServerLinkOptions& options,
 void ServerLink::Run() {
   const absl::Status end = Serve();
   writer_.Close();  // what still waits to be sent has no reader
-  beside_.Abort();
+  if (beside_ != nullptr) beside_->Abort();
   // A peer that reads nothing more could hold up a write for good.
   if (!writer_.AwaitDone(kLastWriteTime)) Cancel(end);
   writer_.AwaitDone(absl::InfiniteDuration());
-  beside_.Close();  // from now on nothing gets to the handler
+  beside_ = nullptr;  // from now on nothing gets to the handler
   handler_->RemovePeer(peer_);
   // Nothing is being read or written. The status may take long to leave, where nobody reads.
   Finish(ToGrpcStatus(end));
@@ -140,17 +140,17 @@ absl::Status ServerLink::Accept(const v1::LinkMessage& first) {
   });
   if (carrier.id().empty()) return absl::OkStatus();
   // The peer does the same when it has read the OpenAccepted.
-  CCOE_RETURN_IF_ERROR(beside_.Connect(*options_.carriers, carrier.id(), /*opener=*/false,
-                                       options_.carrier_timeout,
-                                       [this](const RowCarrier::Note& note) {
-                                         writer_.PushUrgent([this, note] {
-                                           v1::LinkReply reply;
-                                           *reply.mutable_carrier_note() = ToWire(note);
-                                           return WriteReply(std::move(reply));
-                                         });
-                                       }));
-  const RowMemory* const memory = beside_.memory();
-  if (memory != nullptr && memory->device() != handler_->device()) beside_.KeepOffDevice();
+  CCOE_ASSIGN_OR_RETURN(
+      beside_, RowsBeside::Connect(*options_.carriers, carrier.id(), /*opener=*/false,
+                                   options_.carrier_timeout, [this](const RowCarrier::Note& note) {
+                                     writer_.PushUrgent([this, note] {
+                                       v1::LinkReply reply;
+                                       *reply.mutable_carrier_note() = ToWire(note);
+                                       return WriteReply(std::move(reply));
+                                     });
+                                   }));
+  const RowMemory* const memory = beside_->memory();
+  if (memory != nullptr && memory->device() != handler_->device()) beside_->KeepOffDevice();
   return absl::OkStatus();
 }
 
@@ -165,7 +165,7 @@ absl::Status ServerLink::Take(const v1::LinkMessage& message) {
     case v1::LinkMessage::kCancel:
       return TakeCancel(message.cancel());
     case v1::LinkMessage::kCarrierNote:
-      return beside_.Take(message.carrier_note());
+      return TakeNote(message.carrier_note(), beside_.get());
     case v1::LinkMessage::kOpen:
       return absl::InvalidArgumentError("a second OpenLink on one link");
     default:
@@ -229,7 +229,7 @@ absl::Status ServerLink::TakeEnvelope(const v1::Envelope& message) {
   }
   CCOE_RETURN_IF_ERROR(CheckSums(envelope));
   last_id_ = arrival->last_id = message.swaps(message.swaps_size() - 1).id();
-  arrival->missing = beside_.active() ? envelope.swaps.size() : 0;
+  arrival->missing = beside_ == nullptr ? 0 : envelope.swaps.size();
   CCOE_RETURN_IF_ERROR(Queue(arrival));
   if (arrival->missing > 0) ReceiveRows(arrival);
   Deliver();
@@ -255,7 +255,7 @@ absl::Status ServerLink::TakeSwap(const v1::SwapRequest& request, const RowForma
   if (!good.ok()) {
     good = Annotate(good, name);
     // The rows beside the stream are on their way, and nobody knows how many there are.
-    if (beside_.active()) return good;
+    if (beside_ != nullptr) return good;
     const SwapCredit cost = {static_cast<int64_t>(request.rows().size()), 1};
     CCOE_RETURN_IF_ERROR(Charge(envelope.step_id, cost));
     SwapHeader refused;
@@ -265,7 +265,7 @@ absl::Status ServerLink::TakeSwap(const v1::SwapRequest& request, const RowForma
   }
   CCOE_RETURN_IF_ERROR(Charge(envelope.step_id, CostOf(*header)));
   absl::StatusOr<std::vector<float>> rows = DecodeRows(
-      request.rows(), beside_.active() ? 0 : header->rows(), format.hidden_size, format.dtype);
+      request.rows(), beside_ != nullptr ? 0 : header->rows(), format.hidden_size, format.dtype);
   if (!rows.ok()) return Annotate(rows.status(), name);
   envelope.swaps.push_back({*std::move(header), {RowBlock(*std::move(rows)), {}}});
   return absl::OkStatus();
@@ -288,11 +288,11 @@ void ServerLink::ReceiveRows(const std::shared_ptr<Arrival>& arrival) {
     wanted.emplace_back(swap.header.format, swap.header.rows());
   }
   for (size_t i = 0; i < wanted.size(); ++i) {
-    beside_.Receive(wanted[i].first, wanted[i].second,
-                    [this, arrival, i](absl::StatusOr<ArrivedRows> rows) {
-                      TakeRows(*arrival, i, std::move(rows));
-                      Deliver();
-                    });
+    beside_->Receive(wanted[i].first, wanted[i].second,
+                     [this, arrival, i](absl::StatusOr<ArrivedRows> rows) {
+                       TakeRows(*arrival, i, std::move(rows));
+                       Deliver();
+                     });
   }
 }
 
@@ -392,14 +392,14 @@ bool ServerLink::WriteAnswer(const SwapHeader& header, const absl::StatusOr<Swap
   v1::LinkReply reply;
   v1::SwapAnswer& answer = *reply.mutable_answer();
   ToWire(header, result, answer);
-  if (!beside_.active() || answer.reason() != v1::SWAP_REASON_NONE) {
+  if (beside_ == nullptr || answer.reason() != v1::SWAP_REASON_NONE) {
     return WriteReply(std::move(reply));
   }
   std::string rows = std::move(*answer.mutable_rows());
   answer.clear_rows();
   // Before the write can end, and another answer's rows come first.
-  beside_.Send(result->device_rows, std::move(rows),
-               [this](const absl::Status& why) { Cancel(why); });
+  beside_->Send(result->device_rows, std::move(rows),
+                [this](const absl::Status& why) { Cancel(why); });
   return WriteReply(std::move(reply));
 }
 

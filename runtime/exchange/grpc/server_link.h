@@ -119,7 +119,7 @@ class ServerLink final : public grpc::ServerBidiReactor<v1::LinkMessage, v1::Lin
   SwapHandler* const handler_;
   const ServerLinkOptions& options_;
   const uint64_t peer_;
-  RowsBeside beside_;  // set before any swap
+  std::unique_ptr<RowsBeside> beside_;  // set before any swap; null: rows are in messages
   std::atomic<int64_t> charged_bytes_ = 0, charged_swaps_ = 0;
   uint64_t last_id_ = 0;                // that came
   std::atomic<uint64_t> taken_in_ = 0;  // that the handler has

@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/row_block.h"
 
 namespace ccoe::exchange {
 namespace {

@@ -16,7 +16,7 @@
 #include "kernels/dtype.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/envelope.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/swap_result.h"
 
 namespace ccoe::exchange {
 

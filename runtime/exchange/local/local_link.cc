@@ -9,7 +9,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "runtime/exchange/link_table.h"
-#include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/row_block.h"
 
 namespace ccoe::exchange {
 namespace {

@@ -15,7 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "runtime/exchange/nccl/communicator.h"
 #include "runtime/exchange/nccl/nccl_carriers.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 
 namespace ccoe::exchange {
 

@@ -104,9 +104,9 @@ absl::StatusOr<ModelSpec> LoadModelSpec(const std::string& folder) {
   const std::string generation_path = folder + "/generation_config.json";
   if (FileExists(generation_path)) {
     CCOE_ASSIGN_OR_RETURN(const nlohmann::json generation, ReadObject(generation_path));
-    CCOE_RETURN_IF_ERROR(Annotate(AddTokenIds(ConfigReader(generation), *spec), generation_path));
+    CCOE_RETURN_IF_ERROR_IN(AddTokenIds(ConfigReader(generation), *spec), generation_path);
   }
-  CCOE_RETURN_IF_ERROR(Annotate(Validate(*spec), config_path));
+  CCOE_RETURN_IF_ERROR_IN(Validate(*spec), config_path);
   return spec;
 }
 

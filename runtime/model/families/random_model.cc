@@ -221,7 +221,7 @@ absl::StatusOr<ModelSpec> RandomModelSpec(const RandomModelOptions& options) {
   const nlohmann::json config = ConfigOf(options);
   auto spec = LayoutOf(options).parse(ConfigReader(config));
   if (!spec.ok()) return Annotate(spec.status(), "random model");
-  CCOE_RETURN_IF_ERROR(Annotate(Validate(*spec), "random model"));
+  CCOE_RETURN_IF_ERROR_IN(Validate(*spec), "random model");
   return spec;
 }
 

@@ -247,7 +247,7 @@ absl::Status Judge(BenchWorkload& workload) {
   if (workload.totals().completed == 0 && !workload.first_error().ok())
     return Annotate(workload.first_error(), "no request was answered; the first error");
   if (!files.comparison.has_value()) return absl::OkStatus();
-  CCOE_RETURN_IF_ERROR(Annotate(files.comparison->Verdict(), "answers compared"));
+  CCOE_RETURN_IF_ERROR_IN(files.comparison->Verdict(), "answers compared");
   std::cerr << "answers compared: " << files.comparison->Summary() << "\n";
   return absl::OkStatus();
 }

@@ -134,8 +134,8 @@ absl::Status Score(const ScoreFlags& flags) {
       [&progress](size_t done) { progress.Update(static_cast<int64_t>(done)); });
   for (size_t i = 0; i < requests.size(); ++i) {
     const std::string who = absl::StrCat("request \"", requests[i].id, "\"");
-    CCOE_RETURN_IF_ERROR(Annotate(answers[i].status, who));
-    CCOE_RETURN_IF_ERROR(Annotate(CheckFinite(answers[i].logits, offline->spec().vocab_size), who));
+    CCOE_RETURN_IF_ERROR_IN(answers[i].status, who);
+    CCOE_RETURN_IF_ERROR_IN(CheckFinite(answers[i].logits, offline->spec().vocab_size), who);
   }
   return WriteScores(flags, requests, answers, offline->spec());
 }

@@ -79,7 +79,7 @@ absl::StatusOr<placement::ExpertLoads> Loads(const std::string& file,
                                              const model::ModelSpec& spec) {
   if (file.empty()) return placement::ExpertLoads();
   CCOE_ASSIGN_OR_RETURN(placement::ExpertLoads loads, placement::ReadLoads(file));
-  CCOE_RETURN_IF_ERROR(Annotate(placement::CheckLoads(loads, spec), file));
+  CCOE_RETURN_IF_ERROR_IN(placement::CheckLoads(loads, spec), file);
   return loads;
 }
 
@@ -216,10 +216,10 @@ absl::Status RunShow(const ReadFlags& flags) {
   CCOE_ASSIGN_OR_RETURN(const placement::Plan plan, placement::ReadPlan(flags.file));
   CCOE_ASSIGN_OR_RETURN(const MoeModel moe, LoadMoe(flags.model));
   CCOE_ASSIGN_OR_RETURN(const placement::ExpertLoads loads, Loads(flags.from_stats, moe.spec));
-  CCOE_RETURN_IF_ERROR(Annotate(plan.with_backbone.CheckWithin(moe.spec), flags.file));
+  CCOE_RETURN_IF_ERROR_IN(plan.with_backbone.CheckWithin(moe.spec), flags.file);
   for (const placement::WorkerPlan& worker : plan.workers) {
-    CCOE_RETURN_IF_ERROR(Annotate(worker.shard.CheckWithin(moe.spec),
-                                  absl::StrCat(flags.file, ": worker \"", worker.worker_id, "\"")));
+    CCOE_RETURN_IF_ERROR_IN(worker.shard.CheckWithin(moe.spec),
+                            absl::StrCat(flags.file, ": worker \"", worker.worker_id, "\""));
   }
   const PlacementView view{plan, moe.spec, moe.dtype, loads};
   if (flags.json) {
@@ -261,7 +261,7 @@ absl::Status CheckFile(const ReadFlags& flags) {
         absl::StrCat(flags.file, ": model_fingerprint: expected that of ", flags.model, ", ",
                      identity, ", found ", plan.model_fingerprint));
   }
-  CCOE_RETURN_IF_ERROR(Annotate(placement::CheckPlan(plan, moe.spec, moe.dtype), flags.file));
+  CCOE_RETURN_IF_ERROR_IN(placement::CheckPlan(plan, moe.spec, moe.dtype), flags.file);
   if (flags.workers.empty()) return absl::OkStatus();
   return Annotate(CheckNames(plan, flags.workers), flags.file);
 }

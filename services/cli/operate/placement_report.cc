@@ -151,10 +151,10 @@ class ExpertMeter {
     return Fastest([&](int round) {
       const auto expert = static_cast<int32_t>(round % static_cast<int>(experts_.size()));
       const std::vector<int32_t> experts(numbers.size(), expert);
-      CCOE_RETURN_IF_ERROR(model::RunFfnExperts(ffn_, experts_, {numbers, experts, gates, numbers},
-                                                kernels::F32Matrix(rows_.f32(), rows, hidden_),
-                                                *ops_, scratch_,
-                                                kernels::F32Matrix(out_.f32(), rows, hidden_)));
+      const kernels::Matrix x = kernels::F32Matrix(rows_.f32(), rows, hidden_);
+      CCOE_RETURN_IF_ERROR(
+          model::RunFfnExperts(ffn_, experts_, {x, numbers, experts, gates, numbers}, *ops_,
+                               scratch_, kernels::F32Matrix(out_.f32(), rows, hidden_)));
       return ops_->Synchronize();
     });
   }

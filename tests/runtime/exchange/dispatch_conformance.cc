@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "gmock/gmock.h"
-#include "runtime/exchange/row_codec.h"
+#include "runtime/exchange/row_block.h"
 #include "tests/runtime/exchange/link_conformance.h"
 #include "tests/testing/status_matchers.h"
 

@@ -7,8 +7,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "runtime/exchange/row_memory.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/swap_result.h"
 #include "tests/runtime/exchange/swap_recorder.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tagged_device.h"

@@ -10,8 +10,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
-#include "runtime/exchange/row_codec.h"
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 #include "tests/testing/device_rows.h"
 #include "tests/testing/status_matchers.h"
 

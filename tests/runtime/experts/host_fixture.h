@@ -12,7 +12,7 @@
 #include "absl/synchronization/notification.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_ops.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/swap_result.h"
 #include "runtime/experts/unit_host.h"
 #include "tests/runtime/experts/swaps.h"
 #include "tests/testing/fake_clock.h"

@@ -8,9 +8,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "runtime/exchange/row_codec.h"
-#include "runtime/exchange/row_memory.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/row_block.h"
+#include "runtime/exchange/swap_result.h"
 #include "tests/runtime/experts/swaps.h"
 #include "tests/runtime/experts/tiny_expert.h"
 #include "tests/testing/device_rows.h"

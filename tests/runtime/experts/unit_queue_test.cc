@@ -7,7 +7,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/swap_result.h"
 #include "tests/runtime/experts/swaps.h"
 #include "tests/testing/status_matchers.h"
 

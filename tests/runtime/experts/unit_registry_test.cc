@@ -7,7 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_ops.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/swap_result.h"
 #include "tests/runtime/experts/swaps.h"
 #include "tests/runtime/experts/tiny_expert.h"
 #include "tests/runtime/experts/tiny_ffn_experts.h"

@@ -95,7 +95,7 @@ struct HeldPairs {
       }
     }
   }
-  ExpertPairs View() const { return {rows, experts, weights, places}; }
+  ExpertPairs View(kernels::ConstMatrix x) const { return {x, rows, experts, weights, places}; }
 
   std::vector<int32_t> rows, experts, places;
   std::vector<float> weights;
@@ -111,9 +111,8 @@ absl::Status RunInParts(int32_t layer, const DecoderPass& pass,
                                    NAN);
   for (const Decoder* holder : holders) {
     DecoderScratch scratch(&kernels::CpuDevice());
-    CCOE_RETURN_IF_ERROR(holder->RunHeldExperts(layer, HeldPairs(routed, *holder).View(),
-                                                routed.rows, *bench.ops, scratch,
-                                                bench.View(contributions)));
+    CCOE_RETURN_IF_ERROR(holder->RunHeldExperts(layer, HeldPairs(routed, *holder).View(routed.rows),
+                                                *bench.ops, scratch, bench.View(contributions)));
   }
   std::vector<float> shared(static_cast<size_t>(hidden.rows * hidden.cols));
   kernels::ConstMatrix shared_view;
@@ -122,7 +121,7 @@ absl::Status RunInParts(int32_t layer, const DecoderPass& pass,
                                                         bench.scratch, bench.View(shared)));
     shared_view = bench.View(shared);
   }
-  return bench.decoder->FinishMoe(layer, bench.View(contributions), routed.offsets, shared_view,
+  return bench.decoder->FinishMoe(layer, {bench.View(contributions), routed.offsets}, shared_view,
                                   *bench.ops, bench.scratch, hidden);
 }
 
@@ -368,8 +367,8 @@ TEST_F(TinyMoeTest, PartsOfALayerWithoutExpertsAreRefused) {
     EXPECT_THAT(
         bench_->decoder->Route(layer, pass_, *bench_->ops, bench_->scratch, bench_->View(rows)),
         StatusIs(absl::StatusCode::kInvalidArgument));
-    EXPECT_THAT(bench_->decoder->RunHeldExperts(layer, {}, bench_->View(rows), *bench_->ops,
-                                                bench_->scratch, bench_->View(rows)),
+    EXPECT_THAT(bench_->decoder->RunHeldExperts(layer, {}, *bench_->ops, bench_->scratch,
+                                                bench_->View(rows)),
                 StatusIs(absl::StatusCode::kInvalidArgument));
   }
 }
@@ -439,9 +438,9 @@ TEST(DecoderFfnTest, ExpertsThatAreNotHeldAreNotRead) {
   const auto ops = kernels::MakeCpuOps(&team);
   DecoderScratch scratch(&ops->device());
   std::vector<float> x(256, 0.5f), out(256);
-  ASSERT_OK(decoder->RunHeldExperts(0, {{0}, {3}, {1.0f}, {0}},
-                                    kernels::F32Matrix(x.data(), 1, 256), *ops, scratch,
-                                    kernels::F32Matrix(out.data(), 1, 256)));
+  ASSERT_OK(decoder->RunHeldExperts(0,
+                                    {kernels::F32Matrix(x.data(), 1, 256), {0}, {3}, {1.0f}, {0}},
+                                    *ops, scratch, kernels::F32Matrix(out.data(), 1, 256)));
   const int64_t resident = ResidentBytesOf(folder.path());
   EXPECT_GE(resident, kExpertBytes);
   EXPECT_LT(resident, kExpertBytes + kSlackBytes);

@@ -93,12 +93,13 @@ TEST_F(DecoderTest, TheObserverSeesEachLayersOutput) {
   ASSERT_OK(Run({0, 1}, One(5, 0, table), first));
   std::vector<int32_t> seen;
   std::vector<float> at_zero;
-  ASSERT_OK(decoder_->Run({0, 2}, One(5, 0, table), *kv_, *ops_, scratch_,
-                          kernels::F32Matrix(hidden.data(), 5, kHidden),
-                          [&](int32_t layer, kernels::ConstMatrix) {
-                            seen.push_back(layer);
-                            if (layer == 0) at_zero = hidden;
-                          }));
+  ASSERT_OK_AND_ASSIGN(const DecoderPass pass, decoder_->BeginPass(One(5, 0, table), *kv_, *ops_));
+  ASSERT_OK(decoder_->RunLayers({0, 2}, pass, *ops_, scratch_,
+                                kernels::F32Matrix(hidden.data(), 5, kHidden),
+                                [&](int32_t layer, kernels::ConstMatrix) {
+                                  seen.push_back(layer);
+                                  if (layer == 0) at_zero = hidden;
+                                }));
   EXPECT_EQ(seen, (std::vector<int32_t>{0, 1}));
   EXPECT_EQ(at_zero, first);
 }

@@ -174,8 +174,8 @@ TEST_F(MoeTest, RoutedRowsListExpertsInRisingOrderAndKeepTheInput) {
   std::vector<float> hidden(3 * 24);
   std::iota(hidden.begin(), hidden.end(), -30.0f);
   ASSERT_OK_AND_ASSIGN(const RoutedRows routed,
-                       RouteRows(spec_, 1, bound, nullptr, kernels::F32Matrix(hidden.data(), 3, 24),
-                                 *ops_, scratch_));
+                       RouteRows({spec_, 1, bound}, nullptr,
+                                 kernels::F32Matrix(hidden.data(), 3, 24), *ops_, scratch_));
   EXPECT_EQ(routed.layer, 1);
   EXPECT_EQ(routed.offsets, (std::vector<int32_t>{0, 2, 4, 6}));
   for (size_t row = 0; row < 3; ++row) {
@@ -192,11 +192,11 @@ TEST_F(MoeTest, RoutedRowsListExpertsInRisingOrderAndKeepTheInput) {
 
 TEST_F(MoeTest, NoRowsAreNoPairs) {
   ASSERT_OK_AND_ASSIGN(const MoeWeights bound, BindMoe(spec_, 1, *weights_));
-  ASSERT_OK_AND_ASSIGN(const RoutedRows routed, RouteRows(spec_, 1, bound, nullptr,
+  ASSERT_OK_AND_ASSIGN(const RoutedRows routed, RouteRows({spec_, 1, bound}, nullptr,
                                                           kernels::ConstMatrix{}, *ops_, scratch_));
   EXPECT_EQ(routed.pairs(), 0);
   EXPECT_EQ(routed.offsets, std::vector<int32_t>{0});
-  EXPECT_OK(RunFfnExperts(spec_.layers[1].ffn, {}, {}, {}, *ops_, scratch_, {}));
+  EXPECT_OK(RunFfnExperts(spec_.layers[1].ffn, {}, {}, *ops_, scratch_, {}));
 }
 
 // down(silu(gate x) * up x) * weight, by Linear alone.
@@ -223,9 +223,9 @@ TEST_F(MoeTest, PairsInAnyOrderGoThroughTheirExperts) {
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 11) / 5.0f - 1.0f;
   const std::vector<int32_t> rows = {1, 0, 1}, chosen = {4, 4, 1}, places = {3, 0, 1};
   const std::vector<float> pair_weights = {0.5f, 2.0f, -1.0f};
-  ASSERT_OK(RunFfnExperts(spec_.layers[1].ffn, experts, {rows, chosen, pair_weights, places},
-                          kernels::F32Matrix(x.data(), 2, 24), *ops_, scratch_,
-                          kernels::F32Matrix(out.data(), 4, 24)));
+  ASSERT_OK(RunFfnExperts(spec_.layers[1].ffn, experts,
+                          {kernels::F32Matrix(x.data(), 2, 24), rows, chosen, pair_weights, places},
+                          *ops_, scratch_, kernels::F32Matrix(out.data(), 4, 24)));
   for (size_t i = 0; i < rows.size(); ++i) {
     const std::vector<float> row(x.begin() + rows[i] * 24, x.begin() + (rows[i] + 1) * 24);
     const std::vector<float> found(out.begin() + places[i] * 24,
@@ -244,9 +244,11 @@ TEST_F(MoeTest, FinishAddsContributionsInOrderThenTheSharedOutput) {
   for (size_t i = 0; i < contributions.size(); ++i) {
     contributions[i] = static_cast<float>(i / 24 + 1);
   }
-  ASSERT_OK(FinishMoe(spec_, 1, bound, kernels::F32Matrix(contributions.data(), 3, 24), {0, 1, 3},
-                      kernels::F32Matrix(shared.data(), 2, 24), *ops_, scratch_,
-                      kernels::F32Matrix(hidden.data(), 2, 24)));
+  ASSERT_OK(
+      FinishMoe({spec_, 1, bound},
+                {kernels::F32Matrix(contributions.data(), 3, 24), std::vector<int32_t>{0, 1, 3}},
+                kernels::F32Matrix(shared.data(), 2, 24), *ops_, scratch_,
+                kernels::F32Matrix(hidden.data(), 2, 24)));
   EXPECT_EQ(hidden[0], 1.0f + (1.0f + 0.25f));
   EXPECT_EQ(hidden[24], 1.0f + (2.0f + 3.0f + 0.25f));
 }
@@ -257,7 +259,8 @@ TEST_F(MoeTest, ThePostNormComesAfterTheSharedOutput) {
   const std::vector<float> ones(24, 1.0f);
   bound.post_norm = kernels::F32Matrix(ones.data(), 1, 24);
   std::vector<float> hidden(24, 1.0f), shared(24, 3.0f), contributions(24, 5.0f);
-  ASSERT_OK(FinishMoe(spec_, 1, bound, kernels::F32Matrix(contributions.data(), 1, 24), {0, 1},
+  ASSERT_OK(FinishMoe({spec_, 1, bound},
+                      {kernels::F32Matrix(contributions.data(), 1, 24), std::vector<int32_t>{0, 1}},
                       kernels::F32Matrix(shared.data(), 1, 24), *ops_, scratch_,
                       kernels::F32Matrix(hidden.data(), 1, 24)));
   EXPECT_NEAR(hidden[0], 2.0f, 1e-5f);
@@ -267,10 +270,10 @@ TEST_F(MoeTest, AGatedSharedExpertIsScaledByItsSigmoid) {
   ASSERT_OK_AND_ASSIGN(MoeWeights bound, BindMoe(spec_, 1, *weights_));
   std::vector<float> x(24, 0.5f), gated(24), plain(24);
   const kernels::Matrix rows = kernels::F32Matrix(x.data(), 1, 24);
-  ASSERT_OK(RunSharedExpert(spec_, 1, bound, rows, *ops_, scratch_,
+  ASSERT_OK(RunSharedExpert({spec_, 1, bound}, rows, *ops_, scratch_,
                             kernels::F32Matrix(gated.data(), 1, 24)));
   moe().shared = SharedExpert::kPlain;
-  ASSERT_OK(RunSharedExpert(spec_, 1, bound, rows, *ops_, scratch_,
+  ASSERT_OK(RunSharedExpert({spec_, 1, bound}, rows, *ops_, scratch_,
                             kernels::F32Matrix(plain.data(), 1, 24)));
   float logit = 0.0f;
   for (int i = 0; i < 24; ++i) logit += 0.5f * static_cast<const float*>(bound.shared_gate.data)[i];
@@ -296,22 +299,23 @@ TEST_F(MoeTest, ABlockWithAllItsExpertsGivesTheBitsOfItsParts) {
       std::vector<float> parts = block, contributions(10 * 24), together(5 * 24);
       const kernels::Matrix hidden = kernels::F32Matrix(parts.data(), 5, 24);
       ASSERT_OK_AND_ASSIGN(const RoutedRows routed,
-                           RouteRows(spec_, 1, bound, nullptr, hidden, *ops_, scratch_));
+                           RouteRows({spec_, 1, bound}, nullptr, hidden, *ops_, scratch_));
       const std::vector<int32_t> rows = {0, 0, 1, 1, 2, 2, 3, 3, 4, 4};
       const std::vector<int32_t> places = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
       ASSERT_OK(RunFfnExperts(spec_.layers[1].ffn, experts,
-                              {rows, routed.experts, routed.weights, places}, routed.rows, *ops_,
+                              {routed.rows, rows, routed.experts, routed.weights, places}, *ops_,
                               scratch_, kernels::F32Matrix(contributions.data(), 10, 24)));
       kernels::Matrix shared_out;
       if (shared != SharedExpert::kNone) {
         shared_out = kernels::F32Matrix(together.data(), 5, 24);
-        ASSERT_OK(RunSharedExpert(spec_, 1, bound, routed.rows, *ops_, scratch_, shared_out));
+        ASSERT_OK(RunSharedExpert({spec_, 1, bound}, routed.rows, *ops_, scratch_, shared_out));
       }
-      ASSERT_OK(FinishMoe(spec_, 1, bound, kernels::F32Matrix(contributions.data(), 10, 24),
-                          routed.offsets, shared_out, *ops_, scratch_, hidden));
+      ASSERT_OK(FinishMoe({spec_, 1, bound},
+                          {kernels::F32Matrix(contributions.data(), 10, 24), routed.offsets},
+                          shared_out, *ops_, scratch_, hidden));
 
       std::vector<int32_t> chosen(10);
-      ASSERT_OK(RunMoeBlock(spec_, 1, {&bound, experts, chosen.data()}, *ops_, scratch_,
+      ASSERT_OK(RunMoeBlock({spec_, 1, bound}, experts, chosen.data(), *ops_, scratch_,
                             kernels::F32Matrix(block.data(), 5, 24)));
       EXPECT_EQ(block, parts);
       EXPECT_EQ(chosen, routed.experts);

@@ -51,7 +51,7 @@ std::vector<float> RouterLogits(const ModelSpec& spec, int32_t layer, const Weig
   MoeScratch scratch(&ops.device());
   const auto bound = BindMoe(spec, layer, weights);
   EXPECT_OK(bound);
-  EXPECT_OK(RouteRows(spec, layer, *bound, nullptr, hidden, ops, scratch));
+  EXPECT_OK(RouteRows({spec, layer, *bound}, nullptr, hidden, ops, scratch));
   const auto count =
       static_cast<size_t>(hidden.rows * spec.layers[static_cast<size_t>(layer)].ffn.moe.experts);
   return std::vector<float>(scratch.logits.f32(), scratch.logits.f32() + count);

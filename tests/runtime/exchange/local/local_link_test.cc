@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/exchange/row_memory.h"
+#include "runtime/exchange/row_block.h"
 #include "tests/runtime/exchange/link_conformance.h"
 #include "tests/testing/status_matchers.h"
 #include "tests/testing/tagged_device.h"

@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows on their way between an engine, a link and a runner, in host memory or in a device's. The
-// memory of one device for them is one piece, allocated at start, out of which blocks
-// are cut and to which they return.
-#ifndef CCOE_RUNTIME_EXCHANGE_ROW_MEMORY_H_
-#define CCOE_RUNTIME_EXCHANGE_ROW_MEMORY_H_
+// Rows on their way between an engine, a link and a runner, in host memory or in a device's, and
+// their bytes on a wire. The memory of one device for them is one piece, allocated at start, out of
+// which blocks are cut and to which they return.
+#ifndef CCOE_RUNTIME_EXCHANGE_ROW_BLOCK_H_
+#define CCOE_RUNTIME_EXCHANGE_ROW_BLOCK_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "kernels/device.h"
+#include "kernels/dtype.h"
+#include "kernels/ops.h"
 #include "kernels/view.h"
-#include "runtime/exchange/row_memory.h"
 
 namespace ccoe::exchange {
 
@@ -105,6 +108,28 @@ class RowMemory : public std::enable_shared_from_this<RowMemory> {
   std::map<size_t, size_t> free_ ABSL_GUARDED_BY(mutex_);  // sizes by offset, never touching
 };
 
+// The bf16 nearest to `value`, ties to even; NaN stays NaN.
+uint16_t ToBF16(float value);
+float FromBF16(uint16_t bits);
+
+// Sets `bytes` to the wire form of `rows` (f32, any stride): of all of them, or of those that
+// `index` names, in its order. `wire` is kF32 or kBF16.
+void EncodeRows(kernels::ConstMatrix rows, kernels::DType wire, std::string& bytes,
+                absl::Span<const int32_t> index = {});
+
+// [rows, cols] f32 from wire bytes. INVALID_ARGUMENT where the byte count is not rows * cols
+// elements' worth or `wire` is neither kF32 nor kBF16.
+absl::StatusOr<std::vector<float>> DecodeRows(absl::string_view bytes, int64_t rows, int64_t cols,
+                                              kernels::DType wire);
+
+// Rounds `values` as a trip over the wire would: what keeps a link without a wire equal, bit for
+// bit, to one with.
+void RoundToWire(kernels::DType wire, absl::Span<float> values);
+
+// to = from, converting where dtypes differ, as EncodeRows rounds. Both on the device of `ops`,
+// which takes it up in its order and does not wait.
+void CopyRows(kernels::Ops& ops, kernels::ConstMatrix from, kernels::Matrix to);
+
 }  // namespace ccoe::exchange
 
-#endif  // CCOE_RUNTIME_EXCHANGE_ROW_MEMORY_H_
+#endif  // CCOE_RUNTIME_EXCHANGE_ROW_BLOCK_H_
