@@ -13,7 +13,10 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "glog/logging.h"
+#include "runtime/base/file.h"
+#include "runtime/base/status_macros.h"
 #include "runtime/telemetry/process_info.h"
 #include "services/cli/output.h"
 
@@ -21,6 +24,7 @@ namespace ccoe::cli {
 namespace {
 
 constexpr char kUsagePayload[] = "ccoe.cli.usage";
+constexpr int64_t kMaxConfigBytes = 1 << 20;
 
 // "experts extract": the names on the way from the application to `command`.
 std::string FullName(const CLI::App& command) {
@@ -104,6 +108,96 @@ std::string Upper(const std::string& text) {
     upper += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   }
   return upper;
+}
+
+std::string DefaultText(const services::FlagBinding& flag) {
+  if (!flag.shown_default.empty()) return flag.shown_default;
+  const std::string text = absl::StrJoin(flag.get(), ",");
+  return flag.form == services::FlagBinding::Form::kList ? absl::StrCat("[", text, "]") : text;
+}
+
+// What `section` sets becomes the command's defaults: what the command line and the environment say
+// is taken in afterwards.
+absl::Status ApplySection(const services::ConfigSection& section, const std::string& file,
+                          CommandContext& context) {
+  const auto found = context.configured.find(section.name);
+  if (found == context.configured.end()) {
+    std::vector<std::string> known;
+    for (const auto& [name, command] : context.configured) known.push_back(name);
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ":", section.line, ": expected a section of ",
+                     absl::StrJoin(known, ", "), ", found [", section.name, "]"));
+  }
+  auto& [command, flags] = found->second;
+  CCOE_RETURN_IF_ERROR(services::ReadConfigSection(section, file, flags));
+  for (const services::FlagBinding& flag : flags.flags()) {
+    CLI::Option* option = command->get_option("--" + flag.name);
+    option->required(flag.required && !context.print_config);
+    if (flag.form != services::FlagBinding::Form::kSwitch) option->default_str(DefaultText(flag));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadConfig(const std::string& file, CommandContext& context) {
+  CCOE_ASSIGN_OR_RETURN(const std::string text, ReadFile(file, kMaxConfigBytes));
+  CCOE_ASSIGN_OR_RETURN(const auto sections, services::ParseConfig(text, file));
+  for (const services::ConfigSection& section : sections) {
+    CCOE_RETURN_IF_ERROR(ApplySection(section, file, context));
+  }
+  context.config_read = true;
+  return absl::OkStatus();
+}
+
+// Read as soon as it is parsed, before any flag's value is taken in.
+void AddConfigFlag(CLI::App& app, CommandContext& context) {
+  app.add_option_function<std::string>(
+         "--config",
+         [&context](const std::string& file) {
+           const absl::Status read = Annotate(ReadConfig(file, context), "--config");
+           if (!read.ok()) throw CLI::ValidationError(std::string(read.message()));
+         },
+         "Config file; what the command line and the environment say wins over it.")
+      ->type_name("FILE")
+      ->trigger_on_parse();
+}
+
+void AddBoundFlag(CLI::App* command, const services::FlagBinding& flag) {
+  using Form = services::FlagBinding::Form;
+  const std::string name = "--" + flag.name;
+  const auto set = [flag, name, command](const std::vector<std::string>& values) {
+    if (!command->parsed()) return;  // a variable that is for another command's runs
+    const absl::Status status = flag.set(values);
+    if (!status.ok()) throw CLI::ValidationError(name, std::string(status.message()));
+  };
+  CLI::Option* option = nullptr;
+  if (flag.form == Form::kSwitch) {
+    option = command->add_flag_function(
+        name, [set](int64_t count) { set({count > 0 ? "true" : "false"}); }, flag.help);
+  } else if (flag.form == Form::kList) {
+    option = command->add_option_function<std::vector<std::string>>(name, set, flag.help);
+  } else {
+    option = command->add_option_function<std::string>(
+        name, [set](const std::string& value) { set({value}); }, flag.help);
+  }
+  if (flag.form != Form::kSwitch) option->type_name(flag.type)->default_str(DefaultText(flag));
+  option->required(flag.required)->envname(EnvironmentName(*command, flag.name));
+}
+
+// What `--print-config` shows of the chosen command.
+absl::Status PrintConfig(const CommandContext& context) {
+  const services::FlagTable& flags = context.configured.at(context.name).flags;
+  std::cout << "# ccoe " << context.name << " --config FILE\n"
+            << services::ConfigSectionText(context.name, flags, /*with_help=*/true);
+  return absl::OkStatus();
+}
+
+// A file says nothing about a command that takes none.
+absl::Status RunChosen(CommandContext& context) {
+  if (context.print_config) return PrintConfig(context);
+  if (context.config_read && !context.configured.contains(context.name)) {
+    return UsageError(absl::StrCat("--config: ", context.name, " takes no config file"));
+  }
+  return context.run();
 }
 
 }  // namespace
@@ -219,6 +313,25 @@ void AddSwitch(CLI::App* command, const std::string& flag, bool& value, const st
   command->add_flag(flag, value, help)->envname(EnvironmentName(*command, flag));
 }
 
+void AddFlags(CLI::App* command, const services::FlagTable& flags) {
+  for (const services::FlagBinding& flag : flags.flags()) AddBoundFlag(command, flag);
+}
+
+void AddConfigFlags(CLI::App* command, CommandContext& context, services::FlagTable flags) {
+  AddFlags(command, flags);
+  AddConfigFlag(*command, context);
+  command
+      ->add_flag_callback(
+          "--print-config",
+          [command, &context] {
+            context.print_config = true;
+            for (CLI::Option* option : command->get_options()) option->required(false);
+          },
+          "Print the config file of what would be run with, to start from, and end.")
+      ->trigger_on_parse();
+  context.configured[command->get_name()] = {command, std::move(flags)};
+}
+
 std::string EnvironmentName(const CLI::App& command, const std::string& flag) {
   std::string name = Upper(flag);
   for (const CLI::App* app = &command; app->get_parent() != nullptr; app = app->get_parent()) {
@@ -231,6 +344,11 @@ absl::Status UsageError(absl::string_view message) {
   absl::Status status = absl::InvalidArgumentError(message);
   status.SetPayload(kUsagePayload, absl::Cord());
   return status;
+}
+
+absl::Status AsServerFailure(const absl::Status& status) {
+  if (!absl::IsUnavailable(status)) return status;
+  return absl::FailedPreconditionError(status.message());
 }
 
 ExitCode ExitCodeFor(const absl::Status& status) {
@@ -250,6 +368,7 @@ int RunCommandLine(int argc, const char* const* argv, absl::Span<const RegisterF
       ->capture_default_str()
       ->envname("CCOE_LOG");
   CommandContext context;
+  AddConfigFlag(app, context);
   for (RegisterFunction add : commands) add(app, context);
   try {
     app.parse(argc, argv);
@@ -257,7 +376,7 @@ int RunCommandLine(int argc, const char* const* argv, absl::Span<const RegisterF
     return ReportParseError(app, error);
   }
   StartLogging(log_level);
-  absl::Status status = context.run();
+  absl::Status status = RunChosen(context);
   status.Update(FlushStandardOutput());
   if (!status.ok()) std::cerr << "ccoe " << context.name << ": " << status.message() << "\n";
   return ExitCodeFor(status);

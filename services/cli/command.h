@@ -22,6 +22,9 @@
 // `ccoe experts extract` is CCOE_EXPERTS_EXTRACT_BASE. The command line wins. --help shows both
 // names and the default.
 //
+// Commands that serve have their flags in a table (AddConfigFlags), and take a config file: the
+// command line wins over the environment, that over the file, that over the default.
+//
 // Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached. An error is printed
 // to stderr as "ccoe greet: message"; what a program may read goes to stdout alone. Standard output
 // that cannot be written is an error as any other (services/cli/output.h).
@@ -32,6 +35,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -39,6 +43,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "services/common/flag_table.h"
 
 namespace CLI {
 class App;
@@ -51,10 +56,19 @@ enum ExitCode : int { kExitOk = 0, kExitFailed = 1, kExitUsage = 2, kExitUnavail
 
 using CommandFunction = absl::AnyInvocable<absl::Status()>;
 
+// A command that takes a config file, with the section of its name.
+struct ConfiguredCommand {
+  CLI::App* command = nullptr;
+  services::FlagTable flags;
+};
+
 // What the command line chose; filled while CLI11 parses, run afterwards.
 struct CommandContext {
   std::string name;  // "experts extract"
   CommandFunction run;
+  std::map<std::string, ConfiguredCommand> configured;  // by name
+  bool config_read = false;                             // a file was given
+  bool print_config = false;  // instead of running, show what would be run with
 };
 
 using RegisterFunction = void (*)(CLI::App& app, CommandContext& context);
@@ -111,12 +125,23 @@ Flag AddPositional(CLI::App* command, const std::string& name, std::string& valu
 // A flag without a value; the environment variable takes "true" or "false".
 void AddSwitch(CLI::App* command, const std::string& flag, bool& value, const std::string& help);
 
+// The flags of a table; what it is bound to must live until the command has run.
+void AddFlags(CLI::App* command, const services::FlagTable& flags);
+
+// The same for a command that takes --config FILE and --print-config (docs/configuration.md). The
+// application takes --config too; a file's sections are those of all such commands.
+void AddConfigFlags(CLI::App* command, CommandContext& context, services::FlagTable flags);
+
 // The environment variable of flag `flag` ("--kv-tokens") of `command`.
 std::string EnvironmentName(const CLI::App& command, const std::string& flag);
 
 // An error in how the command was called that CLI11 cannot see (flags that contradict each other):
 // exit code 2.
 absl::Status UsageError(absl::string_view message);
+
+// A server's own failure, for its exit code: UNAVAILABLE (a port in use) means elsewhere that a
+// client finds no server.
+absl::Status AsServerFailure(const absl::Status& status);
 
 // 0 for OK, 2 for a UsageError, 3 for UNAVAILABLE, else 1.
 ExitCode ExitCodeFor(const absl::Status& status);

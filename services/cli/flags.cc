@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "runtime/base/status_macros.h"
+#include "services/launcher/role_options.h"
 #include "services/offline/offline_engine.h"
 
 namespace ccoe::cli {
@@ -52,14 +53,6 @@ absl::Status ForEach(absl::string_view flag, const std::vector<std::string>& val
     }
   }
   return absl::OkStatus();
-}
-
-std::optional<Pair> ParseBounds(const std::string& text) {
-  const std::optional<Pair> bounds = ParsePair(text);
-  if (!bounds.has_value() || bounds->first.value_or(0) < 1 || bounds->second < *bounds->first) {
-    return std::nullopt;
-  }
-  return bounds;
 }
 
 constexpr std::pair<const char*, double> kUnits[] = {
@@ -113,100 +106,6 @@ absl::StatusOr<std::shared_ptr<const engine::MoeControl>> ToMoeControl(const Moe
   return std::make_shared<const engine::MoeControl>(std::move(control));
 }
 
-void AddMoePolicyFlags(CLI::App* command, MoePolicyFlags& flags) {
-  AddFlag(command, "--moe-active-experts", flags.active_experts,
-          "Let requests set the number of FFN experts that a token activates, within MIN:MAX. "
-          "Default: not.")
-      .Check([](const std::string& text) {
-        return ParseBounds(text).has_value()
-                   ? std::string()
-                   : absl::StrCat("expected MIN:MAX with 1 <= MIN <= MAX, found \"", text, "\"");
-      });
-  AddSwitch(command, "--moe-allow-masks", flags.allow_masks,
-            "Let requests name FFN experts that their tokens may not choose.");
-  AddSwitch(command, "--moe-allow-forced", flags.allow_forced,
-            "Let requests name FFN experts that all their tokens choose.");
-}
-
-engine::MoePolicy ToMoePolicy(const MoePolicyFlags& flags) {
-  engine::MoePolicy policy;
-  if (const std::optional<Pair> bounds = ParseBounds(flags.active_experts)) {
-    policy.allow_active_experts = true;
-    policy.min_active_experts = *bounds->first;
-    policy.max_active_experts = bounds->second;
-  }
-  policy.allow_masks = flags.allow_masks;
-  policy.allow_forced = flags.allow_forced;
-  return policy;
-}
-
-void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags) {
-  engine::EngineOptions& engine = flags.engine;
-  AddFlag(command, "--kv-tokens", engine.kv_tokens,
-          "Capacity of the backbone's KV cache in tokens. Memory is used as it fills.")
-      .Positive();
-  AddFlag(command, "--step-tokens", engine.max_step_tokens,
-          "Tokens that one step may hold: decoding sequences first, then prefill.")
-      .Positive();
-  AddFlag(command, "--prefill-chunk", engine.max_prefill_chunk,
-          "Tokens of one prompt that one step may hold.")
-      .Positive();
-  AddFlag(command, "--max-running", engine.max_running, "Queries that run at once.").Positive();
-  AddFlag(command, "--max-waiting", engine.max_waiting,
-          "Queries that may wait for a place; one more is refused (RESOURCE_EXHAUSTED).")
-      .NonNegative();
-  AddFlag(command, "--wire", flags.wire,
-          "Type of activations between backbone and expert workers: f32 is exact, bf16 halves the "
-          "bytes.")
-      .OneOf({"f32", "bf16"});
-  AddSwitch(command, "--combine-on-workers", engine.combine_on_workers,
-            "Expert workers add up a row's FFN experts before they send them back: less traffic; "
-            "answers then depend on the placement within rounding.");
-  AddFlag(command, "--replica-patience", flags.replica_patience_seconds,
-          "Seconds that a query waits for a worker where none holds its expert now.")
-      .Range(0.0, 3600.0);
-  AddFlag(command, "--room-patience", flags.room_patience_seconds,
-          "Seconds that a query waits for room at an expert that is full.")
-      .Range(0.0, 3600.0);
-  AddMoePolicyFlags(command, flags.moe);
-}
-
-engine::EngineOptions ToEngineOptions(const ServingEngineFlags& flags) {
-  engine::EngineOptions options = flags.engine;
-  options.wire_dtype = flags.wire == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
-  options.moe_policy = ToMoePolicy(flags.moe);
-  options.replica_patience = absl::Seconds(flags.replica_patience_seconds);
-  options.room_patience = absl::Seconds(flags.room_patience_seconds);
-  return options;
-}
-
-void AddComputeFlags(CLI::App* command, ComputeFlags& flags) {
-  AddFlag(command, "--device", flags.device, "What computes: cpu, cuda (the first GPU) or cuda:N.");
-  AddFlag(
-      command, "--math", flags.math,
-      "On a GPU: what matrix products multiply, weights are held as and the KV cache holds; sums "
-      "are f32 either way. The CPU computes in f32.")
-      .OneOf({"f32", "bf16"});
-  AddFlag(command, "--numerics", flags.numerics,
-          "On a GPU: deterministic gives a row the same bits in any batch. fast computes linears "
-          "of more than 16 rows by cuBLASLt, without that promise: answers then depend on what "
-          "else runs.")
-      .OneOf({"deterministic", "fast"});
-}
-
-services::ComputeOptions ToComputeOptions(const ComputeFlags& flags) {
-  services::ComputeOptions options;
-  options.device = flags.device;
-  options.math = flags.math == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
-  options.numerics =
-      flags.numerics == "fast" ? services::Numerics::kFast : services::Numerics::kDeterministic;
-  return options;
-}
-
-void AddThreadsFlag(CLI::App* command, int& threads) {
-  AddFlag(command, "--threads", threads, "Threads that compute; 0: all cores.").Range(0, 1024);
-}
-
 void AddEngineFlags(CLI::App* command, EngineFlags& flags) {
   AddFlag(command, "--model", flags.model, "Folder of the base model (Hugging Face layout).")
       .Required();
@@ -229,9 +128,8 @@ void AddEngineFlags(CLI::App* command, EngineFlags& flags) {
   AddSwitch(command, "--combine-on-workers", flags.combine_on_workers,
             "Expert workers add up a row's FFN experts before they send it back: less traffic, "
             "results that depend on the placement within rounding.");
-  AddFlag(command, "--threads", flags.threads, "Compute threads; 0 takes all cores.")
-      .Range(0, 1024);
-  AddComputeFlags(command, flags.compute);
+  AddFlags(command, services::ThreadsFlags(flags.threads));
+  AddFlags(command, services::ComputeFlags(flags.compute));
   AddFlag(command, "--chunk", flags.chunk,
           "Longest piece of a prompt that one step takes, in tokens.")
       .Range(int64_t{1}, int64_t{65536});
@@ -249,7 +147,7 @@ absl::StatusOr<services::OfflineOptions> ToOfflineOptions(const EngineFlags& fla
   options.ffn_copies = flags.replicas;
   options.engine.combine_on_workers = flags.combine_on_workers;
   options.threads = flags.threads;
-  options.compute = ToComputeOptions(flags.compute);
+  options.compute = flags.compute;
   options.expert_kv_tokens = flags.kv_tokens;
   options.engine.kv_tokens = flags.kv_tokens;
   options.engine.max_prefill_chunk = flags.chunk;

@@ -10,7 +10,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "runtime/engine/engine_options.h"
 #include "runtime/engine/moe_control.h"
 #include "runtime/engine/request.h"
 #include "services/cli/command.h"
@@ -22,7 +21,7 @@ struct OfflineOptions;
 
 namespace ccoe::cli {
 
-// About the gates of mixture-of-experts models: what a request asks, what an operator allows.
+// What a request asks of the gates of mixture-of-experts models.
 
 struct MoeFlags {
   std::vector<std::string> active, masked, forced;  // "N" or "LAYER:N", all of them may be repeated
@@ -33,43 +32,6 @@ void AddMoeFlags(CLI::App* command, MoeFlags& flags);
 
 // Null where no flag was given; a UsageError names the flag.
 absl::StatusOr<std::shared_ptr<const engine::MoeControl>> ToMoeControl(const MoeFlags& flags);
-
-struct MoePolicyFlags {
-  std::string active_experts;  // "MIN:MAX"; empty: not allowed
-  bool allow_masks = false;
-  bool allow_forced = false;
-};
-
-// --moe-active-experts, --moe-allow-masks, --moe-allow-forced.
-void AddMoePolicyFlags(CLI::App* command, MoePolicyFlags& flags);
-// Of flags that AddMoePolicyFlags has checked.
-engine::MoePolicy ToMoePolicy(const MoePolicyFlags& flags);
-
-// Of the parts of a cluster: `ccoe up` and the roles.
-
-// --kv-tokens, --step-tokens, --prefill-chunk, --max-running, --max-waiting, --wire,
-// --combine-on-workers, --replica-patience, --room-patience, and those of AddMoePolicyFlags.
-struct ServingEngineFlags {
-  engine::EngineOptions engine;
-  std::string wire = "f32";
-  double replica_patience_seconds = absl::ToDoubleSeconds(engine.replica_patience);
-  double room_patience_seconds = absl::ToDoubleSeconds(engine.room_patience);
-  MoePolicyFlags moe;
-};
-void AddServingEngineFlags(CLI::App* command, ServingEngineFlags& flags);
-engine::EngineOptions ToEngineOptions(const ServingEngineFlags& flags);
-
-// --threads.
-void AddThreadsFlag(CLI::App* command, int& threads);
-
-// --device, --math, --numerics: what computes, and as what and how on a GPU.
-struct ComputeFlags {
-  std::string device = "cpu";
-  std::string math = "f32";
-  std::string numerics = "deterministic";
-};
-void AddComputeFlags(CLI::App* command, ComputeFlags& flags);
-services::ComputeOptions ToComputeOptions(const ComputeFlags& flags);
 
 // Of the commands that run an engine themselves: which model and experts, how the engine runs.
 
@@ -82,13 +44,13 @@ struct EngineFlags {
   int replicas = 1;
   bool combine_on_workers = false;
   int threads = 0;
-  ComputeFlags compute;
+  services::ComputeOptions compute;
   int64_t chunk = 512;
   int64_t kv_tokens = 65536;
 };
 
 // --model, --expert, --exchange, --wire, --expert-workers, --threads, --chunk, --kv-tokens, and
-// those of AddComputeFlags.
+// those of services::ComputeFlags.
 void AddEngineFlags(CLI::App* command, EngineFlags& flags);
 absl::StatusOr<services::OfflineOptions> ToOfflineOptions(const EngineFlags& flags);
 

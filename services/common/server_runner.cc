@@ -7,8 +7,13 @@
 #include <grpcpp/impl/server_builder_plugin.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/support/server_interceptor.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -120,7 +125,53 @@ bool WantsReflection(const ServerOptions& options, const std::vector<HostPort>& 
                      [](const HostPort& address) { return address.IsLoopback(); });
 }
 
+// Binds as servers do, and lets go. 0, or errno.
+int TryBind(const addrinfo& info) {
+  const int socket_fd = socket(info.ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (socket_fd < 0) return errno;
+  const int yes = 1;
+  setsockopt(socket_fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+  const int error = bind(socket_fd, info.ai_addr, info.ai_addrlen) == 0 ? 0 : errno;
+  close(socket_fd);
+  return error;
+}
+
+absl::Status CheckListening(const std::string& text, absl::string_view what) {
+  CCOE_ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(text));
+  addrinfo hints = {};
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int unresolved =
+      getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found);
+  // As gRPC: one address of a name is enough, but none that another process has.
+  int error = 0;
+  bool bound = false;
+  for (const addrinfo* each = found; each != nullptr && error != EADDRINUSE; each = each->ai_next) {
+    error = TryBind(*each);
+    bound = bound || error == 0;
+  }
+  if (found != nullptr) freeaddrinfo(found);
+  if (bound && error != EADDRINUSE) return absl::OkStatus();
+  const std::string why = unresolved != 0          ? gai_strerror(unresolved)
+                          : error == EADDRINUSE    ? "the port is in use by another process"
+                          : error == EADDRNOTAVAIL ? "the host is not an address of this machine"
+                                                   : std::strerror(error);
+  return absl::UnavailableError(absl::StrCat("cannot listen on ", text, " (", what, "): ", why));
+}
+
 }  // namespace
+
+absl::Status CheckListening(const std::vector<std::string>& grpc, const std::string& http) {
+  for (const std::string& address : grpc) {
+    CCOE_RETURN_IF_ERROR(CheckListening(address, "gRPC"));
+    CCOE_ASSIGN_OR_RETURN(const HostPort parsed, ParseHostPort(address));
+    if (address != http || parsed.port == 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("gRPC and HTTP: expected two addresses, found ", address, " for both"));
+  }
+  return http.empty() ? absl::OkStatus() : CheckListening(http, "metrics and health");
+}
 
 absl::StatusOr<std::unique_ptr<ServerRunner>> ServerRunner::Start(ServerOptions options) {
   CCOE_ASSIGN_OR_RETURN(std::vector<HostPort> addresses, ParseAddresses(options.listen));

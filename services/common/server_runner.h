@@ -83,6 +83,12 @@ class ServerRunner {
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
+// Whether servers could listen at these addresses now, for whoever has much to do before it serves:
+// `grpc`, and `http` for metrics and health (empty: not asked). UNAVAILABLE names the address that
+// another process holds or that is none of this machine's; INVALID_ARGUMENT for a malformed one,
+// and for one that both want.
+absl::Status CheckListening(const std::vector<std::string>& grpc, const std::string& http);
+
 }  // namespace ccoe::services
 
 #endif  // CCOE_SERVICES_COMMON_SERVER_RUNNER_H_

@@ -5,6 +5,8 @@
 
 #include <sys/types.h>
 
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,21 +14,37 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace ccoe::services {
+
+struct ChildSettings {
+  std::vector<std::string> environment;  // "NAME=value"; wins over this process's
+  // Whether the child does not get this process's variable of this name. Unset: it gets all.
+  std::function<bool(absl::string_view name)> hides;
+  // Files with these contents, which exist in memory for the child alone: it reads them at
+  // ChildFilePath(0), (1), ...
+  std::vector<std::string> files;
+};
+
+// Descriptor that a child announces itself on.
+inline constexpr int kAnnounceFd = 3;
+
+// Where a child finds the file of ChildSettings::files[index].
+std::string ChildFilePath(size_t index);
 
 // Used by one thread, which must live as long as the child shall: Linux kills the child when the
 // thread that started it ends. Destruction kills the child, if it lives, and reaps it.
 class ChildProcess {
  public:
-  // Runs `program` with `arguments` in this process's environment and that of `environment`
-  // ("NAME=value", which win). The child gets the write end of a pipe as descriptor 3, on
-  // which it announces itself with one line (see ReadAnnouncement), a process group of its own, and
-  // an empty signal mask. INTERNAL names the system call.
+  // Runs `program` with `arguments` in this process's environment; lists of processes show
+  // "program[name]". The child gets the write end of a pipe as descriptor 3, on which it announces
+  // itself with one line (see ReadAnnouncement), a process group of its own, and an empty signal
+  // mask. INTERNAL names the system call.
   static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(
       const std::string& name, const std::string& program,
-      const std::vector<std::string>& arguments, const std::vector<std::string>& environment = {});
+      const std::vector<std::string>& arguments, const ChildSettings& settings = {});
   ~ChildProcess();
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;
@@ -58,9 +76,6 @@ class ChildProcess {
   std::optional<std::string> end_;
   bool ended_well_ = false;
 };
-
-// Descriptor that a child announces itself on.
-inline constexpr int kAnnounceFd = 3;
 
 }  // namespace ccoe::services
 

@@ -57,6 +57,40 @@ absl::Status CheckWorkers(const ClusterOptions& options, const ExpertPlan& plan)
   return absl::OkStatus();
 }
 
+// Where a role listens that only this cluster uses.
+constexpr char kWithin[] = "127.0.0.1:0";
+
+RouterRole PlanRouter(const ClusterOptions& options, const ExpertPlan& plan) {
+  RouterRole role = options.router;
+  role.router.rules_file = options.model.rules_file;
+  role.router.placement = plan.placement;
+  role.router.placement_file = options.placement_file;
+  role.router.model_folder = options.model.base_folder;
+  role.router.serve.listen = {kWithin};
+  role.process.http = kWithin;
+  return role;
+}
+
+BackboneRole PlanBackbone(const ClusterOptions& options, int number) {
+  BackboneRole role = options.backbone;
+  role.worker.worker_id = absl::StrCat("backbone-", number);
+  role.worker.model_folder = options.model.base_folder;
+  role.worker.bundle_folders = options.model.bundle_folders;
+  role.worker.serve.listen = {kWithin};
+  role.process.http = kWithin;
+  return role;
+}
+
+ExpertRole PlanExpert(const ClusterOptions& options, const StartedExpertWorker& worker) {
+  ExpertRole role = options.expert;
+  role.worker.worker_id = worker.id;
+  role.worker.base_folder = options.model.base_folder;
+  role.worker.bundle_folders = worker.bundles;
+  role.worker.serve.listen = {kWithin};
+  role.process.http = kWithin;
+  return role;
+}
+
 }  // namespace
 
 absl::StatusOr<ModelLayout> FindModel(const std::string& folder, const std::string& experts_folder,
@@ -124,6 +158,19 @@ absl::StatusOr<ExpertPlan> PlanExperts(const ClusterOptions& options) {
   const auto held = AssignBundles(bundles, static_cast<int>(plan.workers.size()));
   for (size_t i = 0; i < held.size(); ++i) plan.workers[i].bundles = held[i];
   return plan;
+}
+
+absl::StatusOr<std::vector<RoleOptions>> PlanCluster(const ClusterOptions& options) {
+  CCOE_ASSIGN_OR_RETURN(const ExpertPlan plan, PlanExperts(options));
+  std::vector<RoleOptions> roles = {PlanRouter(options, plan)};
+  for (int i = 0; i < options.backbone_workers; ++i) roles.push_back(PlanBackbone(options, i));
+  for (const StartedExpertWorker& worker : plan.workers) {
+    roles.push_back(PlanExpert(options, worker));
+  }
+  GatewayRole gateway = options.gateway;
+  gateway.gateway.model_folder = options.model.base_folder;
+  roles.push_back(std::move(gateway));
+  return roles;
 }
 
 }  // namespace ccoe::services

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `ccoe up` runs, in one process or in several: the model's files, the options, and which
-// expert worker holds what.
+// What a cluster on one machine is made of, in one process or in several.
+//
+//   flags, file ─► ClusterOptions ─PlanCluster─► RoleOptions of each role, in the order of start
+//   (ccoe up)        a template of each role,      │
+//                    the model, how many           ├─► EmbeddedCluster: StartRole, in this process
+//                                                  └─► ProcessCluster: ConfigTextOf ─► a child each
+//   flags, file ─► RoleOptions of one role ─────────── ServeRole ◄─ `ccoe ROLE --config FILE` ◄──┘
+//   (ccoe ROLE)                                        = ServerProcess around StartRole
+//
+// PlanCluster fills in what follows from the cluster: names, what each worker holds, that roles
+// within listen at free ports of loopback. All else of a role is as its template says.
 #ifndef CCOE_SERVICES_LAUNCHER_CLUSTER_PLAN_H_
 #define CCOE_SERVICES_LAUNCHER_CLUSTER_PLAN_H_
 
@@ -12,10 +21,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "runtime/engine/engine_options.h"
 #include "runtime/placement/plan.h"
-#include "services/common/compute.h"
-#include "services/common/row_carriers.h"
+#include "services/launcher/role_options.h"
 
 namespace ccoe::services {
 
@@ -37,20 +44,15 @@ struct ClusterOptions {
   // 0 to 64; not used for a dense model without layer experts. nullopt: 1 with layer experts, else
   // 0. With 0 the FFN experts of a model are with the backbone workers.
   std::optional<int> expert_workers;
-  int backbone_workers = 1;                      // 1 to 16, sharing the expert workers
-  int ffn_copies = 1;                            // of every FFN expert, on different expert workers
-  std::string placement_file;                    // of FFN experts; empty: one is made
-  std::string listen = "127.0.0.1:8001";         // gRPC, for clients
-  std::string http = "127.0.0.1:8002";           // /metrics and /healthz
-  ComputeOptions compute;                        // of every worker
-  RowTransport transport = RowTransport::kAuto;  // between processes
-  int threads = 0;                               // of a process's compute team; 0: all cores
-  int64_t expert_kv_tokens = 65536;              // KV capacity of each expert on each worker
-  int64_t max_queries = 256;                     // at once, at the gateway
-  bool without_base_top =
-      false;  // leave the base's own top layers out: every query needs an expert
-  engine::EngineOptions engine;
-  absl::Duration drain_timeout = absl::Seconds(30);  // that running queries get to end in a drain
+  int backbone_workers = 1;    // 1 to 16, sharing the expert workers
+  int ffn_copies = 1;          // of every FFN expert, on different expert workers
+  std::string placement_file;  // of FFN experts; empty: one is made
+  // What each role of a kind is told, but for what the plan fills in. The gateway's addresses are
+  // the cluster's; in one process, the backbone's threads and compute are all workers'.
+  RouterRole router;
+  BackboneRole backbone;
+  ExpertRole expert;
+  GatewayRole gateway;
   absl::Duration start_timeout = absl::Minutes(10);  // until everything answers
   // Told what is going on while the cluster starts, for people. Unset: nothing.
   std::function<void(const std::string& what)> on_progress;
@@ -78,6 +80,11 @@ struct ExpertPlan {
 // model without FFN experts or with mistakes, another number of workers than it names, layer
 // experts without a worker; RESOURCE_EXHAUSTED from the planner.
 absl::StatusOr<ExpertPlan> PlanExperts(const ClusterOptions& options);
+
+// Every role, in the order of their start: router, backbone workers, expert workers, gateway. All
+// but the gateway listen at free ports of loopback; nobody knows the router's address yet
+// (SetRouterAddress). Errors as PlanExperts.
+absl::StatusOr<std::vector<RoleOptions>> PlanCluster(const ClusterOptions& options);
 
 }  // namespace ccoe::services
 

@@ -10,15 +10,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "services/backbone/worker.h"
 #include "services/common/channel_factory.h"
+#include "services/common/compute.h"
 #include "services/common/role_environment.h"
 #include "services/common/row_carriers.h"
-#include "services/expert/worker.h"
-#include "services/gateway/gateway.h"
 #include "services/launcher/cluster_plan.h"
+#include "services/launcher/role.h"
 #include "services/offline/offline_engine.h"
-#include "services/router/router.h"
 
 namespace ccoe::services {
 
@@ -26,8 +24,8 @@ namespace ccoe::services {
 // Destruction cancels what runs.
 class EmbeddedCluster {
  public:
-  // Loads and starts everything; the gateway listens at options.listen (options.http is the
-  // caller's business). `exchange`: how rows travel: kLocal without a wire, kGrpc over in-process
+  // Loads and starts everything; the gateway listens at its address (its HTTP is the caller's
+  // business). `exchange`: how rows travel: kLocal without a wire, kGrpc over in-process
   // channels. `team` and `metrics` outlive the cluster. Errors name the file, tensor, rule or
   // address; nothing is left running then.
   static absl::StatusOr<std::unique_ptr<EmbeddedCluster>> Create(const ClusterOptions& options,
@@ -41,21 +39,25 @@ class EmbeddedCluster {
   absl::Status WaitReady(absl::Time deadline) const;
 
   // OK while everything answers; see Gateway::ready.
-  absl::Status ready() const { return gateway_->ready(); }
+  absl::Status ready() const { return gateway().status(); }
 
   // Refuses new queries, lets running ones end until `grace` is over, stops everything.
   void Drain(absl::Duration grace);
 
   // Of the gateway, with the real port.
-  const std::string& address() const { return gateway_->addresses().front(); }
+  const std::string& address() const { return gateway().address(); }
 
  private:
   EmbeddedCluster(const ClusterOptions& options, ExchangeKind exchange, ThreadTeam* team,
                   telemetry::Metrics* metrics);
 
+  struct Started {
+    RoleKind kind;
+    std::unique_ptr<Role> role;
+  };
+
   absl::Status StartAll();
-  absl::Status StartBackbones();
-  absl::Status StartExperts(const ExpertPlan& plan);
+  const Role& gateway() const { return *roles_.back().role; }
 
   const ClusterOptions options_;
   ThreadTeam* const team_;
@@ -64,12 +66,7 @@ class EmbeddedCluster {
   const ChannelFactory channels_;
   LocalPeers local_peers_;
   RoleEnvironment environment_;
-  // In the order in which they need each other. The backbone workers' links may lead into the
-  // expert workers.
-  std::unique_ptr<Router> router_;
-  std::vector<std::unique_ptr<ExpertWorker>> experts_;
-  std::vector<std::unique_ptr<BackboneWorker>> backbones_;
-  std::unique_ptr<Gateway> gateway_;
+  std::vector<Started> roles_;  // in the order of their start
 };
 
 }  // namespace ccoe::services

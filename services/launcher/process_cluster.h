@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "services/launcher/child_process.h"
 #include "services/launcher/cluster_plan.h"
+#include "services/launcher/role_options.h"
 
 namespace ccoe::services {
 
@@ -31,8 +32,8 @@ class ProcessCluster {
   absl::Status Watch(const std::function<bool()>& stopped,
                      const std::function<void(const std::string& message)>& on_death);
 
-  // SIGTERM to all, the gateway first, then those it needs; what outlives options.drain_timeout
-  // (each its own) is killed. UNAVAILABLE names a child that did not end well.
+  // SIGTERM to all, a role at a time (kDrainOrder); what outlives the gateway's drain_timeout (each
+  // its own) is killed. UNAVAILABLE names a child that did not end well.
   absl::Status Drain();
 
   // Of the gateway, with the real ports.
@@ -42,6 +43,7 @@ class ProcessCluster {
  private:
   struct Child {
     std::unique_ptr<ChildProcess> process;
+    RoleKind kind;
     bool essential = true;
     bool death_told = false;
   };
@@ -54,16 +56,10 @@ class ProcessCluster {
       : options_(options), program_(std::move(program)) {}
 
   absl::Status StartAll();
-  absl::Status Spawn(const std::string& name, bool essential,
-                     const std::vector<std::string>& arguments);
+  // A child that is told `role` by a config file; nothing of it is left when it ends.
+  absl::Status Spawn(RoleOptions role, bool essential);
   absl::StatusOr<Addresses> Await(ChildProcess& child);
   absl::Status AwaitReady();
-  absl::StatusOr<Addresses> StartRouter(const ExpertPlan& plan);
-  absl::Status StartWorkers(const std::string& router, const ExpertPlan& plan);
-  std::vector<std::string> BackboneArguments(const std::string& router,
-                                             const std::string& id) const;
-  std::vector<std::string> ExpertArguments(const std::string& router,
-                                           const StartedExpertWorker& worker) const;
 
   const ClusterOptions options_;
   const std::string program_;

@@ -16,7 +16,7 @@ from tests.cluster import ccoe_process, golden, roles
 def worker_pid(cluster, name):
     """The child process that runs worker `name`."""
     lines = subprocess.run(["pgrep", "-P", str(cluster.process.pid), "-a"], capture_output=True, text=True, check=False).stdout.splitlines()
-    found = [int(line.split()[0]) for line in lines if f"--id={name}" in line.split()]
+    found = [int(line.split()[0]) for line in lines if f"ccoe[{name}]" in line.split()]
     assert len(found) == 1, (name, lines)
     return found[0]
 

@@ -109,8 +109,7 @@ absl::Status Bench(const BenchFlags& flags) {
   CCOE_ASSIGN_OR_RETURN(const auto folder, BenchFolder::Create(flags.model));
   ThreadTeam team(flags.model.threads);
   // Before a model is made for a device that is not there.
-  CCOE_RETURN_IF_ERROR(
-      services::Compute::Create(ToComputeOptions(flags.model.compute), &team).status());
+  CCOE_RETURN_IF_ERROR(services::Compute::Create(flags.model.compute, &team).status());
   const std::string model = folder->Path("model");
   const model::RandomModelOptions model_options = ToModelOptions(flags.model, /*seed=*/1);
   CCOE_RETURN_IF_ERROR(model::WriteRandomModel(model_options, model, team));
@@ -182,7 +181,7 @@ absl::StatusOr<std::unique_ptr<services::OfflineEngine>> GpuEngine(const BenchFl
   services::OfflineOptions offline;
   offline.model_folder = folder;
   offline.threads = flags.model.threads;
-  offline.compute = ToComputeOptions(flags.model.compute);
+  offline.compute = flags.model.compute;
   offline.engine.max_step_tokens = kGpuPrefillTokens;
   offline.engine.max_prefill_chunk = kGpuPrefillTokens;
   offline.engine.kv_tokens =
@@ -253,8 +252,7 @@ void PrintGpuTable(const nlohmann::json& r) {
 
 absl::Status BenchGpu(const BenchFlags& flags, const std::string& folder) {
   ThreadTeam team(flags.model.threads);
-  CCOE_ASSIGN_OR_RETURN(const auto compute,
-                        services::Compute::Create(ToComputeOptions(flags.model.compute), &team));
+  CCOE_ASSIGN_OR_RETURN(const auto compute, services::Compute::Create(flags.model.compute, &team));
   if (!compute->cuda_device().has_value()) {
     return absl::InvalidArgumentError("bench of a GPU: expected --device cuda, found cpu");
   }

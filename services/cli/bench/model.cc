@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "services/launcher/role_options.h"
 
 namespace ccoe::cli {
 namespace {
@@ -48,8 +49,7 @@ void AddBenchModelFlags(CLI::App* command, BenchModelFlags& flags) {
   AddFlag(command, "--dir", flags.folder,
           "Folder for the random models; default: a temporary one.");
   AddSwitch(command, "--keep", flags.keep, "Keep the models.");
-  AddFlag(command, "--threads", flags.threads, "Compute threads; 0 takes all cores.")
-      .Range(0, 1024);
+  AddFlags(command, services::ThreadsFlags(flags.threads));
   AddFlag(command, "--hidden", flags.hidden, "Width of the model.");
   AddFlag(command, "--layers", flags.layers, "Decoder layers.");
   AddFlag(command, "--heads", flags.heads, "Query heads.");
@@ -57,7 +57,7 @@ void AddBenchModelFlags(CLI::App* command, BenchModelFlags& flags) {
   AddFlag(command, "--intermediate", flags.intermediate, "Width of the feed-forward block.");
   AddFlag(command, "--vocabulary", flags.vocabulary, "Tokens in the vocabulary.");
   AddFlag(command, "--dtype", flags.dtype, "Type of the weights.").OneOf({"bf16", "f16", "f32"});
-  AddComputeFlags(command, flags.compute);
+  AddFlags(command, services::ComputeFlags(flags.compute));
 }
 
 model::RandomModelOptions ToModelOptions(const BenchModelFlags& flags, uint64_t seed) {

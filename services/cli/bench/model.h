@@ -14,7 +14,7 @@
 #include "absl/status/statusor.h"
 #include "runtime/model/families/random_model.h"
 #include "services/cli/command.h"
-#include "services/cli/flags.h"
+#include "services/common/compute.h"
 #include "services/offline/offline_engine.h"
 #include "services/offline/throughput.h"
 
@@ -25,7 +25,7 @@ struct BenchModelFlags {
       folder;  // where the models are made; empty: a fresh one below the system's temporary folder
   bool keep = false;
   int threads = 0;
-  ComputeFlags compute;
+  services::ComputeOptions compute;
   int64_t hidden = 1024;
   int64_t layers = 16;
   int64_t heads = 16;
@@ -35,7 +35,7 @@ struct BenchModelFlags {
   std::string dtype = "bf16";
 };
 
-// --dir, --keep, --threads, the model's shape, and those of AddComputeFlags.
+// --dir, --keep, --threads, the model's shape, and those of services::ComputeFlags.
 void AddBenchModelFlags(CLI::App* command, BenchModelFlags& flags);
 model::RandomModelOptions ToModelOptions(const BenchModelFlags& flags, uint64_t seed);
 

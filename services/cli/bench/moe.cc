@@ -74,10 +74,9 @@ model::RandomModelOptions ToMoeOptions(const BenchMoeFlags& flags) {
 }
 
 absl::StatusOr<std::vector<GroupedRow>> MeasureGrouped(const std::string& model, int rounds,
-                                                       const ComputeFlags& flags,
+                                                       const services::ComputeOptions& options,
                                                        ThreadTeam& team) {
-  CCOE_ASSIGN_OR_RETURN(const auto compute,
-                        services::Compute::Create(ToComputeOptions(flags), &team));
+  CCOE_ASSIGN_OR_RETURN(const auto compute, services::Compute::Create(options, &team));
   CCOE_ASSIGN_OR_RETURN(const model::ModelSpec spec, model::LoadModelSpec(model));
   CCOE_ASSIGN_OR_RETURN(auto mapped, model::Weights::Open(model));
   const auto weights = model::Weights::On(std::move(mapped), compute->weights());
@@ -100,7 +99,7 @@ absl::StatusOr<std::unique_ptr<services::OfflineEngine>> Engine(const BenchMoeFl
   // A core is left to the wire where there is more than one.
   options.threads =
       flags.model.threads > 0 ? flags.model.threads : std::max(1, AvailableCores() - 1);
-  options.compute = ToComputeOptions(flags.model.compute);
+  options.compute = flags.model.compute;
   options.expert_workers = workers;
   options.exchange = services::ExchangeKind::kGrpc;
   options.engine.max_steps_in_flight = steps;

@@ -12,6 +12,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/telemetry/process_info.h"
+#include "services/common/flag_table.h"
+#include "tests/testing/command_line.h"
 
 namespace ccoe::cli {
 namespace {
@@ -50,11 +52,11 @@ class CommandTest : public ::testing::Test {
   int Run(std::vector<const char*> arguments) {
     arguments.insert(arguments.begin(), "ccoe");
     static constexpr RegisterFunction kCommands[] = {RegisterGreet};
-    testing::internal::CaptureStderr();
-    testing::internal::CaptureStdout();
+    ::testing::internal::CaptureStderr();
+    ::testing::internal::CaptureStdout();
     int code = RunCommandLine(static_cast<int>(arguments.size()), arguments.data(), kCommands);
-    stdout_ = testing::internal::GetCapturedStdout();
-    stderr_ = testing::internal::GetCapturedStderr();
+    stdout_ = ::testing::internal::GetCapturedStdout();
+    stderr_ = ::testing::internal::GetCapturedStderr();
     return code;
   }
 
@@ -120,6 +122,13 @@ TEST_F(CommandTest, AnErrorIsPrintedAndBecomesTheExitCode) {
   EXPECT_EQ(Run({"social", "greet", "--name", "Ada"}), kExitUnavailable);
   result = UsageError("--loud and silence contradict each other");
   EXPECT_EQ(Run({"social", "greet", "--name", "Ada"}), kExitUsage);
+}
+
+TEST(ExitCodeTest, AServersOwnFailureIsNotAnAbsentServer) {
+  EXPECT_TRUE(AsServerFailure(absl::OkStatus()).ok());
+  const absl::Status failed = AsServerFailure(absl::UnavailableError("port in use"));
+  EXPECT_EQ(failed.message(), "port in use");
+  EXPECT_EQ(ExitCodeFor(failed), kExitFailed);
 }
 
 TEST(EnvironmentNameTest, NamesTheCommandAndTheFlag) {
@@ -188,6 +197,169 @@ TEST(FlagsTest, AFlagThatCommandsShareMayBeOptionalForOne) {
   const char* const argv[] = {"ccoe"};
   app.parse(1, argv);
   EXPECT_THAT(app.help(), ::testing::HasSubstr("Which, if any."));
+}
+
+struct ServeFlags {
+  std::string model;
+  int threads = 1;
+  std::vector<std::string> folders;
+  bool loud = false;
+};
+ServeFlags* served = nullptr;
+ServeFlags* other = nullptr;
+
+services::FlagTable FlagsOf(ServeFlags& flags) {
+  services::FlagTable table;
+  table.Add("model", &flags.model, "Which model.").Required();
+  table.AddWhole("threads", &flags.threads, 0, 64, "How many.");
+  table.AddList("folder", &flags.folders, "Folders.");
+  table.Add("loud", &flags.loud, "Shout.");
+  return table;
+}
+
+void RegisterServe(CLI::App& app, CommandContext& context) {
+  CLI::App* command = AddCommand(app, context, "serve", "Serves.", [] { return absl::OkStatus(); });
+  AddConfigFlags(command, context, FlagsOf(*served));
+}
+
+void RegisterOther(CLI::App& app, CommandContext& context) {
+  CLI::App* command =
+      AddCommand(app, context, "other", "Serves too.", [] { return absl::OkStatus(); });
+  AddConfigFlags(command, context, FlagsOf(*other));
+}
+
+void RegisterPlain(CLI::App& app, CommandContext& context) {
+  AddCommand(app, context, "plain", "Takes no config.", [] { return absl::OkStatus(); });
+}
+
+class ConfigTest : public ::testing::Test {
+ protected:
+  ConfigTest() {
+    served = &flags_;
+    other = &other_;
+    unsetenv("CCOE_SERVE_THREADS");
+  }
+
+  testing::CommandOutput Run(const std::vector<std::string>& words) {
+    return testing::RunCcoe(words, {RegisterServe, RegisterOther, RegisterPlain});
+  }
+  void ExpectRefused(const std::string& text, const std::string& words) {
+    const std::string file = testing::WriteTemp("refused.toml", text);
+    const auto run = Run({"serve", "--config", file});
+    EXPECT_EQ(run.exit_code, kExitUsage) << text;
+    EXPECT_THAT(run.err, ::testing::HasSubstr("ccoe serve: --config: " + file + words));
+  }
+
+  ServeFlags flags_, other_;
+};
+
+constexpr char kConfig[] = R"(
+[serve]
+model = "a #1"
+threads = 7
+folder = ["x", "y"]
+loud = true
+[other]
+threads = 9
+)";
+
+TEST_F(ConfigTest, AFileSetsFlagsBeforeOrBehindTheSubcommand) {
+  const std::string file = testing::WriteTemp("c.toml", kConfig);
+  for (const auto& words : {std::vector<std::string>{"--config", file, "serve"},
+                            std::vector<std::string>{"serve", "--config=" + file}}) {
+    flags_ = ServeFlags();
+    const auto run = Run(words);
+    EXPECT_EQ(run.exit_code, kExitOk) << run.err;
+    EXPECT_EQ(flags_.model, "a #1");
+    EXPECT_EQ(flags_.threads, 7);
+    EXPECT_EQ(flags_.folders, (std::vector<std::string>{"x", "y"}));
+    EXPECT_TRUE(flags_.loud);
+  }
+}
+
+TEST_F(ConfigTest, TheCommandLineWinsOverTheEnvironmentAndThatOverTheFile) {
+  const std::string file = testing::WriteTemp("c.toml", kConfig);
+  EXPECT_EQ(Run({"serve", "--folder=z", "--model=b", "--config", file, "--loud=false"}).exit_code,
+            kExitOk);
+  EXPECT_EQ(flags_.model, "b");
+  EXPECT_EQ(flags_.folders, std::vector<std::string>{"z"});
+  EXPECT_FALSE(flags_.loud);
+  EXPECT_EQ(flags_.threads, 7);
+  setenv("CCOE_SERVE_THREADS", "3", 1);
+  EXPECT_EQ(Run({"serve", "--config", file}).exit_code, kExitOk);
+  EXPECT_EQ(flags_.threads, 3);
+  EXPECT_EQ(Run({"serve", "--config", file, "--threads=2"}).exit_code, kExitOk);
+  EXPECT_EQ(flags_.threads, 2);
+}
+
+TEST_F(ConfigTest, AVariableOfAnotherCommandIsNoneOfThisOnes) {
+  setenv("CCOE_SERVE_THREADS", "many", 1);
+  EXPECT_EQ(Run({"other", "--model=x"}).exit_code, kExitOk);
+  const auto run = Run({"serve", "--model=x"});
+  EXPECT_EQ(run.exit_code, kExitUsage);
+  EXPECT_THAT(run.err, ::testing::HasSubstr("--threads: expected a whole number"));
+  unsetenv("CCOE_SERVE_THREADS");
+}
+
+TEST_F(ConfigTest, WhatIsWrongInAFileIsNamedWhicheverSectionItStandsIn) {
+  ExpectRefused("[serve]\nmodell = \"x\"",
+                ":2: [serve] modell: no such key; expected one of model");
+  ExpectRefused("[serve]\nthreads = 65",
+                ":2: [serve] threads: expected a whole number from 0 to 64, found \"65\"");
+  ExpectRefused("[other]\nthreads = 65", ":2: [other] threads: expected");
+  ExpectRefused("[plain]\n", ":1: expected a section of other, serve, found [plain]");
+  ExpectRefused("model = x", ":1: expected a section");
+  const auto missing = Run({"serve", "--config", "/no/such/file"});
+  EXPECT_EQ(missing.exit_code, kExitUsage);
+  EXPECT_THAT(missing.err, ::testing::HasSubstr("/no/such/file"));
+}
+
+TEST_F(ConfigTest, AValueOfTheCommandLineIsRefusedAsOneOfAFile) {
+  const auto run = Run({"serve", "--model=x", "--threads=65"});
+  EXPECT_EQ(run.exit_code, kExitUsage);
+  EXPECT_THAT(run.err, ::testing::HasSubstr("ccoe serve: --threads: expected a whole number from 0 "
+                                            "to 64, found \"65\""));
+}
+
+TEST_F(ConfigTest, ACommandWithoutAConfigRefusesOne) {
+  const std::string file = testing::WriteTemp("c.toml", kConfig);
+  const auto run = Run({"--config", file, "plain"});
+  EXPECT_EQ(run.exit_code, kExitUsage);
+  EXPECT_THAT(run.err, ::testing::HasSubstr("plain takes no config file"));
+}
+
+TEST_F(ConfigTest, WhatIsRequiredMayComeFromTheFileAlone) {
+  EXPECT_EQ(Run({"serve"}).exit_code, kExitUsage);
+  EXPECT_EQ(
+      Run({"serve", "--config", testing::WriteTemp("c.toml", "[serve]\nthreads = 1\n")}).exit_code,
+      kExitUsage);
+}
+
+TEST_F(ConfigTest, PrintsWhatWouldBeRunWithAndReadsItBack) {
+  const auto empty = Run({"serve", "--print-config"});
+  EXPECT_EQ(empty.exit_code, kExitOk) << empty.err;
+  EXPECT_THAT(empty.out, ::testing::HasSubstr("# Which model. Required.\n#model =\n"));
+  flags_ = ServeFlags();
+  const auto printed = Run({"serve", "--print-config", "--config",
+                            testing::WriteTemp("c.toml", kConfig), "--threads=5"});
+  EXPECT_EQ(printed.exit_code, kExitOk) << printed.err;
+  EXPECT_THAT(printed.out, ::testing::HasSubstr("# How many.\nthreads = 5\n"));
+  EXPECT_THAT(printed.out, ::testing::HasSubstr("model = \"a #1\"\n"));
+  flags_ = ServeFlags();
+  const auto again =
+      Run({"serve", "--print-config", "--config", testing::WriteTemp("d.toml", printed.out)});
+  EXPECT_EQ(again.out, printed.out);
+}
+
+TEST_F(ConfigTest, HelpShowsTypesDefaultsAndVariables) {
+  const auto help = Run({"serve", "--help"});
+  EXPECT_EQ(help.exit_code, kExitOk);
+  for (const char* words : {"--model TEXT REQUIRED (Env:CCOE_SERVE_MODEL)",
+                            "--threads INT:INT in [0 - 64]=1 (Env:CCOE_SERVE_THREADS)",
+                            "--folder TEXT=[] ... (Env:CCOE_SERVE_FOLDER)",
+                            "--loud (Env:CCOE_SERVE_LOUD)", "--config FILE", "--print-config"}) {
+    EXPECT_THAT(help.out, ::testing::HasSubstr(words));
+  }
 }
 
 }  // namespace

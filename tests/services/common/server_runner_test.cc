@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "ccoe/v1/control.grpc.pb.h"
 #include "ccoe/v1/inference.grpc.pb.h"
@@ -97,6 +98,39 @@ TEST(ServerRunnerTest, ServesInTheProcessWithoutAPort) {
   server.reset();
   EXPECT_THAT(Ask(channel), StatusIs(absl::StatusCode::kUnavailable));
   EXPECT_THAT(registry.Connect("router"), StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST(CheckListeningTest, NamesWhatCannotBeListenedOnAndWhy) {
+  FakeControl control;
+  ASSERT_OK_AND_ASSIGN(const auto server, ServerRunner::Start(Serving(&control)));
+  const std::string taken = server->addresses().front();
+  EXPECT_OK(CheckListening({"127.0.0.1:0", "localhost:0"}, "127.0.0.1:0"));
+  EXPECT_OK(CheckListening({}, ""));
+  EXPECT_THAT(CheckListening({"127.0.0.1:0", taken}, ""),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       HasSubstr(absl::StrCat("cannot listen on ", taken,
+                                              " (gRPC): the port is in use by another process"))));
+  EXPECT_THAT(CheckListening({}, taken), StatusIs(absl::StatusCode::kUnavailable,
+                                                  HasSubstr("(metrics and health): the port")));
+  EXPECT_THAT(
+      CheckListening({"192.0.2.1:0"}, ""),
+      StatusIs(absl::StatusCode::kUnavailable, HasSubstr("not an address of this machine")));
+  EXPECT_THAT(CheckListening({"127.0.0.1:65000"}, "127.0.0.1:65000"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("for both")));
+  EXPECT_THAT(CheckListening({"nonsense"}, ""), StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(CheckListeningTest, LeavesTheAddressFree) {
+  FakeControl control;
+  std::string address;
+  {
+    ASSERT_OK_AND_ASSIGN(const auto server, ServerRunner::Start(Serving(&control)));
+    address = server->addresses().front();
+  }
+  EXPECT_OK(CheckListening({address}, ""));
+  ServerOptions options = Serving(&control);
+  options.listen = {address};
+  EXPECT_OK(ServerRunner::Start(std::move(options)));
 }
 
 TEST(ServerRunnerTest, NamesThePortThatIsInUse) {

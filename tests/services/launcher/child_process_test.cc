@@ -5,6 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/status_matchers.h"
@@ -29,6 +32,42 @@ TEST(ChildProcessTest, ReadsTheAnnouncementAndTheEnd) {
   ASSERT_TRUE(child->WaitUntil(Patience()));
   EXPECT_EQ(child->Poll(), "exit code 0");
   EXPECT_TRUE(child->ended_well());
+}
+
+TEST(ChildProcessTest, FilesOfAnySizeAreThereForTheChildAlone) {
+  ChildSettings settings;
+  settings.files = {"first", std::string(300000, 'x')};
+  ASSERT_OK_AND_ASSIGN(
+      const auto child,
+      ChildProcess::Start("child", "/bin/sh",
+                          {"-c", absl::StrCat("echo $(cat ", ChildFilePath(0), ") $(wc -c < ",
+                                              ChildFilePath(1), ") >&3")},
+                          settings));
+  ASSERT_OK_AND_ASSIGN(const std::string line, child->ReadAnnouncement(Patience()));
+  EXPECT_EQ(line, "first 300000");
+}
+
+TEST(ChildProcessTest, TheEnvironmentIsOursButForWhatIsHiddenAndAdded) {
+  setenv("CHILD_TEST_HIDDEN", "1", 1);
+  setenv("CHILD_TEST_KEPT", "2", 1);
+  setenv("CHILD_TEST_SET", "3", 1);
+  ChildSettings settings;
+  settings.environment = {"CHILD_TEST_SET=4"};
+  settings.hides = [](absl::string_view name) { return name == "CHILD_TEST_HIDDEN"; };
+  ASSERT_OK_AND_ASSIGN(
+      const auto child,
+      ChildProcess::Start("child", "/bin/sh",
+                          {"-c", "echo [$CHILD_TEST_HIDDEN$CHILD_TEST_KEPT$CHILD_TEST_SET] >&3"},
+                          settings));
+  ASSERT_OK_AND_ASSIGN(const std::string line, child->ReadAnnouncement(Patience()));
+  EXPECT_EQ(line, "[24]");
+}
+
+TEST(ChildProcessTest, ListsOfProcessesShowItsName) {
+  ASSERT_OK_AND_ASSIGN(const auto child,
+                       ChildProcess::Start("expert-7", "/bin/sh", {"-c", "echo $0 >&3"}));
+  ASSERT_OK_AND_ASSIGN(const std::string line, child->ReadAnnouncement(Patience()));
+  EXPECT_EQ(line, "sh[expert-7]");
 }
 
 TEST(ChildProcessTest, SaysThatTheChildDiedBeforeItWasReady) {

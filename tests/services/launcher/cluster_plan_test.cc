@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <variant>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -182,6 +184,54 @@ TEST(ExpertPlanTest, RefusesWhatCannotBe) {
   options.expert_workers = 1;
   EXPECT_THAT(PlanExperts(options),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("expected 1 to 1")));
+}
+
+TEST(ClusterPlanTest, RolesStandInTheOrderOfTheirStartAndAreAsTheirTemplatesSay) {
+  ClusterOptions options = Dense({"a", "b"});
+  options.model.rules_file = "rules";
+  options.backbone_workers = 2;
+  options.expert_workers = 2;
+  options.router.router.lease = absl::Seconds(3);
+  options.backbone.threads = 5;
+  options.backbone.worker.engine.max_running = 7;
+  options.expert.worker.host.kv_tokens = 99;
+  options.gateway.gateway.longest_query = absl::Seconds(8);
+  options.gateway.gateway.listen = {"there:1"};
+  ASSERT_OK_AND_ASSIGN(const std::vector<RoleOptions> roles, PlanCluster(options));
+  std::vector<std::string> names;
+  for (const RoleOptions& role : roles) names.push_back(NameOf(role));
+  EXPECT_THAT(names,
+              ElementsAre("router", "backbone-0", "backbone-1", "expert-0", "expert-1", "gateway"));
+  const auto& router = std::get<RouterRole>(roles[0]);
+  EXPECT_EQ(router.router.lease, absl::Seconds(3));
+  EXPECT_EQ(router.router.rules_file, "rules");
+  EXPECT_FALSE(router.router.placement.has_value());
+  const auto& backbone = std::get<BackboneRole>(roles[2]);
+  EXPECT_EQ(backbone.threads, 5);
+  EXPECT_EQ(backbone.worker.engine.max_running, 7);
+  EXPECT_THAT(backbone.worker.bundle_folders, ElementsAre("a", "b"));
+  const auto& expert = std::get<ExpertRole>(roles[4]);
+  EXPECT_EQ(expert.worker.host.kv_tokens, 99);
+  EXPECT_THAT(expert.worker.bundle_folders, ElementsAre("b"));
+  const auto& gateway = std::get<GatewayRole>(roles[5]);
+  EXPECT_EQ(gateway.gateway.longest_query, absl::Seconds(8));
+  EXPECT_EQ(gateway.gateway.model_folder, options.model.base_folder);
+  EXPECT_THAT(ListenOf(roles[5]), ElementsAre("there:1"));
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_THAT(ListenOf(roles[i]), ElementsAre("127.0.0.1:0"));
+    EXPECT_EQ(ProcessOf(roles[i]).http, "127.0.0.1:0");
+  }
+}
+
+TEST(ClusterPlanTest, TheRouterGetsThePlacement) {
+  ClusterOptions options = Moe();
+  options.expert_workers = 2;
+  ASSERT_OK_AND_ASSIGN(const std::vector<RoleOptions> roles, PlanCluster(options));
+  ASSERT_EQ(roles.size(), 5u);
+  const auto& router = std::get<RouterRole>(roles[0]).router;
+  ASSERT_TRUE(router.placement.has_value());
+  EXPECT_EQ(router.placement->workers.size(), 2u);
+  EXPECT_EQ(router.model_folder, options.model.base_folder);
 }
 
 }  // namespace

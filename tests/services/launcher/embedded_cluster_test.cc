@@ -53,7 +53,7 @@ class EmbeddedClusterTest : public ::testing::Test {
     options_->model.base_folder = testing::GoldenFolder("ccoe/backbone");
     options_->model.bundle_folders = *bundles;
     options_->model.rules_file = *folder_ / "rules.textproto";
-    options_->listen = "127.0.0.1:0";
+    options_->gateway.gateway.listen = {"127.0.0.1:0"};
     options_->expert_workers = 2;
     team_ = new ThreadTeam(2);
     metrics_ = new telemetry::Metrics();
@@ -221,7 +221,7 @@ TEST_F(EmbeddedClusterTest, AFullClusterRefusesWithAHint) {
   ClusterOptions options = *options_;
   options.model.bundle_folders.clear();
   options.model.rules_file.clear();
-  options.max_queries = 1;
+  options.gateway.gateway.max_queries = 1;
   ASSERT_OK_AND_ASSIGN(const auto cluster,
                        EmbeddedCluster::Create(options, ExchangeKind::kLocal, team_, metrics_));
   ASSERT_OK(cluster->WaitReady(absl::Now() + kPatience));
@@ -240,7 +240,7 @@ TEST_F(EmbeddedClusterTest, AFullClusterRefusesWithAHint) {
 
 TEST_F(EmbeddedClusterTest, WithoutTheBasesTopOnlyExpertsAnswer) {
   ClusterOptions options = *options_;
-  options.without_base_top = true;
+  options.backbone.worker.without_base_top = true;
   ASSERT_OK_AND_ASSIGN(const auto cluster,
                        EmbeddedCluster::Create(options, ExchangeKind::kLocal, team_, metrics_));
   ASSERT_OK(cluster->WaitReady(absl::Now() + kPatience));
@@ -259,7 +259,8 @@ TEST_F(EmbeddedClusterTest, WhatIsWrongAtTheStartIsNamed) {
   EXPECT_THAT(EmbeddedCluster::Create(options, ExchangeKind::kLocal, team_, metrics_).status(),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("nothing")));
   options = *options_;
-  options.listen = cluster_->address();
+  options.gateway.gateway.listen = {cluster_->address()};
+  options.on_progress = [](const std::string& what) { ADD_FAILURE() << "loads " << what; };
   EXPECT_THAT(EmbeddedCluster::Create(options, ExchangeKind::kLocal, team_, metrics_).status(),
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("in use")));
 }

@@ -12,6 +12,7 @@
 #include "ccoe/v1/inference.grpc.pb.h"
 #include "gtest/gtest.h"
 #include "services/common/channel_factory.h"
+#include "services/common/server_runner.h"
 #include "services/common/status_to_grpc.h"
 #include "tests/testing/golden_bundles.h"
 #include "tests/testing/golden_model.h"
@@ -33,9 +34,10 @@ class ProcessClusterTest : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(options_.model.bundle_folders,
                          testing::ExtractGoldenBundles(folder_.path(), {"math", "law"}));
     options_.model.base_folder = testing::GoldenFolder("ccoe/backbone");
-    options_.listen = "127.0.0.1:0";
-    options_.http = "127.0.0.1:0";
-    options_.threads = 1;
+    options_.gateway.gateway.listen = {"127.0.0.1:0"};
+    options_.gateway.process.http = "127.0.0.1:0";
+    options_.backbone.threads = 1;
+    options_.expert.threads = 1;
     options_.expert_workers = 2;
     options_.start_timeout = absl::Minutes(3);
   }
@@ -74,6 +76,14 @@ TEST_F(ProcessClusterTest, AnswersAsOneProcessDoesAndDrains) {
   }
   EXPECT_OK(cluster->Watch([] { return true; }, [](const std::string&) {}));
   EXPECT_OK(cluster->Drain());
+}
+
+TEST_F(ProcessClusterTest, AnAddressInUseIsNoticedBeforeAnythingStarts) {
+  ASSERT_OK_AND_ASSIGN(const auto server, ServerRunner::Start(ServerOptions()));
+  options_.gateway.process.http = server->addresses().front();
+  options_.on_progress = [](const std::string& what) { ADD_FAILURE() << what; };
+  EXPECT_THAT(ProcessCluster::Start(options_, kProgram).status(),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("in use by another process")));
 }
 
 TEST_F(ProcessClusterTest, ChildrenThatCannotStartAreReportedAndNothingIsLeft) {

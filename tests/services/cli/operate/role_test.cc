@@ -2,6 +2,7 @@
 #include <signal.h>
 
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -93,6 +94,40 @@ TEST(RoleTest, AWorkerWithoutARouterFails) {
                               "--router=127.0.0.1:1", "--register-timeout=0.2"}));
   ASSERT_TRUE(worker->WaitUntil(Patience()));
   EXPECT_EQ(worker->Poll(), "exit code 1");
+}
+
+TEST(RoleTest, ARoleIsWhatItsConfigFileSays) {
+  const std::string file = testing::WriteTemp(
+      "roles.toml", "[router]\nlisten = \"127.0.0.1:0\"\nlease = 7\n[expert]\nthreads = 3\n");
+  for (const std::string role : {"router", "gateway", "backbone", "expert"}) {
+    const auto printed = testing::RunCcoe({role, "--config", file, "--print-config"}, kCommands);
+    EXPECT_EQ(printed.exit_code, kExitOk) << printed.err;
+    EXPECT_EQ(printed.out.find("announce-fd"), std::string::npos);
+    const auto again = testing::RunCcoe(
+        {"--config", testing::WriteTemp("printed.toml", printed.out), role, "--print-config"},
+        kCommands);
+    EXPECT_EQ(again.out, printed.out);
+  }
+  ASSERT_OK_AND_ASSIGN(const auto router, Start({"router", "--config=" + file}));
+  ASSERT_OK(router->ReadAnnouncement(Patience()));
+  ASSERT_OK_AND_ASSIGN(const auto wrong, Start({"router", "--config=" + file + ".not"}));
+  ASSERT_TRUE(wrong->WaitUntil(Patience()));
+  EXPECT_EQ(wrong->Poll(), "exit code 2");
+}
+
+TEST(RoleTest, TheExampleOfTheDocumentationIsRead) {
+  std::ifstream page("docs/configuration.md");
+  const std::string text(std::istreambuf_iterator<char>(page), {});
+  const size_t begin = text.find("```toml\n") + 8;
+  const std::string file =
+      testing::WriteTemp("docs.toml", text.substr(begin, text.find("```", begin) - begin));
+  constexpr RegisterFunction kAll[] = {RegisterUp, RegisterRouter, RegisterGateway,
+                                       RegisterBackbone, RegisterExpert};
+  for (const std::string command : {"up", "router", "gateway", "backbone", "expert"}) {
+    const auto printed = testing::RunCcoe({command, "--config", file, "--print-config"}, kAll);
+    EXPECT_EQ(printed.exit_code, kExitOk) << printed.err;
+    EXPECT_NE(printed.out.find("\nmodel = \""), std::string::npos) << printed.out;
+  }
 }
 
 TEST(RoleTest, EachRoleDocumentsItsFlags) {

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <signal.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "ccoe/v1/control.grpc.pb.h"
 #include "ccoe/v1/inference.grpc.pb.h"
 #include "gtest/gtest.h"
 #include "httplib.h"
@@ -16,6 +19,7 @@
 #include "services/common/channel_factory.h"
 #include "services/common/status_to_grpc.h"
 #include "services/launcher/child_process.h"
+#include "services/launcher/role_options.h"
 #include "tests/testing/command_line.h"
 #include "tests/testing/golden_bundles.h"
 #include "tests/testing/golden_model.h"
@@ -109,6 +113,68 @@ TEST_F(UpTest, BadRulesAreAFailure) {
   ASSERT_OK_AND_ASSIGN(const auto up, Up({"--rules=" + (folder_ / "rules")}));
   ASSERT_TRUE(up->WaitUntil(Patience()));
   EXPECT_EQ(up->Poll(), "exit code 1");
+}
+
+// An option that a role gains is one of `ccoe up` too, unless it is named here.
+TEST_F(UpTest, OffersTheFlagsOfAllRoles) {
+  const std::set<std::string> of_one_process = {
+      "id",         // made up
+      "bundle",     // --experts
+      "router",     // within
+      "advertise",  // within
+  };
+  services::RouterRole router;
+  services::BackboneRole backbone;
+  services::ExpertRole expert;
+  services::GatewayRole gateway;
+  const std::string help = testing::RunCcoe({"up", "--help"}, kCommands).out;
+  for (const auto& table : {services::FlagsOf(router), services::FlagsOf(backbone),
+                            services::FlagsOf(expert), services::FlagsOf(gateway)}) {
+    for (const auto& flag : table.flags()) {
+      const bool offered = help.find("--" + flag.name + " ") != std::string::npos;
+      EXPECT_NE(offered, of_one_process.contains(flag.name)) << flag.name;
+    }
+  }
+  EXPECT_NE(help.find("--expert-kv-tokens "), std::string::npos);
+}
+
+TEST_F(UpTest, TheProcessesAreToldWhatUpWasTold) {
+  const std::string file = testing::WriteTemp(
+      "up.toml", "[up]\nprocesses = true\nlease = 5\nexpert-workers = 1\nkv-tokens = 4096\n");
+  setenv("CCOE_BACKBONE_KV_TOKENS", "8192", 1);  // of a role that is started alone
+  ASSERT_OK(testing::ExtractGoldenBundles(folder_.path(), {"math"}));
+  ASSERT_OK_AND_ASSIGN(const auto up, Up({"--config=" + file, "--experts=" + folder_.path()}));
+  unsetenv("CCOE_BACKBONE_KV_TOKENS");
+  ASSERT_OK_AND_ASSIGN(const std::string line, up->ReadAnnouncement(Patience()));
+  const std::vector<std::string> addresses = absl::StrSplit(line, ' ');
+  auto control = v1::Control::NewStub(*services::ChannelFactory(nullptr).Connect(addresses[0]));
+  // Until the backbone worker has reported what it has.
+  int64_t kv_tokens = 0;
+  for (const absl::Time deadline = Patience(); kv_tokens == 0 && absl::Now() < deadline;) {
+    grpc::ClientContext context;
+    v1::ClusterStatus status;
+    ASSERT_OK(services::FromGrpc(control->GetStatus(&context, {}, &status)));
+    ASSERT_EQ(status.workers_size(), 2);
+    for (const auto& worker : status.workers()) {
+      if (worker.worker_id() == "backbone-0") kv_tokens = worker.load().kv_tokens_total();
+    }
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  EXPECT_EQ(kv_tokens, 4096);
+  up->Signal(SIGTERM);
+  ASSERT_TRUE(up->WaitUntil(Patience()));
+  EXPECT_EQ(up->Poll(), "exit code 0");
+}
+
+TEST_F(UpTest, PrintsAConfigThatItReadsBack) {
+  const auto printed = testing::RunCcoe({"up", "--threads=3", "--print-config"}, kCommands);
+  EXPECT_EQ(printed.exit_code, kExitOk) << printed.err;
+  EXPECT_NE(printed.out.find("\nthreads = 3\n"), std::string::npos);
+  EXPECT_NE(printed.out.find("\n#expert-workers =  # 1 with layer experts"), std::string::npos);
+  const auto again = testing::RunCcoe(
+      {"up", "--print-config", "--config", testing::WriteTemp("printed.toml", printed.out)},
+      kCommands);
+  EXPECT_EQ(again.out, printed.out);
 }
 
 TEST_F(UpTest, WrongFlagsAndMissingModelsAreToldApart) {
