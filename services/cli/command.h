@@ -22,6 +22,8 @@
 // `ccoe experts extract` is CCOE_EXPERTS_EXTRACT_BASE. The command line wins. --help shows both
 // names and the default.
 //
+// --log is a flag of every subcommand, too.
+//
 // Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached. An error is printed
 // to stderr as "ccoe greet: message"; what a program may read goes to stdout alone. Standard output
 // that cannot be written is an error as any other (services/cli/output.h).
@@ -55,6 +57,9 @@ using CommandFunction = absl::AnyInvocable<absl::Status()>;
 struct CommandContext {
   std::string name;  // "experts extract"
   CommandFunction run;
+  std::string log_level = "warning";
+  // What is wrong with the flags together, of all subcommands; each is asked once they were read.
+  std::vector<std::function<absl::Status()>> checks;
 };
 
 using RegisterFunction = void (*)(CLI::App& app, CommandContext& context);
@@ -110,6 +115,12 @@ Flag AddPositional(CLI::App* command, const std::string& name, std::string& valu
 
 // A flag without a value; the environment variable takes "true" or "false".
 void AddSwitch(CLI::App* command, const std::string& flag, bool& value, const std::string& help);
+
+// Makes it wrong usage to give one of `flags` on the command line of `command` while `when` holds
+// (asked once all flags were read): "--server has no effect with --offline". `where` is "with
+// --offline". Their environment variables may be set for other uses of the command.
+void AddNoEffect(CLI::App* command, CommandContext& context, std::function<bool()> when,
+                 const std::string& where, const std::vector<std::string>& flags);
 
 // The environment variable of flag `flag` ("--kv-tokens") of `command`.
 std::string EnvironmentName(const CLI::App& command, const std::string& flag);
