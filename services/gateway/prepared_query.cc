@@ -173,7 +173,7 @@ absl::StatusOr<std::string> ModelText::Decode(const v1::TokenIds& ids, bool skip
 
 absl::Status CheckExpertChoice(absl::string_view expert) {
   if (expert.empty() || expert == "base") return absl::OkStatus();
-  return Annotate(ExpertRef::Parse(expert).status(), "expert");
+  return ExpertRef::Parse(expert).status();
 }
 
 std::string RoutedPart(const std::string& text) {

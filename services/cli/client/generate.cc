@@ -349,7 +349,8 @@ void RegisterGenerate(CLI::App& app, CommandContext& context) {
   AddClientFlags(command, flags->client);
   AddSamplingFlags(command, flags->sampling);
   AddMoeFlags(command, flags->moe);
-  AddFlag(command, "--stop", flags->stop, "A string that ends the answer; may be repeated.");
+  AddFlag(command, "--stop", flags->stop, "A string that ends the answer; may be repeated.")
+      .OneValueEach();
   AddFlag(command, "--tenant", flags->tenant, "Tenant, for routing rules.");
   AddFlag(command, "--concurrency", flags->concurrency,
           "Requests of --requests that are asked at once; answers come in the requests' order.")

@@ -193,9 +193,9 @@ TEST_F(PreparedQueryTest, RefusesTooManyOrTooLongStops) {
 
 TEST_F(PreparedQueryTest, RefusesBadNames) {
   request_.set_expert("no such name!");
-  ExpectRefused("expert");
+  ExpectRefused("expert \"no such name!\"");
   request_.set_expert("math@0");
-  ExpectRefused("expert");
+  ExpectRefused("expert \"math@0\"");
   request_.set_expert("base");
   EXPECT_OK(PrepareQuery(request_, *model_));
   request_.set_tenant(std::string(129, 't'));

@@ -217,6 +217,13 @@ TEST_F(GenerateOnlineTest, TheFirstErrorInOrderEndsIt) {
   EXPECT_LT(fake_.requests().size(), 300u);
 }
 
+TEST_F(GenerateOnlineTest, AListFlagDoesNotSwallowTheQuestion) {
+  EXPECT_EQ(Run({"--stop", "x", "--stop", "y", "hi"}).exit_code, kExitOk);
+  ASSERT_EQ(fake_.requests().size(), 1u);
+  EXPECT_EQ(fake_.requests()[0].chat().messages(0).content(), "hi");
+  EXPECT_EQ(fake_.requests()[0].stop_size(), 2);
+}
+
 TEST_F(GenerateOnlineTest, SaysWhoAnsweredAndWhyItEnded) {
   EXPECT_THAT(Run({"--raw", "hi"}).err, HasSubstr("tokens, ended by its length"));
   EXPECT_EQ(Run({"--concurrency", "2", "hi"}).exit_code, kExitUsage);
