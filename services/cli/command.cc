@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <numeric>
@@ -91,6 +92,30 @@ int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
   std::cerr << prefix << ": " << (unknown.empty() ? error.what() : unknown) << "\n"
             << "Try \"" << prefix << " --help\".\n";
   return kExitUsage;
+}
+
+// Whether the command line has the flag, and not its environment variable alone.
+bool OnCommandLine(const CLI::Option& option) {
+  const std::string& variable = option.get_envname();
+  return option.count() > 0 && (variable.empty() || std::getenv(variable.c_str()) == nullptr);
+}
+
+void AddLogFlag(CLI::App& command, CommandContext& context) {
+  command.add_option("--log", context.log_level, "Least severe messages to log to stderr.")
+      ->check(CLI::IsMember({"info", "warning", "error"}))
+      ->capture_default_str();
+}
+
+// "ccoe bench --rounds 3 memory": the flag is the other command's.
+absl::Status CheckNoFlagBeforeSubcommand(const CLI::App& command) {
+  const std::string chosen = command.get_subcommands().front()->get_name();
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->check_lname("log") || !OnCommandLine(*option)) continue;
+    return UsageError(absl::StrCat(option->get_name(), " before \"", chosen,
+                                   "\" has no effect on it; a flag follows the subcommand that "
+                                   "it is for"));
+  }
+  return absl::OkStatus();
 }
 
 void StartLogging(const std::string& level) {
@@ -205,12 +230,21 @@ absl::Status RunChosen(CommandContext& context) {
 CLI::App* AddCommand(CLI::App& parent, CommandContext& context, const std::string& name,
                      const std::string& description, CommandFunction run) {
   CLI::App* command = parent.add_subcommand(name, description);
+  AddLogFlag(*command, context);
   // CLI11 copies its callbacks, so the move-only function is held by a shared pointer.
   auto held = std::make_shared<CommandFunction>(std::move(run));
   command->callback([command, &context, held] {
-    if (!command->get_subcommands().empty()) return;  // "bench memory" is not "bench"
+    if (!command->get_subcommands().empty()) {  // "bench memory" is not "bench"
+      context.checks.push_back([command] { return CheckNoFlagBeforeSubcommand(*command); });
+      return;
+    }
     context.name = FullName(*command);
-    context.run = [held] { return (*held)(); };
+    context.run = [&context, held] {
+      for (const auto& check : context.checks) {
+        if (absl::Status wrong = check(); !wrong.ok()) return wrong;
+      }
+      return (*held)();
+    };
   });
   return command;
 }
@@ -332,6 +366,17 @@ void AddConfigFlags(CLI::App* command, CommandContext& context, services::FlagTa
   context.configured[command->get_name()] = {command, std::move(flags)};
 }
 
+void AddNoEffect(CLI::App* command, CommandContext& context, std::function<bool()> when,
+                 const std::string& where, const std::vector<std::string>& flags) {
+  context.checks.push_back([command, when = std::move(when), where, flags] {
+    for (const std::string& flag : flags) {
+      if (!OnCommandLine(*command->get_option(flag)) || !when()) continue;
+      return UsageError(absl::StrCat(flag, " has no effect ", where));
+    }
+    return absl::OkStatus();
+  });
+}
+
 std::string EnvironmentName(const CLI::App& command, const std::string& flag) {
   std::string name = Upper(flag);
   for (const CLI::App* app = &command; app->get_parent() != nullptr; app = app->get_parent()) {
@@ -362,20 +407,18 @@ int RunCommandLine(int argc, const char* const* argv, absl::Span<const RegisterF
   CLI::App app("ccoe: one backbone, many experts, served as one language model.", "ccoe");
   app.require_subcommand(1);
   app.set_version_flag("--version", absl::StrCat("ccoe ", telemetry::kVersion));
-  std::string log_level = "warning";
-  app.add_option("--log", log_level, "Least severe messages to log to stderr.")
-      ->check(CLI::IsMember({"info", "warning", "error"}))
-      ->capture_default_str()
-      ->envname("CCOE_LOG");
   CommandContext context;
   AddConfigFlag(app, context);
+
+  AddLogFlag(app, context);
+  app.get_option("--log")->envname("CCOE_LOG");
   for (RegisterFunction add : commands) add(app, context);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return ReportParseError(app, error);
   }
-  StartLogging(log_level);
+  StartLogging(context.log_level);
   absl::Status status = RunChosen(context);
   status.Update(FlushStandardOutput());
   if (!status.ok()) std::cerr << "ccoe " << context.name << ": " << status.message() << "\n";

@@ -24,6 +24,7 @@
 //
 // Commands that serve have their flags in a table (AddConfigFlags), and take a config file: the
 // command line wins over the environment, that over the file, that over the default.
+// --log is a flag of every subcommand, too.
 //
 // Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the server cannot be reached. An error is printed
 // to stderr as "ccoe greet: message"; what a program may read goes to stdout alone. Standard output
@@ -69,6 +70,9 @@ struct CommandContext {
   std::map<std::string, ConfiguredCommand> configured;  // by name
   bool config_read = false;                             // a file was given
   bool print_config = false;  // instead of running, show what would be run with
+  std::string log_level = "warning";
+  // What is wrong with the flags together, of all subcommands; each is asked once they were read.
+  std::vector<std::function<absl::Status()>> checks;
 };
 
 using RegisterFunction = void (*)(CLI::App& app, CommandContext& context);
@@ -131,6 +135,12 @@ void AddFlags(CLI::App* command, const services::FlagTable& flags);
 // The same for a command that takes --config FILE and --print-config (docs/configuration.md). The
 // application takes --config too; a file's sections are those of all such commands.
 void AddConfigFlags(CLI::App* command, CommandContext& context, services::FlagTable flags);
+
+// Makes it wrong usage to give one of `flags` on the command line of `command` while `when` holds
+// (asked once all flags were read): "--server has no effect with --offline". `where` is "with
+// --offline". Their environment variables may be set for other uses of the command.
+void AddNoEffect(CLI::App* command, CommandContext& context, std::function<bool()> when,
+                 const std::string& where, const std::vector<std::string>& flags);
 
 // The environment variable of flag `flag` ("--kv-tokens") of `command`.
 std::string EnvironmentName(const CLI::App& command, const std::string& flag);

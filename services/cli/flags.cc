@@ -109,11 +109,18 @@ absl::StatusOr<std::shared_ptr<const engine::MoeControl>> ToMoeControl(const Moe
 void AddEngineFlags(CLI::App* command, EngineFlags& flags) {
   AddFlag(command, "--model", flags.model, "Folder of the base model (Hugging Face layout).")
       .Required();
-  AddFlag(command, "--expert", flags.expert,
+  AddFlag(command, "--bundle", flags.bundle,
           "Folder of an expert bundle; without it the base answers.");
   AddFlag(command, "--exchange", flags.exchange,
-          "How activations reach the expert: in the process, or over gRPC on loopback.")
-      .OneOf({"local", "grpc"});
+          "How activations reach the experts: local (in this process, no wire) or grpc (over "
+          "loopback); auto is local.")
+      .Check([](const std::string& text) {
+        if (text == "auto" || text == "local" || text == "grpc") return std::string();
+        return absl::StrCat("expected auto, local or grpc, found \"", text, "\"",
+                            text == "nccl" ? ": that is for workers of their own (ccoe up "
+                                             "--processes)"
+                                           : "");
+      });
   AddFlag(command, "--wire", flags.wire, "Type of the rows between backbone and expert.")
       .OneOf({"f32", "bf16"});
   AddFlag(
@@ -130,28 +137,31 @@ void AddEngineFlags(CLI::App* command, EngineFlags& flags) {
             "results that depend on the placement within rounding.");
   AddFlags(command, services::ThreadsFlags(flags.threads));
   AddFlags(command, services::ComputeFlags(flags.compute));
-  AddFlag(command, "--chunk", flags.chunk,
-          "Longest piece of a prompt that one step takes, in tokens.")
+  AddFlag(command, "--prefill-chunk", flags.prefill_chunk,
+          "Tokens of one prompt that one step may hold.")
       .Range(int64_t{1}, int64_t{65536});
-  AddFlag(command, "--kv-tokens", flags.kv_tokens,
-          "KV cache of the backbone, and of each expert, in tokens.")
+  AddFlag(command, "--kv-tokens", flags.kv_tokens, "KV cache of the backbone in tokens.")
+      .Range(int64_t{1}, int64_t{1} << 32);
+  AddFlag(command, "--expert-kv-tokens", flags.expert_kv_tokens,
+          "KV cache of each expert in tokens.")
       .Range(int64_t{1}, int64_t{1} << 32);
 }
 
 absl::StatusOr<services::OfflineOptions> ToOfflineOptions(const EngineFlags& flags) {
   services::OfflineOptions options;
   options.model_folder = flags.model;
-  if (!flags.expert.empty()) options.expert_folders.push_back(flags.expert);
-  CCOE_ASSIGN_OR_RETURN(options.exchange, services::ParseExchange(flags.exchange));
+  if (!flags.bundle.empty()) options.expert_folders.push_back(flags.bundle);
+  CCOE_ASSIGN_OR_RETURN(options.exchange, services::ParseExchange(
+                                              flags.exchange == "auto" ? "local" : flags.exchange));
   options.expert_workers = flags.expert_workers;
   options.ffn_copies = flags.replicas;
   options.engine.combine_on_workers = flags.combine_on_workers;
   options.threads = flags.threads;
   options.compute = flags.compute;
-  options.expert_kv_tokens = flags.kv_tokens;
+  options.expert_kv_tokens = flags.expert_kv_tokens;
   options.engine.kv_tokens = flags.kv_tokens;
-  options.engine.max_prefill_chunk = flags.chunk;
-  options.engine.max_step_tokens = std::max(options.engine.max_step_tokens, flags.chunk);
+  options.engine.max_prefill_chunk = flags.prefill_chunk;
+  options.engine.max_step_tokens = std::max(options.engine.max_step_tokens, flags.prefill_chunk);
   options.engine.wire_dtype = flags.wire == "bf16" ? kernels::DType::kBF16 : kernels::DType::kF32;
   return options;
 }

@@ -37,20 +37,22 @@ absl::StatusOr<std::shared_ptr<const engine::MoeControl>> ToMoeControl(const Moe
 
 struct EngineFlags {
   std::string model;
-  std::string expert;  // a bundle's folder; empty: the base alone
-  std::string exchange = "local";
+  std::string bundle;  // an expert's folder; empty: the base alone
+  std::string exchange = "auto";
   std::string wire = "f32";
   int expert_workers = 0;
   int replicas = 1;
   bool combine_on_workers = false;
   int threads = 0;
   services::ComputeOptions compute;
-  int64_t chunk = 512;
-  int64_t kv_tokens = 65536;
+  int64_t prefill_chunk = 512;
+  int64_t kv_tokens = 65536;         // of the backbone
+  int64_t expert_kv_tokens = 65536;  // of each expert
 };
 
-// --model, --expert, --exchange, --wire, --expert-workers, --threads, --chunk, --kv-tokens, and
-// those of services::ComputeFlags.
+// --model, --bundle, --exchange, --wire, --expert-workers, --replicas, --combine-on-workers,
+// --prefill-chunk, --kv-tokens, --expert-kv-tokens, and those of services::ThreadsFlags and
+// services::ComputeFlags.
 void AddEngineFlags(CLI::App* command, EngineFlags& flags);
 absl::StatusOr<services::OfflineOptions> ToOfflineOptions(const EngineFlags& flags);
 

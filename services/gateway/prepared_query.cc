@@ -173,7 +173,7 @@ absl::StatusOr<std::string> ModelText::Decode(const v1::TokenIds& ids, bool skip
 
 absl::Status CheckExpertChoice(absl::string_view expert) {
   if (expert.empty() || expert == "base") return absl::OkStatus();
-  return Annotate(ExpertRef::Parse(expert).status(), "expert");
+  return ExpertRef::Parse(expert).status();
 }
 
 std::string RoutedPart(const std::string& text) {
@@ -196,7 +196,7 @@ absl::StatusOr<PreparedQuery> PrepareQuery(const v1::GenerateRequest& request,
   CCOE_RETURN_IF_ERROR(CheckExpertChoice(request.expert()));
   CCOE_RETURN_IF_ERROR(CheckStops(request));
   const engine::SamplingParams sampling = SamplingFromProto(request.sampling());
-  CCOE_RETURN_IF_ERROR_IN(engine::Validate(sampling, model.spec().vocab_size), "sampling");
+  CCOE_RETURN_IF_ERROR(engine::Validate(sampling, model.spec().vocab_size));
   CCOE_ASSIGN_OR_RETURN(const Prompt prompt, ReadPrompt(request, model));
   CCOE_RETURN_IF_ERROR(CheckLength(prompt, model));
 

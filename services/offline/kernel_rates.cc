@@ -259,25 +259,13 @@ absl::StatusOr<std::unique_ptr<FfnRateMeter>> FfnRateMeter::Create(
   return meter;
 }
 
-absl::Status FfnRateMeter::RunGrouped(int64_t pairs, kernels::ConstMatrix x, kernels::Matrix out) {
-  std::vector<int32_t> rows, experts;
-  for (int64_t p = 0; p < pairs; ++p) {
-    rows.push_back(static_cast<int32_t>(p));
-    experts.push_back(static_cast<int32_t>(p % ffn_.moe.experts));
-  }
-  const std::vector<float> weights(static_cast<size_t>(pairs), 0.5f);
-  CCOE_RETURN_IF_ERROR(model::RunFfnExperts(ffn_, experts_, {x, rows, experts, weights, rows},
-                                            *ops_, scratch_, out));
+absl::Status FfnRateMeter::RunGrouped(const model::ExpertPairs& pairs, kernels::Matrix out) {
+  CCOE_RETURN_IF_ERROR(model::RunFfnExperts(ffn_, experts_, pairs, *ops_, scratch_, out));
   return ops_->Synchronize();
 }
 
-absl::Status FfnRateMeter::RunDense(kernels::ConstMatrix x, kernels::Matrix out) {
-  CCOE_ASSIGN_OR_RETURN(
-      const kernels::Buffer buffer,
-      ops_->device().Allocate(2 * x.rows * ffn_.moe.intermediate * sizeof(float)));
-  const kernels::Matrix gate = kernels::F32Matrix(buffer.f32(), x.rows, ffn_.moe.intermediate);
-  const kernels::Matrix up = kernels::F32Matrix(buffer.f32() + x.rows * ffn_.moe.intermediate,
-                                                x.rows, ffn_.moe.intermediate);
+absl::Status FfnRateMeter::RunDense(kernels::ConstMatrix x, kernels::Matrix gate,
+                                    kernels::Matrix up, kernels::Matrix out) {
   const model::FfnExpertWeights& expert = experts_.front();
   const kernels::LinearPart in[] = {{expert.gate, {}, gate}, {expert.up, {}, up}};
   ops_->Linear(x, in);
@@ -289,20 +277,32 @@ absl::Status FfnRateMeter::RunDense(kernels::ConstMatrix x, kernels::Matrix out)
 
 absl::StatusOr<FfnRates> FfnRateMeter::Measure(int64_t pairs, int rounds) {
   const std::vector<float> input = RandomFloats(static_cast<size_t>(pairs * hidden_size_));
+  const int64_t width = ffn_.moe.intermediate;
   const size_t bytes = input.size() * sizeof(float);
   kernels::Device& device = ops_->device();
-  CCOE_ASSIGN_OR_RETURN(const kernels::Buffer rows, device.Allocate(bytes));
-  CCOE_ASSIGN_OR_RETURN(const kernels::Buffer output, device.Allocate(bytes));
+  CCOE_ASSIGN_OR_RETURN(const Buffer rows, device.Allocate(bytes));
+  CCOE_ASSIGN_OR_RETURN(const Buffer output, device.Allocate(bytes));
+  // As the grouped form has its scratch: nothing is allocated while time runs.
+  CCOE_ASSIGN_OR_RETURN(const Buffer inner, device.Allocate(2 * pairs * width * sizeof(float)));
   CCOE_RETURN_IF_ERROR(device.CopyFromHost(input.data(), rows.data(), bytes));
-  const kernels::ConstMatrix x = kernels::F32Matrix(rows.f32(), pairs, hidden_size_);
-  const kernels::Matrix out = kernels::F32Matrix(output.f32(), pairs, hidden_size_);
+  const ConstMatrix x = F32Matrix(rows.f32(), pairs, hidden_size_);
+  const Matrix out = F32Matrix(output.f32(), pairs, hidden_size_);
+  const Matrix gate = F32Matrix(inner.f32(), pairs, width);
+  const Matrix up = F32Matrix(inner.f32() + pairs * width, pairs, width);
+  std::vector<int32_t> numbers, experts;
+  for (int64_t p = 0; p < pairs; ++p) {
+    numbers.push_back(static_cast<int32_t>(p));
+    experts.push_back(static_cast<int32_t>(p % ffn_.moe.experts));
+  }
+  const std::vector<float> weights(static_cast<size_t>(pairs), 0.5f);
+  const model::ExpertPairs dealt{x, numbers, experts, weights, numbers};
   double grouped = 1e30, dense = 1e30;
   for (int round = -1; round < rounds; ++round) {
-    CCOE_RETURN_IF_ERROR(Time([&] { return RunGrouped(pairs, x, out); }, grouped));
-    CCOE_RETURN_IF_ERROR(Time([&] { return RunDense(x, out); }, dense));
+    CCOE_RETURN_IF_ERROR(Time([&] { return RunGrouped(dealt, out); }, grouped));
+    CCOE_RETURN_IF_ERROR(Time([&] { return RunDense(x, gate, up, out); }, dense));
     if (round < 0) grouped = dense = 1e30;  // the first one pages the weights in
   }
-  const double flops = 6.0 * static_cast<double>(pairs * hidden_size_ * ffn_.moe.intermediate);
+  const double flops = 6.0 * static_cast<double>(pairs * hidden_size_ * width);
   return FfnRates{flops / grouped, flops / dense};
 }
 

@@ -70,8 +70,9 @@ class FfnRateMeter {
 
  private:
   FfnRateMeter(const model::FfnSpec& ffn, int64_t hidden_size, std::unique_ptr<kernels::Ops> ops);
-  absl::Status RunGrouped(int64_t pairs, kernels::ConstMatrix x, kernels::Matrix out);
-  absl::Status RunDense(kernels::ConstMatrix x, kernels::Matrix out);
+  absl::Status RunGrouped(const model::ExpertPairs& pairs, kernels::Matrix out);
+  absl::Status RunDense(kernels::ConstMatrix x, kernels::Matrix gate, kernels::Matrix up,
+                        kernels::Matrix out);
 
   const model::FfnSpec ffn_;
   const int64_t hidden_size_;

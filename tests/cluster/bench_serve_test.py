@@ -26,8 +26,8 @@ class BenchServeTest(unittest.TestCase):
         cls.cluster.wait_ready()
 
     def command(self, *words):
-        return ["bench", "serve", "--server", self.cluster.grpc, "--json", "--random-input-len", "24", "--random-output-len", "12",
-                "--random-range-ratio", "0.5", "--ignore-eos", *words]
+        random = [] if "custom" in words else ["--random-input-len", "24", "--random-output-len", "12", "--random-range-ratio", "0.5"]
+        return ["bench", "serve", "--server", self.cluster.grpc, "--json", *random, "--ignore-eos", *words]
 
     def bench(self, *words):
         """(exit code, report, stderr)."""

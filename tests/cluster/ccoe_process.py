@@ -172,6 +172,10 @@ class ReflectionClient:
 
     def call(self, service, method, request, timeout=60):
         """The responses of a unary or server-streaming call; `request` is a dict of plain fields or a message."""
+        return list(self.stream(service, method, request, timeout))
+
+    def stream(self, service, method, request, timeout=60):
+        """The same, one by one as they come."""
         if service not in self.__dict__.setdefault("learned", set()):
             self.learn(service)
             self.learned.add(service)
@@ -180,4 +184,4 @@ class ReflectionClient:
             request = self.message(descriptor.input_type.full_name)(**request)
         call = self.channel.unary_stream(f"/{service}/{method}", request_serializer=lambda m: m.SerializeToString(),
                                          response_deserializer=self.message(descriptor.output_type.full_name).FromString)
-        return list(call(request, timeout=timeout))
+        return call(request, timeout=timeout)

@@ -10,7 +10,7 @@ import unittest
 
 import grpc
 
-from tests.cluster import ccoe_process, golden, roles
+from tests.cluster import ccoe_process, golden, load, roles
 
 
 def worker_pid(cluster, name):
@@ -52,16 +52,18 @@ class FaultsTest(unittest.TestCase):
         prompts = {name: golden.prompts("ccoe/backbone" if name == "base" else f"ccoe/{name}")[0] for name in others}
         lost_prompt = golden.prompts(f"ccoe/{lost}")[0]
         with concurrent.futures.ThreadPoolExecutor(12) as pool:
-            long_ones = [pool.submit(answer, client, lost, lost_prompt, 900) for _ in range(2)]
+            # It computes no more, so that no answer of its expert can end before it dies.
+            os.kill(worker_pid(cluster, victim), signal.SIGSTOP)
+            needing = [pool.submit(answer, client, lost, lost_prompt) for _ in range(2)]
             running = [pool.submit(answer, client, name, prompts[name]) for name in others for _ in range(2)]
             os.kill(worker_pid(cluster, victim), signal.SIGKILL)
             for name, future in zip([name for name in others for _ in range(2)], running):
                 self.assertEqual(future.result(timeout=60), prompts[name]["greedy_ids"], name)
-            for future in long_ones:
+            for future in needing:
                 error = future.exception(timeout=60)
-                if error is not None:  # it may have ended just before
-                    self.assertIn(error.code(), (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND))
-                    self.assertIn(lost, error.details())
+                self.assertIsInstance(error, grpc.RpcError)
+                self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
+                self.assertIn(lost, error.details())
         for _ in range(2):
             refusal = self.refusal(client, lost, lost_prompt)
             self.assertEqual(refusal.code(), grpc.StatusCode.UNAVAILABLE)  # it is known, and may come back
@@ -75,15 +77,28 @@ class FaultsTest(unittest.TestCase):
         prompt = golden.prompts("ccoe/sql")[0]
         with roles.Cluster(f"{golden.MODELS}/ccoe/backbone", bundles=[[f"{golden.bundles()}/sql"]]) as cluster:
             self.assertEqual(answer(cluster.client, "sql", prompt), prompt["greedy_ids"])
+            request = load.greedy(prompt, 900, expert="sql")
+            questions = [load.Question(client) for client in range(2)]
             with concurrent.futures.ThreadPoolExecutor(4) as pool:
-                before = [pool.submit(answer, cluster.client, "sql", prompt) for _ in range(2)]
+                before = [pool.submit(load.tokens_of, cluster.client, request, question) for question in questions]
+                self.await_condition("both have a token", lambda: all(question.first for question in questions))
                 cluster.roles["expert-0"].kill()
-                time.sleep(0.5)
+                self.assertFalse([future for future in before if future.done()])
+                cluster.await_status("expert-0 is gone", lambda status: "expert-0" not in [w.worker_id for w in status.workers])
                 after = [pool.submit(answer, cluster.client, "sql", prompt) for _ in range(2)]
-                time.sleep(0.5)
+                four = "ccoe_gateway_running_requests 4"
+                self.await_condition("four wait", lambda: four in ccoe_process.http_get(cluster.http, "/metrics")[1])
                 cluster.roles["expert-0"].start()
-                for future in before + after:
+                for future in before:
+                    self.assertEqual([id for id, _ in future.result(timeout=60)][:32], prompt["greedy_ids"])
+                for future in after:
                     self.assertEqual(future.result(timeout=60), prompt["greedy_ids"])
+
+    def await_condition(self, what, condition):
+        until = time.monotonic() + load.PATIENCE_SECONDS
+        while not condition():
+            self.assertLess(time.monotonic(), until, what)
+            time.sleep(0.005)
 
     def test_a_replica_takes_over_the_next_queries(self):
         cluster, client = self.start("--expert-workers", "10")

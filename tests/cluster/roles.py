@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster of role processes, each of which a test may kill, stop and start again."""
 
-import json
 import os
 import signal
 import subprocess
 import tempfile
 import time
+
+import grpc
 
 from tests.cluster import ccoe_process
 
@@ -72,7 +73,7 @@ class Cluster:
 
     def __enter__(self):
         try:
-            self.client = self._connect()
+            self.connect()
         except BaseException:
             self.stop()
             raise
@@ -81,27 +82,44 @@ class Cluster:
     def __exit__(self, *_):
         self.stop()
 
-    def _connect(self):
+    def connect(self):
+        """Waits until the gateway is ready; `client` talks to it then."""
         until = time.monotonic() + 120
         while time.monotonic() < until:
             if ccoe_process.http_get(self.http, "/healthz")[0] == 200:
                 client = ccoe_process.ReflectionClient(self.grpc)
                 for service in ("ccoe.v1.Inference", "ccoe.v1.Control"):
                     client.learn(service)
-                return client
+                client.learned = {"ccoe.v1.Inference", "ccoe.v1.Control"}
+                self.client = client
+                return
             time.sleep(0.1)
         raise RuntimeError("not ready:\n" + "\n".join(f"== {r.name}\n{r.output()}" for r in self.roles.values()))
 
-    def await_experts(self, seconds=60):
-        """Waits until every expert worker is ready again, to the router's knowledge."""
+    def await_status(self, what, condition, seconds=60):
+        """Waits until `condition` holds of the router's status, which may be out of reach for a while."""
         until = time.monotonic() + seconds
+        status = None
         while time.monotonic() < until:
-            status = self.client.call("ccoe.v1.Control", "GetStatus", {})[0]
-            ready = {worker.worker_id for worker in status.workers if worker.ready}
-            if ready.issuperset(self.experts):
-                return
+            try:
+                status = self.client.call("ccoe.v1.Control", "GetStatus", {}, timeout=5)[0]
+                if condition(status):
+                    return
+            except grpc.RpcError as error:
+                status = error
             time.sleep(0.05)
-        raise RuntimeError(f"not all of {self.experts} came back: {json.dumps(sorted(ready))}")
+        raise RuntimeError(f"not in {seconds} s: {what}\n{status}")
+
+    def await_experts(self):
+        """Waits until every expert worker is ready, to the router's knowledge."""
+        self._await_ready(self.experts)
+
+    def await_workers(self):
+        """The same of all workers."""
+        self._await_ready([name for name in self.roles if name not in ("router", "gateway")])
+
+    def _await_ready(self, names):
+        self.await_status(f"{names} are ready", lambda status: {w.worker_id for w in status.workers if w.ready}.issuperset(names))
 
     def stop(self):
         for role in reversed(list(self.roles.values())):

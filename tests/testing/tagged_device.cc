@@ -218,6 +218,7 @@ absl::StatusOr<kernels::Buffer> TaggedDevice::Allocate(size_t size_bytes) {
   CCOE_CHECK(!capturing);
   CCOE_CHECK(!kernels::ServingThread::here());
   CCOE_CHECK(!forbidden_.load());
+  ++allocations_;
   const auto bytes = static_cast<int64_t>(size_bytes);
   if (free_bytes_.fetch_sub(bytes) < bytes) {
     free_bytes_.fetch_add(bytes);

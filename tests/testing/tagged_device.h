@@ -47,6 +47,8 @@ class TaggedDevice final : public kernels::Device {
   // Taken now, each buffer rounded up to 512 bytes as a GPU would.
   int64_t taken_bytes() const { return taken_bytes_.load(); }
 
+  int64_t allocations() const { return allocations_.load(); }
+
   // Allocations abort from now on, whoever asks; or no longer.
   void ForbidAllocation(bool forbidden = true) { forbidden_.store(forbidden); }
 
@@ -80,6 +82,7 @@ class TaggedDevice final : public kernels::Device {
 
   std::atomic<int64_t> free_bytes_;
   std::atomic<int64_t> taken_bytes_ = 0;
+  std::atomic<int64_t> allocations_ = 0;
   std::atomic<bool> forbidden_ = false;
   std::atomic<int64_t> lowest_free_ = int64_t{1} << 62;
   std::atomic<int64_t> uploaded_bytes_ = 0;

@@ -169,12 +169,12 @@ struct Measured {
 
 absl::StatusOr<Measured> Measure(const MemoryFlags& flags, const Models& models) {
   Measured measured;
-  Progress progress("measuring memory", 3);
-  progress.Update(0, "five full models");
+  StatusLine line;
+  line.Show("measuring five full models");
   CCOE_ASSIGN_OR_RETURN(measured.full_models, InChild([&] { return FullModels(flags, models); }));
-  progress.Update(1, "one backbone, five experts");
+  line.Show("measuring one backbone with five experts");
   CCOE_ASSIGN_OR_RETURN(measured.with_top, InChild([&] { return Backbone(flags, models, true); }));
-  progress.Update(2, "the same without the base's own top layers");
+  line.Show("measuring the same without the base's own top layers");
   CCOE_ASSIGN_OR_RETURN(measured.without_top,
                         InChild([&] { return Backbone(flags, models, false); }));
   return measured;

@@ -47,11 +47,15 @@ struct GroupedRow {
 // backbone (no swap at all), and on workers over grpc with one step in flight (every swap is waited
 // for) and with two (while the rows of one step travel, the other is computed).
 struct SwapTimes {
-  double here = 0.0, one = 0.0, two = 0.0;
+  double here = 0.0, here_wider = 0.0, one = 0.0, two = 0.0;
 
-  // What the swaps add where nothing hides them, and the part of it that a second step hides.
+  // What the swaps add where nothing hides them, and the part of it that a second step hides. With
+  // one step in flight backbone and workers take turns: no more threads compute than here.
   double swap() const { return one - here; }
   double hidden() const { return swap() > 0.0 ? (one - two) / swap() : 0.0; }
+  // With two steps a worker computes beside the backbone: held against the backbone with that
+  // thread for itself.
+  double added() const { return two - here_wider; }
 };
 
 // The flags' defaults; --intermediate is one expert's width.
@@ -91,14 +95,18 @@ absl::StatusOr<std::vector<GroupedRow>> MeasureGrouped(const std::string& model,
   return rows;
 }
 
+// A core is left to the wire where there is more than one.
+int ThreadsOf(const BenchMoeFlags& flags) {
+  return flags.model.threads > 0 ? flags.model.threads : std::max(1, AvailableCores() - 1);
+}
+
 absl::StatusOr<std::unique_ptr<services::OfflineEngine>> Engine(const BenchMoeFlags& flags,
                                                                 const std::string& model,
-                                                                int workers, int steps) {
+                                                                int workers, int steps,
+                                                                int threads) {
   services::OfflineOptions options;
   options.model_folder = model;
-  // A core is left to the wire where there is more than one.
-  options.threads =
-      flags.model.threads > 0 ? flags.model.threads : std::max(1, AvailableCores() - 1);
+  options.threads = threads;
   options.compute = flags.model.compute;
   options.expert_workers = workers;
   options.exchange = services::ExchangeKind::kGrpc;
@@ -121,19 +129,22 @@ absl::StatusOr<double> Decode(services::OfflineEngine& engine, const BenchMoeFla
 }
 
 absl::StatusOr<SwapTimes> MeasureSwaps(const BenchMoeFlags& flags, const std::string& model) {
-  CCOE_ASSIGN_OR_RETURN(const auto here, Engine(flags, model, 0, 1));
-  CCOE_ASSIGN_OR_RETURN(const auto one, Engine(flags, model, flags.expert_workers, 1));
-  CCOE_ASSIGN_OR_RETURN(const auto two, Engine(flags, model, flags.expert_workers, 2));
-  SwapTimes best{1e30, 1e30, 1e30};
+  const int threads = ThreadsOf(flags), workers = flags.expert_workers;
+  CCOE_ASSIGN_OR_RETURN(const auto here, Engine(flags, model, 0, 1, threads));
+  CCOE_ASSIGN_OR_RETURN(const auto wider, Engine(flags, model, 0, 1, threads + 1));
+  CCOE_ASSIGN_OR_RETURN(const auto one, Engine(flags, model, workers, 1, threads));
+  CCOE_ASSIGN_OR_RETURN(const auto two, Engine(flags, model, workers, 2, threads));
+  SwapTimes best{1e30, 1e30, 1e30, 1e30};
   Progress progress("bench moe", flags.rounds);
   for (int round = 0; round <= flags.rounds; ++round) {  // in turns; the first pages weights in
     progress.Update(round);
     CCOE_ASSIGN_OR_RETURN(const double here_seconds, Decode(*here, flags));
+    CCOE_ASSIGN_OR_RETURN(const double wider_seconds, Decode(*wider, flags));
     CCOE_ASSIGN_OR_RETURN(const double one_seconds, Decode(*one, flags));
     CCOE_ASSIGN_OR_RETURN(const double two_seconds, Decode(*two, flags));
     if (round == 0) continue;
-    best = {std::min(best.here, here_seconds), std::min(best.one, one_seconds),
-            std::min(best.two, two_seconds)};
+    best = {std::min(best.here, here_seconds), std::min(best.here_wider, wider_seconds),
+            std::min(best.one, one_seconds), std::min(best.two, two_seconds)};
   }
   return best;
 }
@@ -154,19 +165,24 @@ void PrintTable(const std::vector<GroupedRow>& grouped, const SwapTimes& times,
       "\ndecode of %d queries in steps of %d, %s rows, %d expert worker%s over grpc on loopback\n",
       flags.queries, std::max<int64_t>(1, flags.queries / 2), flags.wire, flags.expert_workers,
       flags.expert_workers == 1 ? "" : "s");
-  const auto line = [&](const char* what, double seconds) {
-    std::cout << absl::StrFormat("%-34s %8.2f ms a token   %8.1f tokens/s\n", what, 1e3 * seconds,
+  const int threads = ThreadsOf(flags);
+  const auto line = [&](const char* what, int computing, double seconds) {
+    std::cout << absl::StrFormat("%-34s %2d thread%s %8.2f ms a token   %8.1f tokens/s\n", what,
+                                 computing, computing == 1 ? " " : "s", 1e3 * seconds,
                                  1.0 / seconds);
   };
-  line("experts with the backbone", times.here);
-  line("on workers, one step in flight", times.one);
-  line("on workers, two steps in flight", times.two);
+  line("experts with the backbone", threads, times.here);
+  line("on workers, one step in flight", threads, times.one);
+  line("experts with the backbone", threads + 1, times.here_wider);
+  line("on workers, two steps in flight", threads + 1, times.two);
   std::cout << absl::StrFormat(
-      "swaps add %.2f ms a token; a second step in flight hides %.0f %% of it\n",
-      1e3 * times.swap(), 100 * times.hidden());
+      "swaps add %.2f ms a token; a second step in flight hides %.0f %% of it, as a worker then "
+      "computes beside the backbone; against the backbone on as many threads it adds %.2f ms\n",
+      1e3 * times.swap(), 100 * times.hidden(), 1e3 * times.added());
 }
 
-nlohmann::json ToJson(const std::vector<GroupedRow>& grouped, const SwapTimes& times) {
+nlohmann::json ToJson(const std::vector<GroupedRow>& grouped, const SwapTimes& times,
+                      const BenchMoeFlags& flags) {
   nlohmann::json json;
   for (const GroupedRow& row : grouped) {
     json["grouped_ffn"].push_back({{"rows", row.pairs},
@@ -174,11 +190,14 @@ nlohmann::json ToJson(const std::vector<GroupedRow>& grouped, const SwapTimes& t
                                    {"dense_flops_per_second", row.rates.dense},
                                    {"of_dense", row.rates.grouped / row.rates.dense}});
   }
+  json["threads"] = ThreadsOf(flags);
   json["with_backbone_seconds_per_token"] = times.here;
+  json["with_backbone_one_more_thread_seconds_per_token"] = times.here_wider;
   json["one_step_in_flight_seconds_per_token"] = times.one;
   json["two_steps_in_flight_seconds_per_token"] = times.two;
   json["swap_seconds_per_token"] = times.swap();
   json["hidden"] = times.hidden();
+  json["two_steps_added_seconds_per_token"] = times.added();
   return json;
 }
 
@@ -192,7 +211,7 @@ absl::Status BenchMoe(const BenchMoeFlags& flags) {
                         MeasureGrouped(path, flags.rounds, flags.model.compute, team));
   CCOE_ASSIGN_OR_RETURN(const SwapTimes times, MeasureSwaps(flags, path));
   if (flags.json) {
-    std::cout << ToJson(grouped, times).dump() << "\n";
+    std::cout << ToJson(grouped, times, flags).dump() << "\n";
   } else {
     PrintTable(grouped, times, model, flags);
   }

@@ -368,6 +368,16 @@ void RegisterBenchServe(CLI::App& bench, CommandContext& context) {
   AddPromptFlags(command, *flags);
   AddChoiceFlags(command, *flags);
   AddReportFlags(command, *flags);
+  AddNoEffect(
+      command, context, [flags] { return flags->dataset == "custom"; },
+      "with --dataset-name custom",
+      {"--random-input-len", "--random-output-len", "--random-range-ratio", "--random-prefix-len"});
+  AddNoEffect(command, context, [flags] { return flags->dataset != "custom"; },
+              "without --dataset-name custom", {"--custom-output-len", "--raw"});
+  AddNoEffect(command, context, [flags] { return std::isinf(flags->request_rate); },
+              "without --request-rate", {"--burstiness"});
+  AddNoEffect(command, context, [flags] { return !flags->save_result; }, "without --save-result",
+              {"--result-dir", "--result-filename"});
 }
 
 }  // namespace ccoe::cli

@@ -107,8 +107,9 @@ class Conversation {
     Reset();
   }
 
-  // False when the user leaves.
-  bool Take(const std::string& line) {
+  // False when the user leaves. The error of a question that was not answered; the conversation may
+  // go on without it.
+  absl::StatusOr<bool> Take(const std::string& line) {
     if (line == "/quit" || line == "/exit") return false;
     if (line == "/new") {
       Reset();
@@ -117,7 +118,7 @@ class Conversation {
     } else if (line.rfind("/expert", 0) == 0) {
       expert_ = std::string(absl::StripAsciiWhitespace(line.substr(7)));
     } else if (!line.empty()) {
-      Ask(line);
+      CCOE_RETURN_IF_ERROR(Ask(line));
     }
     return true;
   }
@@ -134,7 +135,7 @@ class Conversation {
     message->set_content(content);
   }
 
-  void Ask(const std::string& question) {
+  absl::Status Ask(const std::string& question) {
     if (flags_->single_turn) Reset();
     Add("user", question);
     v1::GenerateRequest request = common_;
@@ -150,9 +151,9 @@ class Conversation {
     if (answer.ok()) {
       Add("assistant", answer->text);
     } else {
-      std::cout << "error: " << answer.status().message() << "\n";
       chat_.mutable_messages()->RemoveLast();
     }
+    return answer.status();
   }
 
   const Client* const client_;
@@ -176,12 +177,15 @@ absl::Status Chat(const ChatFlags& flags) {
   std::string line;
   while (true) {
     if (terminal) std::cout << "> " << std::flush;
-    if (!std::getline(std::cin, line) ||
-        !conversation.Take(std::string(absl::StripAsciiWhitespace(line))))
-      break;
+    if (!std::getline(std::cin, line)) return absl::OkStatus();
+    const absl::StatusOr<bool> stays =
+        conversation.Take(std::string(absl::StripAsciiWhitespace(line)));
     CCOE_RETURN_IF_ERROR(FlushStandardOutput());
+    // A person sees the error and asks again; a script gets it as the exit code.
+    if (!stays.ok() && !terminal) return stays.status();
+    if (!stays.ok()) std::cerr << "error: " << stays.status().message() << "\n";
+    if (stays.ok() && !*stays) return absl::OkStatus();
   }
-  return absl::OkStatus();
 }
 
 // `ccoe route`.

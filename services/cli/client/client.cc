@@ -59,6 +59,17 @@ std::string DecisionName(const v1::Decision& decision) {
   return ExpertRef{decision.expert().name(), decision.expert().version()}.ToString();
 }
 
+absl::Status AtServer(const absl::Status& status, const std::string& server,
+                      grpc::Channel& channel) {
+  const absl::Status named = Annotate(status, absl::StrCat("server ", server));
+  if (!absl::IsUnavailable(status) ||
+      channel.GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY) {
+    return named;
+  }
+  return absl::UnavailableError(
+      absl::StrCat(named.message(), "; is it running (ccoe up), and is --server right?"));
+}
+
 double StreamedAnswer::TokensPerSecond() const {
   const double seconds = absl::ToDoubleSeconds(total - time_to_first_token);
   return token_ids.size() < 2 || seconds <= 0 ? 0.0
@@ -72,13 +83,9 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(const ClientFlags& flags)
 }
 
 absl::Status Client::ToStatus(const grpc::Status& status) const {
-  absl::Status result = services::FromGrpc(status);
-  if (!absl::IsUnavailable(result)) return result;
-  // What the server says itself is the answer; where none is reached it takes a hint.
-  const bool reached = channel_->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
-  return absl::UnavailableError(
-      absl::StrCat("server ", flags_.server, ": ", result.message(),
-                   reached ? "" : "; is it running (ccoe up), and is --server right?"));
+  const absl::Status result = services::FromGrpc(status);
+  // What the server says itself is the answer.
+  return absl::IsUnavailable(result) ? AtServer(result, flags_.server, *channel_) : result;
 }
 
 absl::StatusOr<StreamedAnswer> Client::Generate(

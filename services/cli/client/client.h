@@ -41,6 +41,11 @@ void SetPrompt(const Request& prompt, bool raw, v1::GenerateRequest& request);
 // "math@1" or "base".
 std::string DecisionName(const v1::Decision& decision);
 
+// The error of a call to `server` over `channel`, under the server's address. Where none is reached
+// it takes a hint.
+absl::Status AtServer(const absl::Status& status, const std::string& server,
+                      grpc::Channel& channel);
+
 // One answer, as it was streamed.
 struct StreamedAnswer {
   v1::Started started;

@@ -3,15 +3,21 @@
 // process.
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/synchronization/mutex.h"
 #include "nlohmann/json.hpp"
 #include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
@@ -21,6 +27,7 @@
 #include "services/cli/flags.h"
 #include "services/cli/output.h"
 #include "services/cli/requests.h"
+#include "services/gateway/prepared_query.h"
 #include "services/offline/collector.h"
 #include "services/offline/offline_engine.h"
 
@@ -29,21 +36,40 @@ namespace {
 
 struct GenerateFlags {
   bool offline = false;
-  EngineFlags engine;  // offline: --expert is a bundle's folder; else an expert's name
-  ClientFlags client;
+  EngineFlags engine;  // offline
+  ClientFlags client;  // online
+  std::string expert;  // online
   SamplingFlags sampling;
   MoeFlags moe;
   std::string text;      // the question on the command line
   std::string requests;  // or a file of them
   std::vector<std::string> stop;
   std::string tenant;
+  int concurrency = 16;
   bool raw = false;
   bool json = false;
 };
 
+// An id for the answers of one question.
+constexpr char kOnlyId[] = "0";
+
+absl::StatusOr<std::vector<Request>> RequestsOf(const GenerateFlags& flags) {
+  if (!flags.requests.empty()) return ReadRequests(flags.requests);
+  Request request;
+  request.id = kOnlyId;
+  request.text = flags.text;
+  request.is_text = true;
+  return std::vector<Request>{request};
+}
+
+// What an error says it is about.
+std::string Who(const GenerateFlags& flags, const Request& request) {
+  return flags.requests.empty() ? "query" : absl::StrCat("request \"", request.id, "\"");
+}
+
 absl::StatusOr<v1::GenerateRequest> BaseRequest(const GenerateFlags& flags) {
   v1::GenerateRequest request;
-  request.set_expert(flags.engine.expert);
+  request.set_expert(flags.expert);
   request.set_tenant(flags.tenant);
   for (const std::string& stop : flags.stop) request.add_stop(stop);
   ToProto(flags.sampling, request.mutable_sampling());
@@ -82,49 +108,107 @@ nlohmann::json ToJson(const std::string& id, const StreamedAnswer& answer) {
   return json;
 }
 
-// Asks once; streams text to standard output, or prints a JSON line at the end.
-absl::Status Ask(const Client& client, const GenerateFlags& flags, const std::string& id,
-                 const v1::GenerateRequest& request) {
-  const auto stream = [&flags](const std::string& text) {
-    if (!flags.json) std::cout << text << std::flush;
-  };
-  auto answer = client.Generate(request, nullptr, stream);
-  if (!answer.ok())
-    return Annotate(answer.status(),
-                    flags.requests.empty() ? "query" : absl::StrCat("request \"", id, "\""));
-  if (flags.json) {
-    std::cout << ToJson(id, *answer).dump() << "\n";
-    return FlushStandardOutput();
-  }
-  std::cout << "\n";
-  const v1::Decision& decision = answer->finished.decision();
-  const v1::Usage& usage = answer->finished.usage();
+// Why the answer has no more text: an empty one is no riddle.
+std::string Ending(const v1::Finished& finished) {
+  if (!finished.stop().empty()) return absl::StrCat("a stop string, \"", finished.stop(), "\"");
+  return finished.reason() == v1::FINISH_REASON_STOP ? "the end of the sequence" : "its length";
+}
+
+// What is said of an answer beside its text, on stderr.
+void PrintRemark(const StreamedAnswer& answer) {
+  const v1::Decision& decision = answer.finished.decision();
+  const v1::Usage& usage = answer.finished.usage();
   std::cerr << absl::StrFormat(
-      "[%s: %s; %d tokens, first after %.0f ms, %.1f tokens/s%s%s]\n", DecisionName(decision),
-      decision.explanation(), usage.generated_tokens(),
-      absl::ToDoubleMilliseconds(answer->time_to_first_token), answer->TokensPerSecond(),
+      "[%s: %s; %d tokens, ended by %s, first after %.0f ms, %.1f tokens/s%s%s]\n",
+      DecisionName(decision), decision.explanation(), usage.generated_tokens(),
+      Ending(answer.finished), absl::ToDoubleMilliseconds(answer.time_to_first_token),
+      answer.TokensPerSecond(),
       usage.failovers() > 0 ? absl::StrCat("; ", usage.failovers(), " workers lost on the way")
                             : "",
       usage.numerics_changed() ? ", the last one of another numerics class" : "");
-  return FlushStandardOutput();
 }
 
+// Asks one question; text is shown as it comes.
+absl::Status AskOne(const Client& client, const GenerateFlags& flags, const Request& prompt,
+                    v1::GenerateRequest request) {
+  SetPrompt(prompt, flags.raw, request);
+  const auto answer = client.Generate(request, nullptr, [&flags](const std::string& text) {
+    if (!flags.json) std::cout << text << std::flush;
+  });
+  if (!answer.ok()) return Annotate(answer.status(), Who(flags, prompt));
+  std::cout << (flags.json ? ToJson(prompt.id, *answer).dump() : "") << "\n";
+  if (!flags.json) PrintRemark(*answer);
+  return absl::OkStatus();
+}
+
+// Asks many questions, --concurrency of them at once. Thread-safe where annotated.
+class Asker {
+ public:
+  // `common` is what every request has in common.
+  Asker(const Client* client, const GenerateFlags* flags, const std::vector<Request>* prompts,
+        v1::GenerateRequest common)
+      : client_(client),
+        flags_(flags),
+        prompts_(prompts),
+        common_(std::move(common)),
+        answers_(prompts->size()) {}
+
+  // Prints the answers in the questions' order, each as soon as those before it are out. The first
+  // error in that order ends it.
+  absl::Status Run() {
+    std::vector<std::thread> threads;
+    for (int t = 0; t < flags_->concurrency; ++t) threads.emplace_back([this] { Work(); });
+    absl::Status status;
+    for (size_t i = 0; i < prompts_->size() && status.ok(); ++i) status = Print(i);
+    next_ = prompts_->size();
+    for (std::thread& thread : threads) thread.join();
+    return status;
+  }
+
+ private:
+  void Work() ABSL_LOCKS_EXCLUDED(mutex_) {
+    for (size_t i = next_++; i < prompts_->size(); i = next_++) {
+      v1::GenerateRequest request = common_;
+      SetPrompt((*prompts_)[i], flags_->raw, request);
+      auto answer = client_->Generate(request);
+      absl::MutexLock lock(&mutex_);
+      answers_[i] = std::move(answer);
+    }
+  }
+
+  // Waits for answer `i`.
+  absl::Status Print(size_t i) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::StatusOr<StreamedAnswer> answer;
+    {
+      absl::MutexLock lock(&mutex_);
+      const auto there = [this, i]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        return answers_[i].has_value();
+      };
+      mutex_.Await(absl::Condition(&there));
+      answer = *std::exchange(answers_[i], std::nullopt);
+    }
+    const Request& prompt = (*prompts_)[i];
+    if (!answer.ok()) return Annotate(answer.status(), Who(*flags_, prompt));
+    std::cout << (flags_->json ? ToJson(prompt.id, *answer).dump() : answer->text) << "\n";
+    if (!flags_->json) PrintRemark(*answer);
+    return FlushStandardOutput();
+  }
+
+  const Client* const client_;
+  const GenerateFlags* const flags_;
+  const std::vector<Request>* const prompts_;
+  const v1::GenerateRequest common_;
+  std::atomic<size_t> next_{0};
+  absl::Mutex mutex_;
+  std::vector<std::optional<absl::StatusOr<StreamedAnswer>>> answers_ ABSL_GUARDED_BY(mutex_);
+};
+
 absl::Status GenerateOnline(const GenerateFlags& flags) {
+  CCOE_ASSIGN_OR_RETURN(const std::vector<Request> prompts, RequestsOf(flags));
   CCOE_ASSIGN_OR_RETURN(const auto client, Client::Create(flags.client));
   CCOE_ASSIGN_OR_RETURN(v1::GenerateRequest request, BaseRequest(flags));
-  if (flags.requests.empty()) {
-    Request prompt;
-    prompt.is_text = true;
-    prompt.text = flags.text;
-    SetPrompt(prompt, flags.raw, request);
-    return Ask(*client, flags, "0", request);
-  }
-  CCOE_ASSIGN_OR_RETURN(const std::vector<Request> requests, ReadRequests(flags.requests));
-  for (const Request& one : requests) {
-    SetPrompt(one, flags.raw, request);
-    CCOE_RETURN_IF_ERROR(Ask(*client, flags, one.id, request));
-  }
-  return absl::OkStatus();
+  if (flags.requests.empty()) return AskOne(*client, flags, prompts.front(), std::move(request));
+  return Asker(client.get(), &flags, &prompts, std::move(request)).Run();
 }
 
 // Without a cluster: the engine in this process.
@@ -145,32 +229,44 @@ std::vector<engine::EngineRequest> ToQueries(const std::vector<Request>& request
   return queries;
 }
 
-absl::StatusOr<std::vector<Request>> RequestsOf(const GenerateFlags& flags) {
-  std::vector<Request> requests;
-  if (!flags.requests.empty()) {
-    CCOE_ASSIGN_OR_RETURN(requests, ReadRequests(flags.requests));
-  } else {
-    Request request;
-    request.id = "0";
-    request.text = flags.text;
-    request.is_text = true;
-    requests.push_back(std::move(request));
+// As the gateway does it: a text is a user's message in the chat template, or with --raw stands as
+// it is. `text` is not null where a request is a text.
+absl::Status Tokenize(const GenerateFlags& flags, const services::ModelText* text,
+                      std::vector<Request>& requests) {
+  for (Request& request : requests) {
+    if (!request.is_text) continue;
+    v1::GenerateRequest prompt;
+    SetPrompt(request, flags.raw, prompt);
+    auto ids = prompt.has_chat() ? text->Encode(prompt.chat())
+                                 : text->Encode(prompt.text(), /*add_special=*/true);
+    if (!ids.ok()) return Annotate(ids.status(), Who(flags, request));
+    request.token_ids = *std::move(ids);
   }
-  CCOE_RETURN_IF_ERROR(TokenizeRequests(flags.engine.model, requests));
-  return requests;
+  return absl::OkStatus();
+}
+
+// Null for a checkpoint without a tokenizer where none is needed: it still gives token ids.
+absl::StatusOr<std::unique_ptr<services::ModelText>> TextOfModel(
+    const std::string& folder, const std::vector<Request>& requests) {
+  const bool needed = std::any_of(requests.begin(), requests.end(),
+                                  [](const Request& request) { return request.is_text; });
+  if (!needed && !FileExists(absl::StrCat(folder, "/tokenizer.json"))) return nullptr;
+  return services::ModelText::Load(folder);
 }
 
 void Print(const Request& request, const std::vector<int32_t>& ids, const std::string& text,
            engine::FinishReason reason, bool json) {
+  const bool stopped = reason == engine::FinishReason::kStop;
   if (!json) {
     std::cout << text << "\n";
+    std::cerr << absl::StrFormat("[%d tokens, ended by %s]\n", ids.size(),
+                                 stopped ? "the end of the sequence" : "its length");
     return;
   }
-  const nlohmann::json line = {
-      {"id", request.id},
-      {"token_ids", ids},
-      {"text", text},
-      {"finish_reason", reason == engine::FinishReason::kStop ? "stop" : "length"}};
+  const nlohmann::json line = {{"id", request.id},
+                               {"token_ids", ids},
+                               {"text", text},
+                               {"finish_reason", stopped ? "stop" : "length"}};
   std::cout << line.dump() << "\n";
 }
 
@@ -185,31 +281,26 @@ std::string TextOf(const tokenizer::Tokenizer& tokenizer, const std::vector<int3
 
 // Prints an answer per request to standard output, in the requests' order.
 absl::Status GenerateOffline(const GenerateFlags& flags) {
-  if (!flags.stop.empty())
-    return UsageError("--stop goes without --offline: stop strings are the gateway's");
-  CCOE_ASSIGN_OR_RETURN(const std::vector<Request> requests, RequestsOf(flags));
+  CCOE_ASSIGN_OR_RETURN(std::vector<Request> requests, RequestsOf(flags));
+  CCOE_ASSIGN_OR_RETURN(const auto model_text, TextOfModel(flags.engine.model, requests));
+  CCOE_RETURN_IF_ERROR(Tokenize(flags, model_text.get(), requests));
   CCOE_ASSIGN_OR_RETURN(const auto moe, ToMoeControl(flags.moe));
   CCOE_ASSIGN_OR_RETURN(services::OfflineOptions options, ToOfflineOptions(flags.engine));
   // Who runs the model here is its operator.
   engine::MoePolicy& policy = options.engine.moe_policy;
   policy.allow_active_experts = policy.allow_masks = policy.allow_forced = true;
   CCOE_ASSIGN_OR_RETURN(const auto offline, services::OfflineEngine::Create(options));
-  std::unique_ptr<tokenizer::Tokenizer>
-      tokenizer;  // a checkpoint without one still gives token ids
-  if (FileExists(absl::StrCat(flags.engine.model, "/tokenizer.json"))) {
-    CCOE_ASSIGN_OR_RETURN(tokenizer, tokenizer::Tokenizer::Load(flags.engine.model));
-  }
   const ExpertRef expert = offline->experts().empty() ? ExpertRef{} : offline->experts().front();
-  Progress progress("generate", static_cast<int64_t>(requests.size()));
+  auto progress = std::make_unique<Progress>("generate", static_cast<int64_t>(requests.size()));
   const auto answers = services::RunQueries(
       offline->engine(), ToQueries(requests, expert, flags.sampling, moe), 256,
-      [&progress](size_t done) { progress.Update(static_cast<int64_t>(done)); });
+      [&progress](size_t done) { progress->Update(static_cast<int64_t>(done)); });
+  progress.reset();  // the answers have the terminal to themselves
   for (size_t i = 0; i < requests.size(); ++i) {
-    CCOE_RETURN_IF_ERROR(
-        Annotate(answers[i].status, absl::StrCat("request \"", requests[i].id, "\"")));
+    CCOE_RETURN_IF_ERROR(Annotate(answers[i].status, Who(flags, requests[i])));
     std::vector<int32_t> ids;
     for (const engine::GeneratedToken& token : answers[i].tokens) ids.push_back(token.token_id);
-    const std::string text = tokenizer == nullptr ? "" : TextOf(*tokenizer, ids);
+    const std::string text = model_text == nullptr ? "" : TextOf(model_text->tokenizer(), ids);
     Print(requests[i], ids, text, answers[i].reason, flags.json);
   }
   return absl::OkStatus();
@@ -223,6 +314,22 @@ absl::Status Generate(const GenerateFlags& flags) {
   return GenerateOffline(flags);
 }
 
+void RefuseFlagsOfTheOtherMode(CLI::App* command, CommandContext& context,
+                               const std::shared_ptr<GenerateFlags>& flags) {
+  const auto offline = [flags] { return flags->offline; };
+  const auto online = [flags] { return !flags->offline; };
+  AddNoEffect(command, context, offline, "with --offline",
+              {"--server", "--timeout", "--stop", "--tenant", "--concurrency"});
+  AddNoEffect(command, context, offline, "with --offline: --bundle names an expert's folder",
+              {"--expert"});
+  AddNoEffect(command, context, online, "without --offline",
+              {"--model", "--bundle", "--exchange", "--wire", "--expert-workers", "--replicas",
+               "--combine-on-workers", "--threads", "--device", "--math", "--numerics",
+               "--prefill-chunk", "--kv-tokens", "--expert-kv-tokens"});
+  AddNoEffect(command, context, [flags] { return flags->requests.empty(); }, "without --requests",
+              {"--concurrency"});
+}
+
 }  // namespace
 
 void RegisterGenerate(CLI::App& app, CommandContext& context) {
@@ -234,21 +341,24 @@ void RegisterGenerate(CLI::App& app, CommandContext& context) {
   AddFlag(command, "--requests", flags->requests,
           R"(JSON lines: {"id": "...", "token_ids": [...]} or {"id": "...", "text": "..."}.)");
   AddSwitch(command, "--offline", flags->offline,
-            "Run in this process; --model names the model, --expert a bundle's folder.");
+            "Run in this process; --model names the model, --bundle an expert's folder.");
   AddEngineFlags(command, flags->engine);
   FindFlag(command, "--model").Optional();
-  FindFlag(command, "--expert")
-      .Help(
-          "The expert: NAME, NAME@VERSION or base; default: the router chooses. "
-          "With --offline the folder of a bundle.");
+  AddFlag(command, "--expert", flags->expert,
+          "The expert: NAME, NAME@VERSION or base; default: the router chooses.");
   AddClientFlags(command, flags->client);
   AddSamplingFlags(command, flags->sampling);
   AddMoeFlags(command, flags->moe);
-  AddFlag(command, "--stop", flags->stop, "A string that ends the answer; may be repeated.");
+  AddFlag(command, "--stop", flags->stop, "A string that ends the answer; may be repeated.")
+      .OneValueEach();
   AddFlag(command, "--tenant", flags->tenant, "Tenant, for routing rules.");
+  AddFlag(command, "--concurrency", flags->concurrency,
+          "Requests of --requests that are asked at once; answers come in the requests' order.")
+      .Range(1, 256);
   AddSwitch(command, "--raw", flags->raw,
-            "Send the text as it stands, without the model's chat template.");
+            "Take the text as it stands, without the model's chat template.");
   AddSwitch(command, "--json", flags->json, "Print a JSON line per answer.");
+  RefuseFlagsOfTheOtherMode(command, context, flags);
 }
 
 }  // namespace ccoe::cli

@@ -44,16 +44,16 @@ absl::StatusOr<engine::MoeSnapshot> FetchSnapshot(const StatsFlags& flags) {
   if (flags.layer >= 0) request.set_layer(flags.layer);
   request.set_co_activation(true);
   request.set_reset(flags.reset);
-  CCOE_ASSIGN_OR_RETURN(const v1::MoeStatistics statistics,
-                        services::MakeControlStub(channel, policy)->GetMoeStatistics(request));
-  return services::MoeSnapshotFromProto(statistics);
+  const auto statistics = services::MakeControlStub(channel, policy)->GetMoeStatistics(request);
+  if (!statistics.ok()) return AtServer(statistics.status(), flags.client.server, *channel);
+  auto snapshot = services::MoeSnapshotFromProto(*statistics);
+  if (!snapshot.ok()) return AtServer(snapshot.status(), flags.client.server, *channel);
+  return snapshot;
 }
 
 absl::Status Stats(const StatsFlags& flags) {
   const absl::StatusOr<engine::MoeSnapshot> snapshot = FetchSnapshot(flags);
-  if (!snapshot.ok()) {
-    return Annotate(snapshot.status(), absl::StrCat("server ", flags.client.server));
-  }
+  if (!snapshot.ok()) return snapshot.status();
   if (snapshot->layers.empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat("server ", flags.client.server,
@@ -295,6 +295,7 @@ void RegisterMoe(CLI::App& app, CommandContext& context) {
             "Print JSON with all counts, as ccoe placement plan --from-stats reads it.");
   AddFlag(command, "--heat-map", flags->heat_map, "Also write layers x experts as an SVG file.");
   AddSwitch(command, "--reset", flags->reset, "Counting starts from zero after this.");
+  AddNoEffect(command, context, [flags] { return flags->json; }, "with --json", {"--top"});
 }
 
 }  // namespace ccoe::cli

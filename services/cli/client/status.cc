@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "runtime/base/ids.h"
 #include "runtime/base/status_macros.h"
 #include "services/cli/client/client.h"
@@ -97,9 +98,10 @@ void PrintStatus(const v1::ClusterStatus& status) {
 absl::Status Status(const StatusFlags& flags) {
   CCOE_ASSIGN_OR_RETURN(const auto channel,
                         services::ChannelFactory(nullptr).Connect(flags.client.server));
-  const auto control = services::MakeControlStub(channel);
-  const auto status = control->GetStatus({});
-  if (!status.ok()) return Annotate(status.status(), absl::StrCat("server ", flags.client.server));
+  services::CallPolicy policy;
+  policy.deadline = absl::Seconds(flags.client.timeout_seconds);
+  const auto status = services::MakeControlStub(channel, policy)->GetStatus({});
+  if (!status.ok()) return AtServer(status.status(), flags.client.server, *channel);
   if (!flags.json) {
     PrintStatus(*status);
     return absl::OkStatus();

@@ -108,9 +108,11 @@ void RegisterExperts(CLI::App& app, CommandContext& context) {
   AddFlag(command, "--domain", options.domain, "What it is an expert in; default: its name.");
   AddFlag(command, "--description", options.description, "One sentence for people.");
   AddFlag(command, "--example", options.example_queries,
-          "A query it is meant for; may be repeated.");
+          "A query it is meant for; may be repeated.")
+      .OneValueEach();
   AddFlag(command, "--training", flags->training,
-          "A fact of its training as KEY=VALUE; may be repeated.");
+          "A fact of its training as KEY=VALUE; may be repeated.")
+      .OneValueEach();
   AddSwitch(command, "--own-norm", options.own_norm, "Take the tuned final norm along.");
   AddSwitch(command, "--own-head", options.own_head, "Take the tuned LM head along.");
   AddSwitch(command, "--json", flags->json, "Print the report as JSON.");

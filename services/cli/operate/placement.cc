@@ -313,6 +313,14 @@ void RegisterPlan(CLI::App& group, CommandContext& context) {
       .Range(0, 1024);
   AddFlag(command, "--output", flags->output, "File to write. Default: standard output.");
   AddSwitch(command, "--json", flags->json, "Print JSON.");
+  const std::vector<std::string> measuring = {"--same-machine", "--rows", "--round-trip-us",
+                                              "--link-gbit",    "--wire", "--threads"};
+  AddNoEffect(
+      command, context, [flags] { return !flags->measure; }, "with --measure=false", measuring);
+  AddNoEffect(
+      command, context, [flags] { return flags->workers == 0; }, "with --workers 0", measuring);
+  AddNoEffect(command, context, [flags] { return flags->workers == 0; }, "with --workers 0",
+              {"--budget", "--replicas"});
 }
 
 CLI::App* RegisterReader(CLI::App& group, CommandContext& context, const std::string& name,

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// kernels/cuda/device.h, as it is used: through OpenCudaDevice.
 #include <cstdint>
 #include <numeric>
 #include <thread>

@@ -76,8 +76,11 @@ TEST_P(CudaLinearTest, AlignedBf16WeightsMatchTheReferenceAndTheirUnalignedCopie
   }
 }
 
-TEST_P(CudaLinearTest, ARowHasTheSameBitsInEveryKernelThatADeterministicProductMayTake) {
-  if (IsSkipped() || !GetParam()) return;
+class CudaDeterministicLinearTest : public CudaTest {};
+
+TEST_F(CudaDeterministicLinearTest,
+       ARowHasTheSameBitsInEveryKernelThatADeterministicProductMayTake) {
+  if (IsSkipped()) return;
   CudaOptions options;
   options.math = DType::kBF16;
   ASSERT_OK_AND_ASSIGN(std::unique_ptr<Ops> ops, MakeCudaOps(CudaDeviceUnderTest(), options));
@@ -99,8 +102,9 @@ TEST_P(CudaLinearTest, ARowHasTheSameBitsInEveryKernelThatADeterministicProductM
   }
 }
 
-TEST_P(CudaLinearTest, ColumnsHaveTheSameBitsWhetherTilesFillTheDeviceOrSegmentsAreSplit) {
-  if (IsSkipped() || !GetParam()) return;
+TEST_F(CudaDeterministicLinearTest,
+       ColumnsHaveTheSameBitsWhetherTilesFillTheDeviceOrSegmentsAreSplit) {
+  if (IsSkipped()) return;
   CudaOptions options;
   options.math = DType::kBF16;
   ASSERT_OK_AND_ASSIGN(std::unique_ptr<Ops> ops, MakeCudaOps(CudaDeviceUnderTest(), options));

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// kernels/cuda/stream.h, as it is used: through the ops.
 #include <cstdint>
 #include <memory>
 #include <vector>

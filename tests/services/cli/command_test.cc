@@ -9,6 +9,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/telemetry/process_info.h"
@@ -129,6 +130,70 @@ TEST(ExitCodeTest, AServersOwnFailureIsNotAnAbsentServer) {
   const absl::Status failed = AsServerFailure(absl::UnavailableError("port in use"));
   EXPECT_EQ(failed.message(), "port in use");
   EXPECT_EQ(ExitCodeFor(failed), kExitFailed);
+}
+
+void RegisterFamily(CLI::App& app, CommandContext& context) {
+  static bool quiet;
+  static int64_t volume;
+  quiet = false;
+  CLI::App* sing = AddCommand(app, context, "sing", "Sings.", [] { return result; });
+  AddFlag(sing, "--volume", volume, "How loud.");
+  AddSwitch(sing, "--quiet", quiet, "Not at all.");
+  AddNoEffect(sing, context, [] { return quiet; }, "with --quiet", {"--volume"});
+  AddCommand(*sing, context, "along", "With others.", [] { return result; });
+}
+
+class FlagsTogetherTest : public ::testing::Test {
+ protected:
+  FlagsTogetherTest() {
+    result = absl::OkStatus();
+    unsetenv("CCOE_SING_VOLUME");
+  }
+
+  int Run(std::vector<const char*> arguments) {
+    arguments.insert(arguments.begin(), "ccoe");
+    static constexpr RegisterFunction kCommands[] = {RegisterFamily};
+    ::testing::internal::CaptureStderr();
+    const int code =
+        RunCommandLine(static_cast<int>(arguments.size()), arguments.data(), kCommands);
+    stderr_ = ::testing::internal::GetCapturedStderr();
+    return code;
+  }
+
+  std::string stderr_;
+};
+
+TEST_F(FlagsTogetherTest, AFlagWithoutEffectIsWrongUsageAndNamed) {
+  EXPECT_EQ(Run({"sing", "--volume", "3"}), kExitOk);
+  EXPECT_EQ(Run({"sing", "--quiet"}), kExitOk);
+  EXPECT_EQ(Run({"sing", "--volume", "3", "--quiet"}), kExitUsage);
+  EXPECT_EQ(stderr_, "ccoe sing: --volume has no effect with --quiet\n");
+  EXPECT_EQ(Run({"sing", "--volume", "3", "--quiet=false"}), kExitOk);
+}
+
+TEST_F(FlagsTogetherTest, AnEnvironmentVariableMayBeSetForOtherUses) {
+  setenv("CCOE_SING_VOLUME", "3", 1);
+  EXPECT_EQ(Run({"sing", "--quiet"}), kExitOk);
+  EXPECT_EQ(Run({"sing", "along"}), kExitOk);
+}
+
+TEST_F(FlagsTogetherTest, AFlagBeforeTheSubcommandThatItIsNotForIsWrongUsage) {
+  EXPECT_EQ(Run({"sing", "along"}), kExitOk);
+  EXPECT_EQ(Run({"sing", "--volume", "3", "along"}), kExitUsage);
+  EXPECT_THAT(stderr_, ::testing::HasSubstr("--volume before \"along\" has no effect"));
+}
+
+TEST_F(FlagsTogetherTest, LogStandsBeforeTheSubcommandOrBehindIt) {
+  for (const std::vector<const char*>& words :
+       std::vector<std::vector<const char*>>{{"--log", "error", "sing"},
+                                             {"sing", "--log", "error"},
+                                             {"sing", "--log", "error", "along"},
+                                             {"--log", "info", "sing", "along", "--log=error"}}) {
+    FLAGS_minloglevel = google::GLOG_INFO;
+    EXPECT_EQ(Run(words), kExitOk) << stderr_;
+    EXPECT_EQ(FLAGS_minloglevel, google::GLOG_ERROR) << ::testing::PrintToString(words);
+  }
+  EXPECT_EQ(Run({"sing", "--log", "loud"}), kExitUsage);
 }
 
 TEST(EnvironmentNameTest, NamesTheCommandAndTheFlag) {

@@ -84,8 +84,9 @@ class EngineFlagsTest : public ::testing::Test {
 };
 
 TEST_F(EngineFlagsTest, BecomeOptions) {
-  ASSERT_EQ(Parse({"--model", "m", "--expert", "e", "--exchange", "grpc", "--wire", "bf16",
-                   "--expert-workers", "3", "--chunk", "7"}),
+  ASSERT_EQ(Parse({"--model", "m", "--bundle", "e", "--exchange", "grpc", "--wire", "bf16",
+                   "--expert-workers", "3", "--prefill-chunk", "7", "--kv-tokens", "11",
+                   "--expert-kv-tokens", "13"}),
             0);
   ASSERT_OK_AND_ASSIGN(const services::OfflineOptions options, ToOfflineOptions(engine_));
   EXPECT_EQ(options.model_folder, "m");
@@ -93,7 +94,17 @@ TEST_F(EngineFlagsTest, BecomeOptions) {
   EXPECT_EQ(options.exchange, services::ExchangeKind::kGrpc);
   EXPECT_EQ(options.expert_workers, 3);
   EXPECT_EQ(options.engine.max_prefill_chunk, 7);
+  EXPECT_EQ(options.engine.kv_tokens, 11);
+  EXPECT_EQ(options.expert_kv_tokens, 13);
   EXPECT_EQ(options.engine.wire_dtype, kernels::DType::kBF16);
+}
+
+TEST_F(EngineFlagsTest, ExchangeIsLocalUnlessAWireIsAskedFor) {
+  for (const char* exchange : {"auto", "local"}) {
+    ASSERT_EQ(Parse({"--model", "m", "--exchange", exchange}), 0);
+    ASSERT_OK_AND_ASSIGN(const services::OfflineOptions options, ToOfflineOptions(engine_));
+    EXPECT_EQ(options.exchange, services::ExchangeKind::kLocal);
+  }
 }
 
 TEST_F(EngineFlagsTest, BecomeSamplingParams) {
@@ -111,7 +122,8 @@ TEST_F(EngineFlagsTest, BecomeSamplingParams) {
 TEST_F(EngineFlagsTest, RefuseWhatCannotBe) {
   EXPECT_EQ(Parse({}), kExitUsage);
   EXPECT_EQ(Parse({"--model", "m", "--exchange", "pigeon"}), kExitUsage);
-  EXPECT_EQ(Parse({"--model", "m", "--chunk", "0"}), kExitUsage);
+  EXPECT_EQ(Parse({"--model", "m", "--exchange", "nccl"}), kExitUsage);
+  EXPECT_EQ(Parse({"--model", "m", "--prefill-chunk", "0"}), kExitUsage);
   EXPECT_EQ(Parse({"--model", "m", "--expert-workers", "x"}), kExitUsage);
 }
 

@@ -260,7 +260,8 @@ TEST_F(InferenceServiceTest, TheClientsDeadlineAndCancellationReachTheWorker) {
   context_.set_deadline(absl::ToChronoTime(wanted));
   auto reader = stub_->Generate(&context_, request_);
   ASSERT_TRUE(began.WaitForNotificationWithTimeout(absl::Minutes(1)));
-  EXPECT_LT(absl::AbsDuration(deadline - wanted), absl::Seconds(2));
+  // It travels as the time that is left. The gateway's own would be half an hour.
+  EXPECT_LT(absl::AbsDuration(deadline - wanted), absl::Minutes(2));
   context_.TryCancel();
   EXPECT_TRUE(cancelled.WaitForNotificationWithTimeout(absl::Minutes(1)));
   v1::GenerateResponse response;

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "services/offline/kernel_rates.h"
 
+#include <string>
+#include <utility>
+
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "runtime/model/families/hf_config.h"
 #include "tests/testing/status_matchers.h"
+#include "tests/testing/tagged_device.h"
 
 namespace ccoe::services {
 namespace {
@@ -61,6 +65,29 @@ TEST(FfnRateMeterTest, MeasuresBothOnTheExpertsOfALayer) {
   EXPECT_THAT(FfnRateMeter::Create(spec, 0, weights,
                                    kernels::MakeCpuOps(&team)),  // its first layer is dense
               StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+// Allocations of one measurement: those of the first round, which warms up, and before it.
+int64_t AllocationsOf(int rounds) {
+  testing::TaggedDevice device;
+  ThreadTeam team(1);
+  const std::string folder = "tests/golden/models/deepseek-v1-moe";
+  const auto spec = model::LoadModelSpec(folder);
+  auto mapped = model::Weights::Open(folder);
+  EXPECT_OK(spec);
+  EXPECT_OK(mapped);
+  model::WeightTarget target;
+  target.device = &device;
+  const auto meter = FfnRateMeter::Create(*spec, 1, model::Weights::On(*std::move(mapped), target),
+                                          testing::MakeTaggedOps(&device, &team));
+  EXPECT_OK(meter);
+  const int64_t before = device.allocations();
+  EXPECT_OK((*meter)->Measure(/*pairs=*/30, rounds));
+  return device.allocations() - before;
+}
+
+TEST(FfnRateMeterTest, AllocatesNothingWhileTimeRuns) {
+  EXPECT_EQ(AllocationsOf(1), AllocationsOf(6));
 }
 
 }  // namespace

@@ -1,4 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
@@ -23,16 +27,27 @@ TEST(BenchMoeTest, ComparesGroupedWithDenseAndSwapsWithNone) {
   const auto result = BenchMoe({"--json"});
   ASSERT_EQ(result.exit_code, kExitOk) << result.err;
   const nlohmann::json report = nlohmann::json::parse(result.out);
-  ASSERT_FALSE(report["grouped_ffn"].empty());
+  std::vector<int64_t> pairs;
   for (const auto& row : report["grouped_ffn"]) {
-    EXPECT_GT(row["grouped_flops_per_second"].get<double>(), 0);
-    EXPECT_GT(row["dense_flops_per_second"].get<double>(), 0);
+    pairs.push_back(row["rows"]);
+    const double grouped = row["grouped_flops_per_second"], dense = row["dense_flops_per_second"];
+    EXPECT_GT(grouped, 0);
+    EXPECT_DOUBLE_EQ(row["of_dense"].get<double>(), grouped / dense);
   }
-  for (const char* time :
-       {"with_backbone_seconds_per_token", "one_step_in_flight_seconds_per_token",
-        "two_steps_in_flight_seconds_per_token"}) {
-    EXPECT_GT(report[time].get<double>(), 0) << time;
+  EXPECT_EQ(pairs, (std::vector<int64_t>{2, 32, 128, 512, 1024}));
+  EXPECT_EQ(report["threads"], 1);
+  const auto seconds = [&report](const std::string& what) {
+    return report[what + "_seconds_per_token"].get<double>();
+  };
+  const double here = seconds("with_backbone"), one = seconds("one_step_in_flight"),
+               two = seconds("two_steps_in_flight");
+  for (const double time : {here, one, two, seconds("with_backbone_one_more_thread")}) {
+    EXPECT_GT(time, 0);
+    EXPECT_LT(time, 1e29);  // of a round that ran
   }
+  EXPECT_DOUBLE_EQ(seconds("swap"), one - here);
+  EXPECT_DOUBLE_EQ(report["hidden"].get<double>(), one > here ? (one - two) / (one - here) : 0.0);
+  EXPECT_DOUBLE_EQ(seconds("two_steps_added"), two - seconds("with_backbone_one_more_thread"));
 }
 
 TEST(BenchMoeTest, PrintsATable) {
@@ -40,6 +55,10 @@ TEST(BenchMoeTest, PrintsATable) {
   ASSERT_EQ(result.exit_code, kExitOk) << result.err;
   EXPECT_THAT(result.out, HasSubstr("grouped of dense"));
   EXPECT_THAT(result.out, HasSubstr("2 expert workers over grpc"));
+  // Two steps compute on one thread more than one step does, and are held against that.
+  EXPECT_THAT(result.out, HasSubstr("on workers, one step in flight      1 thread "));
+  EXPECT_THAT(result.out, HasSubstr("experts with the backbone           2 threads"));
+  EXPECT_THAT(result.out, HasSubstr("on workers, two steps in flight     2 threads"));
 }
 
 }  // namespace

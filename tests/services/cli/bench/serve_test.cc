@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 #include <set>
@@ -40,6 +41,21 @@ TEST(BenchServeFlagsTest, DefaultsSendAThousandRequestsAtOnce) {
   const LoadRunOptions options = ToLoadRunOptions(flags);
   EXPECT_EQ(options.requests, 1000);
   EXPECT_EQ(options.duration, absl::InfiniteDuration());
+}
+
+TEST(BenchServeFlagsTest, AFlagWithoutEffectIsNamed) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"--random-input-len", "3", "--dataset-name", "custom", "--dataset-path", "f"},
+           {"--raw"},
+           {"--custom-output-len", "3"},
+           {"--burstiness", "2"},
+           {"--result-dir", "d"}}) {
+    std::vector<std::string> all = {"bench", "serve"};
+    all.insert(all.end(), words.begin(), words.end());
+    const auto result = testing::RunCcoe(all, {RegisterBench});
+    EXPECT_EQ(result.exit_code, kExitUsage);
+    EXPECT_THAT(result.err, HasSubstr(words[0] + " has no effect with"));
+  }
 }
 
 TEST(BenchServeFlagsTest, DurationAloneSetsNoNumber) {
@@ -109,14 +125,10 @@ class BenchServeTest : public ::testing::Test {
   void SetUp() override { server_ = testing::Serve(&fake_); }
 
   testing::CommandOutput Run(const std::vector<std::string>& more) {
-    std::vector<std::string> words = {"bench",
-                                      "serve",
-                                      "--server",
-                                      server_->addresses()[0],
-                                      "--random-input-len",
-                                      "6",
-                                      "--random-output-len",
-                                      "4"};
+    std::vector<std::string> words = {"bench", "serve", "--server", server_->addresses()[0]};
+    if (std::find(more.begin(), more.end(), "custom") == more.end()) {
+      words.insert(words.end(), {"--random-input-len", "6", "--random-output-len", "4"});
+    }
     words.insert(words.end(), more.begin(), more.end());
     return testing::RunCcoe(words, {RegisterBench});
   }

@@ -109,7 +109,7 @@ class ScoreDenseTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(ScoreDenseTest, GivesTheReferencesLogitsAndHiddenStates) {
   ExpectGolden(*Score(GetParam(), /*as_text=*/false, {"--hidden"}), GetParam(), true);
-  ExpectGolden(*Score(GetParam(), /*as_text=*/true, {"--chunk", "7"}), GetParam(), false);
+  ExpectGolden(*Score(GetParam(), /*as_text=*/true, {"--prefill-chunk", "7"}), GetParam(), false);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, ScoreDenseTest, ::testing::ValuesIn(testing::DenseModels()),
@@ -120,11 +120,11 @@ class ScoreExpertTest : public ::testing::TestWithParam<std::string> {};
 TEST_P(ScoreExpertTest, OnTheBackboneEqualsTheFullCheckpoint) {
   const std::string full = "ccoe/" + GetParam();
   const std::string requests = RequestsFile(full, false);
-  const auto local = Score("ccoe/backbone", false, {"--expert", BundleOf(GetParam()), "--hidden"});
+  const auto local = Score("ccoe/backbone", false, {"--bundle", BundleOf(GetParam()), "--hidden"});
   ExpectGolden(*local, full, true);
   const auto grpc =
       Score("ccoe/backbone", false,
-            {"--expert", BundleOf(GetParam()), "--exchange", "grpc", "--expert-workers", "2"});
+            {"--bundle", BundleOf(GetParam()), "--exchange", "grpc", "--expert-workers", "2"});
   ExpectGolden(*grpc, full, false);
 }
 
@@ -137,18 +137,18 @@ TEST(ScoreTest, GivesTheSameBitsForEveryChunkTransportAndWorkerCount) {
     std::ifstream file(output, std::ios::binary);
     return std::string(std::istreambuf_iterator<char>(file), {});
   };
-  Score("ccoe/backbone", false, {"--expert", bundle, "--hidden"});
+  Score("ccoe/backbone", false, {"--bundle", bundle, "--hidden"});
   const std::string expected = bytes_of();
   for (const std::vector<std::string>& flags : std::vector<std::vector<std::string>>{
-           {"--chunk", "1"},
-           {"--chunk", "3"},
-           {"--chunk", "16"},
+           {"--prefill-chunk", "1"},
+           {"--prefill-chunk", "3"},
+           {"--prefill-chunk", "16"},
            {"--expert-workers", "2"},
            {"--expert-workers", "5"},
            {"--threads", "1"},
            {"--exchange", "grpc"},
-           {"--exchange", "grpc", "--chunk", "5", "--expert-workers", "5"}}) {
-    std::vector<std::string> more = {"--expert", bundle, "--hidden"};
+           {"--exchange", "grpc", "--prefill-chunk", "5", "--expert-workers", "5"}}) {
+    std::vector<std::string> more = {"--bundle", bundle, "--hidden"};
     more.insert(more.end(), flags.begin(), flags.end());
     Score("ccoe/backbone", false, more);
     EXPECT_TRUE(bytes_of() == expected) << ::testing::PrintToString(flags);
@@ -173,8 +173,8 @@ TEST(ScoreTest, ExplainsBadInput) {
   EXPECT_THAT(run("nowhere", good, {}).err, HasSubstr("nowhere"));
   EXPECT_THAT(run(base, "{\"id\":\"a\",\"token_ids\":[99999]}", {}).err, HasSubstr("99999"));
   EXPECT_THAT(run(base, "{\"id\":\"a\",\"token_ids\":[]}", {}).err, HasSubstr("request \"a\""));
-  EXPECT_THAT(run(base, good, {"--expert", "nowhere"}).err, HasSubstr("nowhere"));
-  EXPECT_THAT(run("tests/golden/models/llama-gqa", good, {"--expert", BundleOf("math")}).err,
+  EXPECT_THAT(run(base, good, {"--bundle", "nowhere"}).err, HasSubstr("nowhere"));
+  EXPECT_THAT(run("tests/golden/models/llama-gqa", good, {"--bundle", BundleOf("math")}).err,
               HasSubstr("math"));
 }
 

@@ -49,6 +49,16 @@ TEST(PlacementCommandTest, PrintsThePlanAloneWhereNoFileIsNamed) {
   EXPECT_EQ(plan.with_backbone.size(), 32);
 }
 
+TEST(PlacementCommandTest, AFlagWithoutEffectIsNamed) {
+  const CommandOutput unmeasured =
+      Placement({"plan", "--workers=2", "--measure=false", "--rows", "8"});
+  EXPECT_EQ(unmeasured.exit_code, kExitUsage);
+  EXPECT_THAT(unmeasured.err, HasSubstr("--rows has no effect with --measure=false"));
+  const CommandOutput here = Placement({"plan", "--workers=0", "--replicas", "2"});
+  EXPECT_EQ(here.exit_code, kExitUsage);
+  EXPECT_THAT(here.err, HasSubstr("--replicas has no effect with --workers 0"));
+}
+
 TEST(PlacementCommandTest, JsonHoldsThePlanAndTheMeasuredCosts) {
   const CommandOutput planned = Placement({"plan", "--workers=2", "--json"});
   ASSERT_EQ(planned.exit_code, kExitOk) << planned.err;
