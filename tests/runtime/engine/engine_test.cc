@@ -17,6 +17,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "runtime/model/families/hf_config.h"
 #include "tests/testing/engine_cluster.h"
+#include "tests/testing/eventually.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/model_run.h"
 #include "tests/testing/recording_sink.h"
@@ -452,7 +453,7 @@ TEST_F(EngineTest, AFullQueueRefusesWithAHint) {
   Submit(recorders[0], query);
   ASSERT_TRUE(cluster_->link().AwaitHeld(1));
   // The place of the first is free once the loop says so, before the swap comes back.
-  while (cluster_->engine().Load().running == 0) absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_TRUE(ccoe::testing::Eventually([&] { return cluster_->engine().Load().running > 0; }));
   Submit(recorders[1], query);
   Submit(recorders[2], query);
   EXPECT_THAT(cluster_->engine().Submit(query, refused.Sink()),
