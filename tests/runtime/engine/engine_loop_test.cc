@@ -13,6 +13,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/engine_cluster.h"
+#include "tests/testing/eventually.h"
 #include "tests/testing/fake_link.h"
 #include "tests/testing/recording_sink.h"
 #include "tests/testing/status_matchers.h"
@@ -220,7 +221,7 @@ TEST_F(EngineLoopTest, ADeadDeviceEndsEverythingAndRefusesWhatComes) {
   Submit(lost);
   EXPECT_THAT(lost.Wait().status,
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("fell off the bus")));
-  while (queue_->Health().ok()) absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_TRUE(ccoe::testing::Eventually([&] { return !queue_->Health().ok(); }));
   AnswerRecorder refused;
   EXPECT_THAT(queue_->Submit(TestInit(0, 4, refused)),
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("fell off the bus")));

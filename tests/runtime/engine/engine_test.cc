@@ -2,10 +2,10 @@
 // The engine end to end: the golden backbone and its experts, held to the reference and to itself.
 #include "runtime/engine/engine.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <map>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +17,8 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "runtime/model/families/hf_config.h"
 #include "tests/testing/engine_cluster.h"
+#include "tests/testing/eventually.h"
+#include "tests/testing/golden_engine.h"
 #include "tests/testing/golden_model.h"
 #include "tests/testing/model_run.h"
 #include "tests/testing/recording_sink.h"
@@ -26,15 +28,14 @@ namespace ccoe::engine {
 namespace {
 
 using ::ccoe::testing::AnswerRecorder;
-using ::ccoe::testing::EngineCluster;
 using ::ccoe::testing::EngineClusterOptions;
 using ::ccoe::testing::GoldenFolder;
 using ::ccoe::testing::GoldenModel;
 using ::ccoe::testing::GoldenPrompt;
 using ::ccoe::testing::GreedyQuery;
-using ::ccoe::testing::LoadGolden;
 using ::ccoe::testing::ModelRun;
 using ::ccoe::testing::RecordedAnswer;
+using ::ccoe::testing::SmallOptions;
 using ::ccoe::testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
@@ -42,97 +43,17 @@ using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 constexpr float kTolerance = 1e-3f;
-const std::vector<std::string> kExperts = {"code", "math", "law", "sql", "medical"};
+const std::vector<std::string> kExperts = testing::GoldenExperts();
 
-EngineClusterOptions SmallOptions() {
-  EngineClusterOptions options;
-  options.engine.kv_tokens = 4096;
-  options.engine.page_tokens = 16;
-  options.expert.kv_tokens = 4096;
-  options.expert.page_tokens = 16;
-  return options;
+float MaxDifference(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  float difference = 0.0f;
+  for (size_t i = 0; i < a.size() && i < b.size(); ++i)
+    difference = std::max(difference, std::abs(a[i] - b[i]));
+  return difference;
 }
 
-class EngineTest : public ::testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    goldens_ = new std::map<std::string, GoldenModel>();
-    for (const std::string name : {"backbone", "code", "math", "law", "sql", "medical"}) {
-      auto golden = LoadGolden("ccoe/" + name);
-      ASSERT_OK(golden);
-      goldens_->emplace(name == "backbone" ? "" : name, *std::move(golden));
-    }
-  }
-  static void TearDownTestSuite() {
-    delete goldens_;
-    goldens_ = nullptr;
-  }
-
-  void Start(const EngineClusterOptions& options = SmallOptions()) {
-    cluster_.reset();
-    auto cluster = EngineCluster::Create(options);
-    ASSERT_OK(cluster);
-    cluster_ = *std::move(cluster);
-  }
-  // The five golden experts, spread over the workers.
-  void StartWithExperts(const EngineClusterOptions& options = SmallOptions()) {
-    ASSERT_NO_FATAL_FAILURE(Start(options));
-    for (size_t i = 0; i < kExperts.size(); ++i) {
-      ASSERT_OK(cluster_->AddExpert(kExperts[i], kExperts[i], {4, 8},
-                                    static_cast<int>(i) % options.expert_workers));
-    }
-  }
-
-  uint64_t Submit(AnswerRecorder& recorder, EngineRequest query,
-                  AnswerRecorder::Hook hook = nullptr) {
-    const auto handle = cluster_->engine().Submit(std::move(query), recorder.Sink(std::move(hook)));
-    EXPECT_OK(handle);
-    return handle.value_or(0);
-  }
-  RecordedAnswer Ask(EngineRequest query) {
-    AnswerRecorder recorder;
-    Submit(recorder, std::move(query));
-    return recorder.Wait();
-  }
-  const GoldenPrompt& Prompt(const std::string& expert, const std::string& id) const {
-    for (const GoldenPrompt& prompt : goldens_->at(expert).prompts) {
-      if (prompt.id == id) return prompt;
-    }
-    ADD_FAILURE() << "no prompt " << id;
-    return goldens_->at(expert).prompts[0];
-  }
-  // All golden prompts for the base and every expert at once; each must continue as the reference
-  // does.
-  void ExpectGoldenContinuations() {
-    std::vector<AnswerRecorder> recorders(goldens_->size() * 6);
-    size_t next = 0;
-    for (const auto& [expert, golden] : *goldens_) {
-      for (const GoldenPrompt& prompt : golden.prompts)
-        Submit(recorders[next++], GreedyQuery(prompt.ids, expert));
-    }
-    next = 0;
-    for (const auto& [expert, golden] : *goldens_) {
-      for (const GoldenPrompt& prompt : golden.prompts) {
-        const RecordedAnswer answer = recorders[next++].Wait();
-        EXPECT_OK(answer.status);
-        EXPECT_EQ(answer.ids(), prompt.greedy_ids) << expert << " " << prompt.id;
-        EXPECT_EQ(answer.reason, FinishReason::kLength);
-      }
-    }
-  }
-  static float MaxDifference(const std::vector<float>& a, const std::vector<float>& b) {
-    EXPECT_EQ(a.size(), b.size());
-    float difference = 0.0f;
-    for (size_t i = 0; i < a.size() && i < b.size(); ++i)
-      difference = std::max(difference, std::abs(a[i] - b[i]));
-    return difference;
-  }
-
-  static std::map<std::string, GoldenModel>* goldens_;  // by expert; "": the backbone
-  std::unique_ptr<EngineCluster> cluster_;
-};
-
-std::map<std::string, GoldenModel>* EngineTest::goldens_ = nullptr;
+class EngineTest : public testing::GoldenEngineTest {};
 
 TEST_F(EngineTest, AllExpertsAndTheBaseAtOnceContinueAsTheReference) {
   StartWithExperts();
@@ -452,7 +373,7 @@ TEST_F(EngineTest, AFullQueueRefusesWithAHint) {
   Submit(recorders[0], query);
   ASSERT_TRUE(cluster_->link().AwaitHeld(1));
   // The place of the first is free once the loop says so, before the swap comes back.
-  while (cluster_->engine().Load().running == 0) absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_TRUE(ccoe::testing::Eventually([&] { return cluster_->engine().Load().running > 0; }));
   Submit(recorders[1], query);
   Submit(recorders[2], query);
   EXPECT_THAT(cluster_->engine().Submit(query, refused.Sink()),
@@ -470,138 +391,6 @@ TEST_F(EngineTest, DrainLetsRunningQueriesEndAndRefusesOthers) {
   EXPECT_THAT(running.Now().tokens, SizeIs(20));
   EXPECT_THAT(cluster_->engine().Submit(GreedyQuery({1}, ""), refused.Sink()),
               StatusIs(absl::StatusCode::kUnavailable));
-}
-
-absl::Status Broken(const char* why) {
-  return exchange::SwapError(exchange::SwapReason::kLinkBroken, why);
-}
-
-TEST_F(EngineTest, ADyingExpertWithoutAReplicaEndsItsQueriesWithAClearErrorAndNoOther) {
-  EngineClusterOptions options = SmallOptions();
-  options.expert_workers = 5;
-  options.engine.replica_patience = absl::Milliseconds(120);
-  StartWithExperts(options);
-  cluster_->link(1).SetScript([](int number, const exchange::SwapHeader&) {
-    return number < 3 ? absl::OkStatus() : Broken("connection reset by peer");
-  });
-  std::map<std::string, AnswerRecorder> recorders;
-  for (const auto& [expert, golden] : *goldens_) {
-    Submit(recorders[expert], GreedyQuery(Prompt(expert, "general").ids, expert));
-  }
-  for (const auto& [expert, golden] : *goldens_) {
-    const RecordedAnswer answer = recorders[expert].Wait();
-    if (expert == "math") {
-      EXPECT_EQ(answer.reason, FinishReason::kError);
-      EXPECT_THAT(answer.status, StatusIs(absl::StatusCode::kUnavailable,
-                                          AllOf(HasSubstr("math@1"), HasSubstr("layers [4, 8)"),
-                                                HasSubstr("connection reset by peer"),
-                                                HasSubstr("no other worker took over in"))));
-      EXPECT_THAT(answer.tokens, SizeIs(3));
-    } else {
-      EXPECT_EQ(answer.ids(), Prompt(expert, "general").greedy_ids) << expert;
-    }
-  }
-}
-
-TEST_F(EngineTest, AReplicaTakesOverAndNoTokenIsLostDoubledOrOther) {
-  for (const exchange::SwapReason reason :
-       {exchange::SwapReason::kLinkBroken, exchange::SwapReason::kShuttingDown,
-        exchange::SwapReason::kDeviceFailed, exchange::SwapReason::kUnknownExpert}) {
-    SCOPED_TRACE(exchange::SwapReasonName(reason));
-    EngineClusterOptions options = SmallOptions();
-    options.expert_workers = 2;
-    StartWithExperts(options);
-    for (size_t i = 0; i < kExperts.size(); ++i) {
-      ASSERT_OK(cluster_->AddExpert(kExperts[i], kExperts[i], {4, 8}, 1 - static_cast<int>(i) % 2));
-    }
-    cluster_->link(0).SetScript([reason](int number, const exchange::SwapHeader&) {
-      return number < 9 ? absl::OkStatus() : exchange::SwapError(reason, "gone");
-    });
-    std::map<std::string, AnswerRecorder> recorders;
-    for (const auto& [expert, golden] : *goldens_) {
-      Submit(recorders[expert], GreedyQuery(Prompt(expert, "general").ids, expert));
-    }
-    int64_t failovers = 0;
-    for (const auto& [expert, golden] : *goldens_) {
-      const RecordedAnswer answer = recorders[expert].Wait();
-      EXPECT_OK(answer.status);
-      EXPECT_EQ(answer.ids(), Prompt(expert, "general").greedy_ids) << expert;
-      EXPECT_FALSE(answer.usage.numerics_changed);
-      failovers += answer.usage.failovers;
-    }
-    EXPECT_GE(failovers, 2);
-  }
-}
-
-TEST_F(EngineTest, AReplicaThatComesLateIsWaitedFor) {
-  EngineClusterOptions options = SmallOptions();
-  options.expert_workers = 2;
-  ASSERT_NO_FATAL_FAILURE(Start(options));
-  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 0));
-  cluster_->link(0).SetScript([](int number, const exchange::SwapHeader&) {
-    return number < 3 ? absl::OkStatus() : Broken("gone");
-  });
-  AnswerRecorder recorder;
-  Submit(recorder, GreedyQuery(Prompt("math", "general").ids, "math"));
-  recorder.AwaitTokens(3);
-  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 1));
-  const RecordedAnswer answer = recorder.Wait();
-  EXPECT_EQ(answer.ids(), Prompt("math", "general").greedy_ids);
-  EXPECT_EQ(answer.usage.failovers, 1);
-}
-
-TEST_F(EngineTest, ReplicasOfTheSameNumericsComeFirstAndOthersAreSaid) {
-  EngineClusterOptions options = SmallOptions();
-  options.expert_workers = 2;
-  ASSERT_NO_FATAL_FAILURE(Start(options));
-  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 0, "cpu/a"));
-  ASSERT_OK(cluster_->AddExpert("math", "math", {4, 8}, 1, "cpu/b"));
-  cluster_->link(0).SetScript([](int, const exchange::SwapHeader&) { return Broken("gone"); });
-  const RecordedAnswer answer = Ask(GreedyQuery(Prompt("math", "general").ids, "math"));
-  EXPECT_EQ(answer.ids(), Prompt("math", "general").greedy_ids);
-  EXPECT_TRUE(answer.usage.numerics_changed);
-}
-
-TEST_F(EngineTest, AWorkerThatIsFullKeepsTheKvAndIsAskedAgain) {
-  StartWithExperts();
-  cluster_->link().SetScript([](int number, const exchange::SwapHeader&) {
-    return number % 4 == 3 ? exchange::SwapError(exchange::SwapReason::kQueueFull, "full")
-                           : absl::OkStatus();
-  });
-  const RecordedAnswer answer = Ask(GreedyQuery(Prompt("code", "code").ids, "code"));
-  EXPECT_OK(answer.status);
-  EXPECT_EQ(answer.ids(), Prompt("code", "code").greedy_ids);
-  EXPECT_EQ(answer.usage.preemptions, 0);
-}
-
-TEST_F(EngineTest, AnExpertThatLostItsKvIsFedAgainFromTheFirstToken) {
-  StartWithExperts();
-  cluster_->link().SetScript([](int number, const exchange::SwapHeader&) {
-    return number == 5
-               ? exchange::SwapError(exchange::SwapReason::kKvLost, "no KV for the sequence")
-               : absl::OkStatus();
-  });
-  const RecordedAnswer answer = Ask(GreedyQuery(Prompt("code", "code").ids, "code"));
-  EXPECT_OK(answer.status);
-  EXPECT_EQ(answer.ids(), Prompt("code", "code").greedy_ids);
-  EXPECT_EQ(answer.usage.preemptions, 1);
-}
-
-TEST_F(EngineTest, OneQueryTooLongForItsExpertIsRefusedAloneAmongThirty) {
-  EngineClusterOptions options = SmallOptions();
-  options.expert.kv_tokens = 256;
-  StartWithExperts(options);
-  std::vector<AnswerRecorder> recorders(30);
-  for (AnswerRecorder& recorder : recorders) {
-    Submit(recorder, GreedyQuery(Prompt("code", "code").ids, "code", 8));
-  }
-  AnswerRecorder refused;
-  EXPECT_THAT(
-      cluster_->engine().Submit(GreedyQuery(std::vector<int32_t>(257, 1), "code"), refused.Sink()),
-      StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("256 tokens")));
-  const std::vector<int32_t> all = Prompt("code", "code").greedy_ids;
-  const std::vector<int32_t> expected(all.begin(), all.begin() + 8);
-  for (AnswerRecorder& recorder : recorders) EXPECT_EQ(recorder.Wait().ids(), expected);
 }
 
 TEST_F(EngineTest, ExpertsOfOneWorkerShareAnEnvelope) {

@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/testing/eventually.h"
 #include "tests/testing/status_matchers.h"
 
 namespace ccoe::services {
@@ -68,11 +69,7 @@ class LinkPoolTest : public ::testing::Test {
     return nullptr;
   }
   bool AwaitClosed(int count) const {
-    for (const absl::Time end = absl::Now() + absl::Minutes(1); absl::Now() < end;) {
-      if (closed_ >= count) return true;
-      absl::SleepFor(absl::Milliseconds(1));
-    }
-    return false;
+    return testing::Eventually([&] { return closed_ >= count; });
   }
 
   std::atomic<bool> broken_ = false;
@@ -98,7 +95,7 @@ TEST_F(LinkPoolTest, ABrokenLinkIsOpenedAgainAndTheOldOneClosesWithItsLastHolder
   const int changes = changes_;
   broken_ = true;
   EXPECT_THAT(pool->Get("a"), StatusIs(absl::StatusCode::kUnavailable));
-  while (changes_ == changes) absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_TRUE(testing::Eventually([&] { return changes_ != changes; }));
   broken_ = false;
   const auto after = Await(*pool, "a");
   EXPECT_NE(after, before);
