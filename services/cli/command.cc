@@ -12,6 +12,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -47,49 +48,45 @@ std::string ErrorPrefix(const CLI::App& app) {
   return prefix;
 }
 
-// Letters to add, drop or change to make one of the other (Levenshtein's distance).
-size_t EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i + 1);
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
-
-// What is wrong with a word that stands where a subcommand is expected; empty where that is right.
-std::string UnknownSubcommand(const CLI::App& app) {
+// The first word that was left over and is no subcommand or flag of the command it follows, for
+// people; empty: there is none.
+std::string UnknownWord(const CLI::App& app) {
   const CLI::App* at = &app;
   while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
-  const std::vector<std::string> left = app.remaining(/*recurse=*/true);
-  const auto word = std::find_if(left.begin(), left.end(), [](const std::string& each) {
-    return !each.empty() && each[0] != '-';
-  });
-  const auto known = at->get_subcommands([](const CLI::App*) { return true; });
-  if (word == left.end() || known.empty()) return "";
-  const auto nearest = std::min_element(known.begin(), known.end(), [&](auto* a, auto* b) {
-    return EditDistance(*word, a->get_name()) < EditDistance(*word, b->get_name());
-  });
-  const std::string& name = (*nearest)->get_name();
-  const bool near = EditDistance(*word, name) <= std::max<size_t>(1, name.size() / 3);
-  return absl::StrCat("no subcommand \"", *word, "\"",
-                      near ? absl::StrCat("; did you mean \"", name, "\"?") : "");
+  std::vector<std::string> commands, flags;
+  for (const CLI::App* each : at->get_subcommands([](const CLI::App*) { return true; })) {
+    commands.push_back(each->get_name());
+  }
+  for (const CLI::Option* each : at->get_options()) flags.push_back(each->get_name());
+  for (const std::string& word : app.remaining(/*recurse=*/true)) {
+    const bool flag = absl::StartsWith(word, "--");
+    if (word.empty() || (flag ? flags : commands).empty() || (!flag && word[0] == '-')) continue;
+    const std::string name = flag ? word.substr(0, word.find('=')) : word;
+    return absl::StrCat("no ", flag ? "flag" : "subcommand", " \"", name, "\"",
+                        services::DidYouMean(name, flag ? flags : commands));
+  }
+  return "";
 }
 
-int ReportParseError(const CLI::App& app, const CLI::ParseError& error) {
+// What a missing flag has to do with the config file.
+std::string SectionMissing(const CLI::App& app, const CommandContext& context) {
+  if (context.config_file.empty() || app.get_subcommands().empty()) return "";
+  const std::string& name = app.get_subcommands().front()->get_name();
+  if (!context.configured.contains(name) || context.sections.contains(name)) return "";
+  return absl::StrCat("; ", context.config_file, " has no section [", name, "]");
+}
+
+int ReportParseError(const CLI::App& app, const CommandContext& context,
+                     const CLI::ParseError& error) {
   if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
     app.exit(error, std::cout, std::cerr);  // --help
     const absl::Status written = FlushStandardOutput();
     if (!written.ok()) std::cerr << ErrorPrefix(app) << ": " << written.message() << "\n";
     return written.ok() ? kExitOk : kExitFailed;
   }
-  const std::string prefix = ErrorPrefix(app), unknown = UnknownSubcommand(app);
-  std::cerr << prefix << ": " << (unknown.empty() ? error.what() : unknown) << "\n"
+  const std::string prefix = ErrorPrefix(app), unknown = UnknownWord(app);
+  std::cerr << prefix << ": "
+            << (unknown.empty() ? error.what() + SectionMissing(app, context) : unknown) << "\n"
             << "Try \"" << prefix << " --help\".\n";
   return kExitUsage;
 }
@@ -168,8 +165,9 @@ absl::Status ReadConfig(const std::string& file, CommandContext& context) {
   CCOE_ASSIGN_OR_RETURN(const auto sections, services::ParseConfig(text, file));
   for (const services::ConfigSection& section : sections) {
     CCOE_RETURN_IF_ERROR(ApplySection(section, file, context));
+    context.sections.insert(section.name);
   }
-  context.config_read = true;
+  context.config_file = file;
   return absl::OkStatus();
 }
 
@@ -219,7 +217,7 @@ absl::Status PrintConfig(const CommandContext& context) {
 // A file says nothing about a command that takes none.
 absl::Status RunChosen(CommandContext& context) {
   if (context.print_config) return PrintConfig(context);
-  if (context.config_read && !context.configured.contains(context.name)) {
+  if (!context.config_file.empty() && !context.configured.contains(context.name)) {
     return UsageError(absl::StrCat("--config: ", context.name, " takes no config file"));
   }
   return context.run();
@@ -416,7 +414,7 @@ int RunCommandLine(int argc, const char* const* argv, absl::Span<const RegisterF
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return ReportParseError(app, error);
+    return ReportParseError(app, context, error);
   }
   StartLogging(context.log_level);
   absl::Status status = RunChosen(context);

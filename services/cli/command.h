@@ -37,6 +37,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -68,7 +69,8 @@ struct CommandContext {
   std::string name;  // "experts extract"
   CommandFunction run;
   std::map<std::string, ConfiguredCommand> configured;  // by name
-  bool config_read = false;                             // a file was given
+  std::string config_file;                              // that was read last; empty: none
+  std::set<std::string> sections;                       // of all files that were read
   bool print_config = false;  // instead of running, show what would be run with
   std::string log_level = "warning";
   // What is wrong with the flags together, of all subcommands; each is asked once they were read.

@@ -55,9 +55,16 @@ absl::StatusOr<std::unique_ptr<Compute>> Compute::Create(const ComputeOptions& o
   auto compute = std::make_unique<Compute>(team);
   CCOE_ASSIGN_OR_RETURN(compute->cuda_, ParseDevice(options.device));
   if (!compute->cuda_.has_value()) {
-    if (options.numerics == Numerics::kDeterministic) return compute;
-    return absl::InvalidArgumentError(
-        "numerics: fast is cuBLASLt's, of a GPU: expected deterministic for device cpu");
+    if (options.numerics != Numerics::kDeterministic) {
+      return absl::InvalidArgumentError(
+          "numerics: fast is cuBLASLt's, of a GPU: expected deterministic for device cpu");
+    }
+    if (options.math != kernels::DType::kF32) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("math: ", kernels::DTypeName(options.math),
+                       " is of a GPU's matrix products: expected f32 for device cpu"));
+    }
+    return compute;
   }
   if (options.math != kernels::DType::kF32 && options.math != kernels::DType::kBF16) {
     return absl::InvalidArgumentError(

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
+#include <numeric>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,21 @@
 
 namespace ccoe::services {
 namespace {
+
+// Letters to add, drop or change to make one of the other (Levenshtein's distance).
+size_t EditDistance(absl::string_view a, absl::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i + 1);
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
 
 constexpr int64_t kMostWhole = std::numeric_limits<int64_t>::max();
 
@@ -191,6 +207,16 @@ FlagBinding& FlagTable::Get(const std::string& name) {
   return *found;
 }
 
+std::string DidYouMean(absl::string_view word, const std::vector<std::string>& names) {
+  const auto distance = [&](const std::string& name) { return EditDistance(word, name); };
+  const auto nearest =
+      std::min_element(names.begin(), names.end(),
+                       [&](const auto& a, const auto& b) { return distance(a) < distance(b); });
+  if (nearest == names.end()) return "";
+  const bool near = distance(*nearest) <= std::max<size_t>(1, nearest->size() / 3);
+  return near ? absl::StrCat("; did you mean \"", *nearest, "\"?") : "";
+}
+
 absl::Status NoneOf(const std::vector<std::string>& names, const std::string& found) {
   const size_t last = names.size() - 1;
   const std::string but_last = absl::StrJoin(names.begin(), names.begin() + last, ", ");
@@ -240,7 +266,10 @@ absl::Status ReadConfigSection(const ConfigSection& section, const std::string& 
       if (flag.name == entry.key) found = &flag;
     }
     if (found == nullptr) {
-      return error(absl::StrCat("no such key; expected one of ", absl::StrJoin(known, ", ")));
+      const std::string near = DidYouMean(entry.key, known);
+      return error(near.empty()
+                       ? absl::StrCat("no such key; expected one of ", absl::StrJoin(known, ", "))
+                       : absl::StrCat("no such key", near));
     }
     absl::Status set = CheckForm(*found, entry);
     if (set.ok()) set = found->set(entry.values);

@@ -93,6 +93,8 @@ class FlagTable {
   std::vector<FlagBinding> flags_;
 };
 
+// "; did you mean \"listen\"?" where `word` is nearly one of `names`, else empty.
+std::string DidYouMean(absl::string_view word, const std::vector<std::string>& names);
 // The error of a value that is none of `names`.
 absl::Status NoneOf(const std::vector<std::string>& names, const std::string& found);
 // A flag's value as a number; both ends are allowed.

@@ -71,8 +71,8 @@ absl::Status Registration::WaitRegistered(absl::Duration timeout) {
 
 void Registration::Publish(absl::Status status) {
   absl::MutexLock lock(&mutex_);
-  // One line when the state changes, not one an attempt.
-  if (status.code() != status_.code()) LOG(WARNING) << "registration: " << status.message();
+  // One line when the state changes, not one an attempt; none for an end of our own making.
+  if (status != status_ && !stopping_) LOG(WARNING) << "registration: " << status.message();
   status_ = std::move(status);
 }
 

@@ -103,6 +103,16 @@ TEST_F(CommandTest, ATypoInASubcommandIsNamedWithTheNearestOne) {
   EXPECT_EQ(stderr_, "ccoe: no subcommand \"elephant\"\nTry \"ccoe --help\".\n");
 }
 
+TEST_F(CommandTest, ATypoInAFlagIsNamedBeforeWhatIsMissingThen) {
+  EXPECT_EQ(Run({"social", "greet", "--nam=Ada"}), kExitUsage);
+  EXPECT_NE(stderr_.find("ccoe social greet: no flag \"--nam\"; did you mean \"--name\"?"),
+            std::string::npos)
+      << stderr_;
+  EXPECT_EQ(Run({"social", "greet", "--name", "Ada", "--elephants", "5"}), kExitUsage);
+  EXPECT_NE(stderr_.find("ccoe social greet: no flag \"--elephants\"\n"), std::string::npos)
+      << stderr_;
+}
+
 TEST_F(CommandTest, VersionExitsWith0AndSaysIt) {
   EXPECT_EQ(Run({"--version"}), kExitOk);
   EXPECT_EQ(stdout_, absl::StrCat("ccoe ", telemetry::kVersion, "\n"));
@@ -368,12 +378,19 @@ TEST_F(ConfigTest, AVariableOfAnotherCommandIsNoneOfThisOnes) {
 
 TEST_F(ConfigTest, WhatIsWrongInAFileIsNamedWhicheverSectionItStandsIn) {
   ExpectRefused("[serve]\nmodell = \"x\"",
-                ":2: [serve] modell: no such key; expected one of model");
+                ":2: [serve] modell: no such key; did you mean \"model\"?");
+  ExpectRefused("[serve]\nelephants = 1",
+                ":2: [serve] elephants: no such key; expected one of model");
   ExpectRefused("[serve]\nthreads = 65",
                 ":2: [serve] threads: expected a whole number from 0 to 64, found \"65\"");
   ExpectRefused("[other]\nthreads = 65", ":2: [other] threads: expected");
   ExpectRefused("[plain]\n", ":1: expected a section of other, serve, found [plain]");
   ExpectRefused("model = x", ":1: expected a section");
+  const std::string others = testing::WriteTemp("others.toml", "[other]\nthreads = 2\n");
+  const auto unsaid = Run({"serve", "--config", others});
+  EXPECT_EQ(unsaid.exit_code, kExitUsage);
+  EXPECT_THAT(unsaid.err,
+              ::testing::HasSubstr("is required; " + others + " has no section [serve]"));
   const auto missing = Run({"serve", "--config", "/no/such/file"});
   EXPECT_EQ(missing.exit_code, kExitUsage);
   EXPECT_THAT(missing.err, ::testing::HasSubstr("/no/such/file"));
