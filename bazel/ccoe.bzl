@@ -46,6 +46,15 @@ def ccoe_cc_test(name, copts = [], deps = [], size = "small", srcs = None, data 
         **kwargs
     )
 
+def ccoe_property_test(name, deps = [], **kwargs):
+    """A ccoe_cc_test of RapidCheck properties; the same cases each time. A failure prints what reproduces it alone."""
+    ccoe_cc_test(
+        name = name,
+        deps = deps + ["//bazel/system:rapidcheck"],
+        env = {"RC_PARAMS": "seed=20261201 max_success=500"},
+        **kwargs
+    )
+
 def ccoe_fuzz_target(name, deps = [], **kwargs):
     """A libFuzzer program of NAME.cc, which defines LLVMFuzzerTestOneInput; built with --config=fuzz alone, run by tools/fuzz.sh.
 

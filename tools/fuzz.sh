@@ -26,7 +26,7 @@ for target in "${targets[@]}"; do
   words=()
   [ ! -f "$seeds.dict" ] || words=(-dict="$seeds.dict")
   # An error of ours is printed with glog or not at all: what a fuzzer provokes would flood the log.
-  if GLOG_minloglevel=3 "$bin/$target" "$limit" "${bounds[@]}" "${words[@]}" -print_final_stats=1 -use_value_profile=1 \
+  if GLOG_minloglevel=3 "$bin/$target" "$limit" "${bounds[@]}" "${words[@]}" -print_final_stats=1 \
       -artifact_prefix="fuzz_findings/$target-" "fuzz_corpus/$target" "$seeds" >"$log" 2>&1; then
     echo "PASSED  $target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs," \
       "$(sed -n 's/^stat::average_exec_per_sec: *//p' "$log") a second"
