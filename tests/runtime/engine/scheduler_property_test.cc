@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <map>
+#include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -116,6 +119,7 @@ class Simulation {
     const StepPlan plan = PlanStep(setting_.limits, Views(true), Views(false), free_);
     // Who waits for nothing that is under way goes on.
     if (in_flight_.empty()) RC_ASSERT(!plan.rows.empty());
+    CheckTurns(plan);
     for (const uint64_t handle : plan.preempted) Preempt(handle, plan);
     for (const uint64_t handle : plan.admitted) {
       RC_ASSERT(sequences_.count(handle) == 1 && !sequences_[handle].running);
@@ -132,6 +136,34 @@ class Simulation {
     RC_ASSERT(free_ >= 0);
     if (!plan.rows.empty()) in_flight_.push_back(plan.rows);
     ++step_;
+  }
+
+  // Where no page is missing: those that decode take turns, and the oldest prompt goes on.
+  void CheckTurns(const StepPlan& plan) const {
+    std::set<uint64_t> planned;
+    for (const PlannedRows& rows : plan.rows) planned.insert(rows.handle);
+    int64_t needed = 0;
+    std::optional<uint64_t> prompt;  // the oldest one under way
+    for (const SequenceView& view : Views(true)) {
+      needed +=
+          std::max<int64_t>(PagesFor(view.known_tokens, setting_.limits) - view.held_pages, 0);
+      const bool decodes = view.known_tokens - view.computed_tokens == 1;
+      if (view.runnable && !decodes && !prompt.has_value()) prompt = view.handle;
+    }
+    if (needed > free_) return;
+    if (prompt.has_value() && setting_.limits.max_step_tokens >= 4) {
+      RC_ASSERT(planned.count(*prompt) == 1);
+    }
+    uint64_t latest = 0, earliest_left = std::numeric_limits<uint64_t>::max();
+    for (const SequenceView& view : Views(true)) {
+      if (!view.runnable || view.known_tokens - view.computed_tokens != 1) continue;
+      if (planned.count(view.handle) == 1) {
+        latest = std::max(latest, view.last_step);
+      } else {
+        earliest_left = std::min(earliest_left, view.last_step);
+      }
+    }
+    RC_ASSERT(latest <= earliest_left);
   }
 
   // It gives way to an older one of the plan, and begins anew.
