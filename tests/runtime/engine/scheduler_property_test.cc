@@ -41,9 +41,9 @@ Setting AnySetting() {
   limits.page_tokens = *rc::gen::inRange<int64_t>(1, 6).as("page_tokens");
   limits.max_step_tokens = *rc::gen::inRange<int64_t>(1, 12).as("max_step_tokens");
   limits.max_prefill_chunk = *rc::gen::inRange<int64_t>(1, 12).as("max_prefill_chunk");
-  limits.max_running = *rc::gen::inRange<int64_t>(1, 6).as("max_running");
+  limits.max_running = *rc::gen::inRange<int64_t>(1, 10).as("max_running");
   limits.max_steps_in_flight = *rc::gen::inRange(1, 4).as("max_steps_in_flight");
-  setting.pages = *rc::gen::inRange<int64_t>(1, 12).as("pages");
+  setting.pages = *rc::gen::inRange<int64_t>(1, 40).as("pages");
   // Each fits into the cache by itself: others are not admitted to the queue.
   const int64_t most = setting.pages * limits.page_tokens;
   const auto sizes =
