@@ -46,6 +46,32 @@ def ccoe_cc_test(name, copts = [], deps = [], size = "small", srcs = None, data 
         **kwargs
     )
 
+def ccoe_property_test(name, deps = [], **kwargs):
+    """A ccoe_cc_test of RapidCheck properties; the same cases each time. A failure prints what reproduces it alone."""
+    ccoe_cc_test(
+        name = name,
+        deps = deps + ["//bazel/system:rapidcheck"],
+        env = {"RC_PARAMS": "seed=20261201 max_success=500"},
+        **kwargs
+    )
+
+def ccoe_fuzz_target(name, deps = [], **kwargs):
+    """A libFuzzer program of NAME.cc, which defines LLVMFuzzerTestOneInput; built with --config=fuzz alone, run by tools/fuzz.sh.
+
+    corpus/NAME holds inputs to begin with, corpus/NAME.dict (where it is) words of the format.
+    """
+    native.cc_binary(
+        name = name,
+        testonly = True,
+        srcs = [name + ".cc"],
+        copts = WARNINGS,
+        linkopts = ["-fsanitize=fuzzer,address,undefined"],
+        deps = deps,
+        # Not a part of //...: nothing else is built by clang.
+        tags = ["manual"],
+        **kwargs
+    )
+
 def ccoe_cuda_library(name, srcs, hdrs = [], deps = [], copts = [], archs = ["80", "90"], local_memory = [], visibility = None, **kwargs):
     """A library of .cu files (nvcc; device code for archs and PTX) and .cc files (the C++ compiler) of one folder.
 

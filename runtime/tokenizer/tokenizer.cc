@@ -68,6 +68,18 @@ const Json& Part(const Json& json, const char* key) {
   return part == nullptr ? *null : *part;
 }
 
+// What is put around each text can be decoded again. Below the largest id there may be gaps.
+absl::Status CheckIds(const std::vector<int32_t>& ids, const Bpe& bpe, const AddedTokens& added) {
+  for (const int32_t id : ids) {
+    if (bpe.vocabulary().TokenOf(id) != nullptr || added.vocabulary().TokenOf(id) != nullptr) {
+      continue;
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat("post_processor: expected ids of tokens, found ", id, ", which none has"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<TokenizerConfig> ReadTokenizerConfig(const std::string& model_dir) {
@@ -106,6 +118,8 @@ struct Tokenizer::Parts {
     }
     CCOE_ASSIGN_OR_RETURN(auto post_processor,
                           PostProcessor::Create(Part(json, "post_processor"), vocab_size));
+    CCOE_RETURN_IF_ERROR(CheckIds(post_processor.prefix(), *bpe, added));
+    CCOE_RETURN_IF_ERROR(CheckIds(post_processor.suffix(), *bpe, added));
     CCOE_ASSIGN_OR_RETURN(auto decoder, Decoder::Create(Part(json, "decoder")));
     return Parts{
         std::move(normalizer),     std::move(pre_tokenizer), std::move(bpe), std::move(added),

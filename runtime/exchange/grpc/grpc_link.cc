@@ -38,8 +38,8 @@ constexpr absl::Duration kIdleHeartbeat = absl::Milliseconds(400);
 class GrpcLink final : public ActivationLink,
                        private grpc::ClientBidiReactor<v1::LinkMessage, v1::LinkReply> {
  public:
-  GrpcLink(std::shared_ptr<grpc::Channel> channel, const GrpcLinkOptions& options)
-      : options_(options), stub_(v1::Exchange::NewStub(channel)), writer_(WriterOptions()) {}
+  GrpcLink(std::unique_ptr<v1::Exchange::StubInterface> stub, const GrpcLinkOptions& options)
+      : options_(options), stub_(std::move(stub)), writer_(WriterOptions()) {}
 
   ~GrpcLink() override {
     if (table_ != nullptr) table_->Stop();
@@ -108,7 +108,7 @@ class GrpcLink final : public ActivationLink,
   void AskForLife();
 
   const GrpcLinkOptions options_;
-  const std::unique_ptr<v1::Exchange::Stub> stub_;
+  const std::unique_ptr<v1::Exchange::StubInterface> stub_;
   grpc::ClientContext context_;
   v1::LinkMessage message_;  // being written
   v1::LinkReply reply_;      // being read
@@ -412,6 +412,11 @@ absl::Status GrpcLink::Finish(const SwapHeader& header, absl::StatusOr<SwapResul
 
 absl::StatusOr<std::unique_ptr<ActivationLink>> OpenGrpcLink(std::shared_ptr<grpc::Channel> channel,
                                                              const GrpcLinkOptions& options) {
+  return OpenGrpcLink(v1::Exchange::NewStub(channel), options);
+}
+
+absl::StatusOr<std::unique_ptr<ActivationLink>> OpenGrpcLink(
+    std::unique_ptr<v1::Exchange::StubInterface> stub, const GrpcLinkOptions& options) {
   if (options.identity.hidden_size < 1 || options.use.credit.swaps < 1 ||
       options.use.credit.bytes < 1) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -424,7 +429,7 @@ absl::StatusOr<std::unique_ptr<ActivationLink>> OpenGrpcLink(std::shared_ptr<grp
                                                    ": silence: expected 1ms or more, found ",
                                                    absl::FormatDuration(options.patience.silence)));
   }
-  auto link = std::make_unique<GrpcLink>(std::move(channel), options);
+  auto link = std::make_unique<GrpcLink>(std::move(stub), options);
   if (absl::Status opened = link->Open(); !opened.ok()) {
     return absl::Status(opened.code(), absl::StrCat(options.name, ": ", opened.message()));
   }

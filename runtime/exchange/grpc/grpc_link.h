@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "ccoe/v1/exchange.grpc.pb.h"
 #include "kernels/dtype.h"
 #include "runtime/base/clock.h"
 #include "runtime/exchange/activation_link.h"
@@ -60,6 +61,9 @@ struct GrpcLinkOptions {
 // stalled peer.
 absl::StatusOr<std::unique_ptr<ActivationLink>> OpenGrpcLink(std::shared_ptr<grpc::Channel> channel,
                                                              const GrpcLinkOptions& options);
+// Over any stream: `stub` opens it, with its callback API.
+absl::StatusOr<std::unique_ptr<ActivationLink>> OpenGrpcLink(
+    std::unique_ptr<v1::Exchange::StubInterface> stub, const GrpcLinkOptions& options);
 
 }  // namespace ccoe::exchange
 

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "tests/runtime/tokenizer/golden_cases.h"
 #include "tests/testing/status_matchers.h"
 
@@ -129,6 +130,19 @@ TEST_F(TokenizerConfigTest, RefusesBrokenFiles) {
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("tokenizer_config.json")))
         << content;
   }
+}
+
+TEST_F(TokenizerConfigTest, RefusesATemplateWhoseIdNoTokenHas) {
+  const auto content = [](int id) {
+    return absl::StrCat(
+        R"({"model":{"type":"BPE","vocab":{"a":0,"b":2},"merges":[]},)",
+        R"("post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}},)",
+        R"({"Sequence":{"id":"A"}}],"special_tokens":{"x":{"ids":[)", id, "]}}}}");
+  };
+  Write("tokenizer.json", content(2));
+  EXPECT_OK(Tokenizer::Load(folder_));
+  Write("tokenizer.json", content(1));
+  EXPECT_THAT(Tokenizer::Load(folder_), StatusIs(kInvalid, HasSubstr("found 1, which none has")));
 }
 
 TEST(StreamingDecoderTest, EmitsACharacterWithItsLastByte) {
