@@ -9,7 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/engine/engine.h"
-#include "runtime/exchange/swap_reason.h"
+#include "runtime/exchange/swap_result.h"
 #include "tests/testing/engine_cluster.h"
 #include "tests/testing/golden_engine.h"
 #include "tests/testing/recording_sink.h"
