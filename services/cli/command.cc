@@ -188,14 +188,15 @@ void AddBoundFlag(CLI::App* command, const services::FlagBinding& flag) {
   using Form = services::FlagBinding::Form;
   const std::string name = "--" + flag.name;
   const auto set = [flag, name, command](const std::vector<std::string>& values) {
-    if (!command->parsed()) return;  // a variable that is for another command's runs
     const absl::Status status = flag.set(values);
     if (!status.ok()) throw CLI::ValidationError(name, std::string(status.message()));
   };
   CLI::Option* option = nullptr;
   if (flag.form == Form::kSwitch) {
-    option = command->add_flag_function(
-        name, [set](int64_t count) { set({count > 0 ? "true" : "false"}); }, flag.help);
+    // Each text is seen before the library makes a number of it, which ends the process for some.
+    auto held = std::make_shared<bool>();
+    option = command->add_flag(name, *held, flag.help);
+    option->each([set, held](const std::string& value) { set({value}); });
   } else if (flag.form == Form::kList) {
     option = command->add_option_function<std::vector<std::string>>(name, set, flag.help);
   } else {
@@ -229,6 +230,9 @@ CLI::App* AddCommand(CLI::App& parent, CommandContext& context, const std::strin
                      const std::string& description, CommandFunction run) {
   CLI::App* command = parent.add_subcommand(name, description);
   AddLogFlag(*command, context);
+  // With it, the variables of a command are read when the command is parsed, and only then: those
+  // of others may be wrong.
+  command->parse_complete_callback([] {});
   // CLI11 copies its callbacks, so the move-only function is held by a shared pointer.
   auto held = std::make_shared<CommandFunction>(std::move(run));
   command->callback([command, &context, held] {
@@ -417,6 +421,8 @@ int RunCommandLine(int argc, const char* const* argv, absl::Span<const RegisterF
     return ReportParseError(app, context, error);
   }
   StartLogging(context.log_level);
+  setenv("CCOE_LOG", context.log_level.c_str(),
+         /*overwrite=*/1);  // for processes started by this one
   absl::Status status = RunChosen(context);
   status.Update(FlushStandardOutput());
   if (!status.ok()) std::cerr << "ccoe " << context.name << ": " << status.message() << "\n";

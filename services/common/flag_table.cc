@@ -55,7 +55,7 @@ absl::StatusOr<absl::Duration> ParseSeconds(const std::string& text, double leas
     return absl::Seconds(seconds);
   }
   return Expected(least == kLeastSeconds && most == kMostSeconds
-                      ? std::string("a number above 0")
+                      ? std::string("a number above 0, at most 1e9")
                       : absl::StrCat("a number from ", least, " to ", most),
                   text);
 }

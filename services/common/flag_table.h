@@ -51,8 +51,8 @@ struct FlagBinding {
 };
 
 // Seconds above zero, without another bound.
-inline constexpr double kLeastSeconds = std::numeric_limits<double>::min();
-inline constexpr double kMostSeconds = std::numeric_limits<double>::max();
+inline constexpr double kLeastSeconds = 1e-6;  // what is shorter or longer, no absl::Duration
+inline constexpr double kMostSeconds = 1e9;    // keeps so that it reads back the same
 
 // What is added is bound to *field, which must live as long as the table is used. Its value then is
 // the default.

@@ -28,7 +28,7 @@ absl::Status SystemError(const char* call) {
 }
 
 // Descriptors above those that the child gets, so that none is overwritten while they are moved.
-constexpr int kLeastOwnFd = 64;
+constexpr int kLeastOwnFd = 32;
 
 // A descriptor that this owns.
 class OwnedFd {
@@ -47,7 +47,10 @@ class OwnedFd {
 
 absl::StatusOr<OwnedFd> MoveUp(OwnedFd fd) {
   OwnedFd moved(fcntl(fd.get(), F_DUPFD_CLOEXEC, kLeastOwnFd));
-  if (moved.get() < 0) return SystemError("fcntl(F_DUPFD_CLOEXEC)");
+  if (moved.get() < 0) {
+    return SystemError(
+        "a descriptor for a child (more than 32 open files must be allowed: ulimit -n)");
+  }
   return moved;
 }
 

@@ -28,8 +28,9 @@ struct ChildSettings {
   std::vector<std::string> files;
 };
 
-// Descriptor that a child announces itself on.
-inline constexpr int kAnnounceFd = 3;
+// Descriptor that a child announces itself on. Its files are those after it; lower ones are its
+// parent's, and may be named on a command line.
+inline constexpr int kAnnounceFd = 20;
 
 // Where a child finds the file of ChildSettings::files[index].
 std::string ChildFilePath(size_t index);

@@ -157,7 +157,8 @@ class Asker {
   // error in that order ends it.
   absl::Status Run() {
     std::vector<std::thread> threads;
-    for (int t = 0; t < flags_->concurrency; ++t) threads.emplace_back([this] { Work(); });
+    const size_t most = std::min<size_t>(flags_->concurrency, prompts_->size());
+    for (size_t t = 0; t < most; ++t) threads.emplace_back([this] { Work(); });
     absl::Status status;
     for (size_t i = 0; i < prompts_->size() && status.ok(); ++i) status = Print(i);
     next_ = prompts_->size();

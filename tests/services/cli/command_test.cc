@@ -374,6 +374,14 @@ TEST_F(ConfigTest, AVariableOfAnotherCommandIsNoneOfThisOnes) {
   EXPECT_EQ(run.exit_code, kExitUsage);
   EXPECT_THAT(run.err, ::testing::HasSubstr("--threads: expected a whole number"));
   unsetenv("CCOE_SERVE_THREADS");
+  for (const char* value : {"maybe", "99999999999999999999", "2"}) {
+    setenv("CCOE_SERVE_LOUD", value, 1);
+    EXPECT_EQ(Run({"other", "--model=x"}).exit_code, kExitOk);
+    const auto loud = Run({"serve", "--model=x"});
+    EXPECT_EQ(loud.exit_code, kExitUsage);
+    EXPECT_THAT(loud.err, ::testing::HasSubstr("--loud: expected true or false")) << value;
+  }
+  unsetenv("CCOE_SERVE_LOUD");
 }
 
 TEST_F(ConfigTest, WhatIsWrongInAFileIsNamedWhicheverSectionItStandsIn) {
