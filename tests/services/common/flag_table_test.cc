@@ -108,7 +108,8 @@ TEST(FlagTableTest, AnErrorNamesFileLineKeyExpectedAndFound) {
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(words)))
         << line;
   };
-  refused("thread = 1", "f:2: [a] thread: no such key; expected one of name, loud, folder");
+  refused("thread = 1", "f:2: [a] thread: no such key; did you mean \"threads\"?");
+  refused("colour = 1", "f:2: [a] colour: no such key; expected one of name, loud, folder");
   refused("threads = 65", "f:2: [a] threads: expected a whole number from 0 to 64, found \"65\"");
   refused("threads = 1.5", "expected a whole number from 0 to 64, found \"1.5\"");
   refused("threads = [1]", "f:2: [a] threads: expected one value, found a list");
@@ -126,7 +127,7 @@ TEST(FlagTableTest, SecondsWithoutABoundAreAboveZero) {
   flags.AddSeconds("patience", &patience, kLeastSeconds, kMostSeconds, "");
   EXPECT_THAT(flags.Get("patience").set({"0.001"}), IsOk());
   EXPECT_EQ(patience, absl::Milliseconds(1));
-  for (const char* text : {"0", "-1", "inf", "nan", "x"}) {
+  for (const char* text : {"0", "-1", "inf", "nan", "x", "1e300", "1e-10"}) {
     EXPECT_THAT(flags.Get("patience").set({text}),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("above 0")));
   }
