@@ -71,6 +71,8 @@ def dependencies(names):
         folder = os.path.dirname(name)
         for included in INCLUDE.findall(read(name)):
             other = os.path.dirname(included)
+            if included == name:
+                wrong.append(f"{name} includes itself")
             if other == folder:
                 continue
             edges.setdefault(folder, set()).add(other)

@@ -18,7 +18,6 @@
 #include "runtime/engine/engine_options.h"
 #include "runtime/engine/micro_batch.h"
 #include "runtime/engine/model_runner.h"
-#include "runtime/engine/output_processor.h"
 #include "runtime/engine/request.h"
 #include "runtime/engine/sequence_table.h"
 

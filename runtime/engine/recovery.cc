@@ -169,7 +169,8 @@ bool Recovery::Seek(const std::shared_ptr<Sequence>& sequence, Missing& missing,
 }
 
 void Recovery::SeekReplicas(absl::Time now) {
-  if (seeking_.empty() || now < next_seek_) return;
+  // A clock that was set back must not put the next look off.
+  if (seeking_.empty() || (now < next_seek_ && next_seek_ - now <= kSeekPause)) return;
   next_seek_ = now + kSeekPause;
   Missing missing;
   for (auto it = seeking_.begin(); it != seeking_.end();) {

@@ -33,7 +33,6 @@
 #include "runtime/base/clock.h"
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/envelope.h"
-#include "runtime/exchange/link_table.h"
 
 namespace ccoe::exchange {
 

@@ -20,7 +20,6 @@
 #include "runtime/exchange/activation_link.h"
 #include "runtime/exchange/envelope.h"
 #include "runtime/experts/bundle.h"
-#include "runtime/experts/layer_unit.h"
 #include "runtime/experts/pass_memory.h"
 #include "runtime/experts/unit_queue.h"
 #include "runtime/model/decoder.h"

@@ -46,6 +46,11 @@ class CheckStructureTest(unittest.TestCase):
             self.assertEqual(status, 1, output)
             self.assertIn(f"{name} includes {header}", output)
 
+    def test_a_header_that_includes_itself(self):
+        status, output = run({"runtime/a/x.h": including("runtime/a/x.h")})
+        self.assertEqual(status, 1, output)
+        self.assertIn("runtime/a/x.h includes itself", output)
+
     def test_measures_count_code_alone(self):
         text = "// struct Comment {\n\n/* struct Block {\n*/\nstruct A {\n  enum class B { kB };\n};\nclass Ahead;\nconst char* text = \"struct C {\";\n"
         status, output = run({"runtime/a/x.h": text, "runtime/a/x.cc": "int x = 1'000;\n"})

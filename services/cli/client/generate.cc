@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 #include "runtime/base/file.h"
 #include "runtime/base/status_macros.h"
@@ -27,6 +29,7 @@
 #include "services/cli/flags.h"
 #include "services/cli/output.h"
 #include "services/cli/requests.h"
+#include "services/common/status_to_grpc.h"
 #include "services/gateway/prepared_query.h"
 #include "services/offline/collector.h"
 #include "services/offline/offline_engine.h"
@@ -161,20 +164,35 @@ class Asker {
     for (size_t t = 0; t < most; ++t) threads.emplace_back([this] { Work(); });
     absl::Status status;
     for (size_t i = 0; i < prompts_->size() && status.ok(); ++i) status = Print(i);
-    next_ = prompts_->size();
+    next_ = kStopped;
     for (std::thread& thread : threads) thread.join();
     return status;
   }
 
  private:
+  static constexpr size_t kStopped = std::numeric_limits<size_t>::max() / 2;
+
   void Work() ABSL_LOCKS_EXCLUDED(mutex_) {
     for (size_t i = next_++; i < prompts_->size(); i = next_++) {
       v1::GenerateRequest request = common_;
       SetPrompt((*prompts_)[i], flags_->raw, request);
-      auto answer = client_->Generate(request);
+      auto answer = Ask(request);
       absl::MutexLock lock(&mutex_);
       answers_[i] = std::move(answer);
     }
+  }
+
+  // A server that is full, maybe of these very questions, says when to come again.
+  absl::StatusOr<StreamedAnswer> Ask(const v1::GenerateRequest& request) {
+    const absl::Time last = absl::Now() + absl::Seconds(flags_->client.timeout_seconds);
+    auto answer = client_->Generate(request);
+    while (absl::IsResourceExhausted(answer.status()) && next_ < kStopped) {
+      const auto pause = services::RetryAfter(answer.status());
+      if (!pause.has_value() || absl::Now() + *pause > last) break;
+      absl::SleepFor(*pause);
+      answer = client_->Generate(request);
+    }
+    return answer;
   }
 
   // Waits for answer `i`.

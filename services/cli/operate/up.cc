@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `ccoe up`: a whole cluster, in one process or in several on this machine.
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -93,6 +94,9 @@ absl::Status UpProcesses(const UpOptions& options) {
   std::error_code error;
   const std::filesystem::path program = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return absl::InternalError(absl::StrCat("/proc/self/exe: ", error.message()));
+  // The children's own announcements are no business of whoever waits for this one.
+  const int announce = cluster_options.gateway.process.announce_fd;
+  if (announce >= 0) fcntl(announce, F_SETFD, FD_CLOEXEC);
   std::atomic<bool> running = false;
   // While the children start nothing is in flight; they end with this process.
   CCOE_ASSIGN_OR_RETURN(auto signals, services::SignalWatcher::Create([&running](int) {
