@@ -46,7 +46,8 @@ class FfnShard {
 };
 
 // "0-7,12": numbers and ranges, from low to high. INVALID_ARGUMENT quotes what is wrong; a number
-// above `highest`, or a range that falls, is wrong.
+// above `highest`, or a range that falls, is wrong. So are more than twice as many numbers as there
+// are, which bounds the time.
 absl::StatusOr<std::set<int32_t>> ParseNumberSet(absl::string_view text, int32_t highest);
 std::string NumberSetText(const std::set<int32_t>& numbers);
 
