@@ -83,6 +83,7 @@ if [ $# -eq 0 ]; then
   check "proto fields say what they are" /usr/bin/python3 tools/check_protos.py
   check "every source has a test of its own" /usr/bin/python3 tests/mirror_test.py
   check "locks are held where fields say so (clang)" tools/check_locks.sh
+  check "what comes from outside is taken or refused (fuzzers, 5 seconds each)" tools/fuzz.sh
   check "the training tasks' answers are right" /usr/bin/python3 -m unittest discover -q -s tests/training
   if grep -qs '^CUDA_FOUND = True' "$(bazel info output_base)/external/local_cuda/defs.bzl"; then
     check "CUDA code compiles and links" check_cuda

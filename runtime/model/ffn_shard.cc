@@ -105,6 +105,8 @@ std::string FfnShard::ToString() const {
 
 absl::StatusOr<std::set<int32_t>> ParseNumberSet(absl::string_view text, int32_t highest) {
   std::set<int32_t> numbers;
+  // Twice what there can be: a short text could name the same long range a million times.
+  int64_t left = 2 * (int64_t{highest} + 1);
   for (const absl::string_view part : absl::StrSplit(text, ',')) {
     const std::pair<absl::string_view, absl::string_view> ends =
         absl::StrSplit(part, absl::MaxSplits('-', 1));
@@ -114,6 +116,11 @@ absl::StatusOr<std::set<int32_t>> ParseNumberSet(absl::string_view text, int32_t
     last = first;
     if (is_range && (!ParseNumber(ends.second, highest, &last) || last < first)) {
       return WrongNumbers(text, part, highest);
+    }
+    left -= int64_t{last} - first + 1;
+    if (left < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("expected each number from 0 to ", highest,
+                                                     " once, found some again and again"));
     }
     for (int64_t number = first; number <= last; ++number) {
       numbers.insert(numbers.end(), static_cast<int32_t>(number));

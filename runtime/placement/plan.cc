@@ -112,7 +112,7 @@ class PlanReader {
   template <typename Holder>
   model::FfnShard ReadShards(const Holder& holder, const Places& places) {
     model::FfnShard shard;
-    for (int i = 0; i < holder.shards_size(); ++i) {
+    for (int i = 0; i < holder.shards_size() && !over_; ++i) {
       const Places at(places, Holder::descriptor(), Holder::kShardsFieldNumber, i);
       AddShard(holder.shards(i), at, &shard);
     }
@@ -125,7 +125,10 @@ class PlanReader {
     const Numbers experts = ReadNumbers(proto.experts(), "experts", kHighestExpert,
                                         v1::PlacedShard::kExpertsFieldNumber, places);
     placed_ += static_cast<int64_t>(layers.size() * experts.size());
-    if (placed_ > kMaxPlacedExperts) {
+    // Where one of them is wrong the other one took its time all the same. n * m + 1 >= n + m.
+    read_ += static_cast<int64_t>(layers.size() + experts.size());
+    over_ = placed_ > kMaxPlacedExperts || read_ > 2 * kMaxPlacedExperts;
+    if (over_) {
       Report(places.start(), absl::StrCat(who_, ": expected at most ", kMaxPlacedExperts,
                                           " placed experts in all, found more"));
       return;
@@ -156,7 +159,8 @@ class PlanReader {
   FileMistakes& mistakes_;
   std::string who_;  // whose shards are read, for messages
   std::map<std::string, int> numbers_;
-  int64_t placed_ = 0;
+  int64_t placed_ = 0, read_ = 0;
+  bool over_ = false;  // nothing more is read
 };
 
 // Layers with the same experts stand together.

@@ -105,6 +105,8 @@ TEST(NumberSetTest, WhatIsWrongIsQuoted) {
                 StatusIs(bad, AllOf(HasSubstr("0 to 7"), HasSubstr("in \"" + std::string(text)))))
         << text;
   }
+  EXPECT_OK(ParseNumberSet("0-7,0-7", 7));
+  EXPECT_THAT(ParseNumberSet("0-7,0-7,1", 7), StatusIs(bad, HasSubstr("again and again")));
   EXPECT_THAT(ParseNumberSet("0", -1), StatusIs(bad, HasSubstr("found \"0\"")));
   const std::string huge(100000, 'x');
   EXPECT_LT(ParseNumberSet(huge, 7).status().message().size(), 300u);

@@ -114,6 +114,13 @@ TEST(PlanFileTest, BoundsWhatAFileMayHold) {
   EXPECT_THAT(MistakesOf(many), HasSubstr("workers: expected at most 4096, found 4097"));
 }
 
+TEST(PlanFileTest, ReadsNoMoreOnceAFileNamesTooManyNumbers) {
+  std::string text = "with_backbone {";
+  for (int i = 0; i < 300; ++i) text += "shards { layers: \"x\" experts: \"0-65535\" }";
+  // 20 mistakes of layers are listed; 109 more, and that it is too much, are counted.
+  EXPECT_THAT(MistakesOf(text + "}"), HasSubstr("110 more errors"));
+}
+
 TEST(PlanFileTest, RefusesAFileNestedAHundredThousandDeep) {
   testing::TempFolder folder;
   const std::string path = folder / "plan.textproto";
