@@ -97,10 +97,10 @@ bool OnCommandLine(const CLI::Option& option) {
   return option.count() > 0 && (variable.empty() || std::getenv(variable.c_str()) == nullptr);
 }
 
-void AddLogFlag(CLI::App& command, CommandContext& context) {
-  command.add_option("--log", context.log_level, "Least severe messages to log to stderr.")
+CLI::Option* AddLogFlag(CLI::App& command, std::string& level) {
+  return command.add_option("--log", level, "Least severe messages to log to stderr.")
       ->check(CLI::IsMember({"info", "warning", "error"}))
-      ->capture_default_str();
+      ->default_str("warning");
 }
 
 // "ccoe bench --rounds 3 memory": the flag is the other command's.
@@ -229,7 +229,7 @@ absl::Status RunChosen(CommandContext& context) {
 CLI::App* AddCommand(CLI::App& parent, CommandContext& context, const std::string& name,
                      const std::string& description, CommandFunction run) {
   CLI::App* command = parent.add_subcommand(name, description);
-  AddLogFlag(*command, context);
+  AddLogFlag(*command, context.command_log_level);
   // With it, the variables of a command are read when the command is parsed, and only then: those
   // of others may be wrong.
   command->parse_complete_callback([] {});
@@ -412,14 +412,14 @@ int RunCommandLine(int argc, const char* const* argv, absl::Span<const RegisterF
   CommandContext context;
   AddConfigFlag(app, context);
 
-  AddLogFlag(app, context);
-  app.get_option("--log")->envname("CCOE_LOG");
+  AddLogFlag(app, context.log_level)->envname("CCOE_LOG");
   for (RegisterFunction add : commands) add(app, context);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return ReportParseError(app, context, error);
   }
+  if (!context.command_log_level.empty()) context.log_level = context.command_log_level;
   StartLogging(context.log_level);
   setenv("CCOE_LOG", context.log_level.c_str(),
          /*overwrite=*/1);  // for processes started by this one

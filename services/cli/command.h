@@ -73,6 +73,7 @@ struct CommandContext {
   std::set<std::string> sections;                       // of all files that were read
   bool print_config = false;  // instead of running, show what would be run with
   std::string log_level = "warning";
+  std::string command_log_level;  // given behind a subcommand: wins; empty: none was
   // What is wrong with the flags together, of all subcommands; each is asked once they were read.
   std::vector<std::function<absl::Status()>> checks;
 };

@@ -109,7 +109,7 @@ TEST(FlagTableTest, AnErrorNamesFileLineKeyExpectedAndFound) {
         << line;
   };
   refused("thread = 1", "f:2: [a] thread: no such key; did you mean \"threads\"?");
-  refused("colour = 1", "f:2: [a] colour: no such key; expected one of name, loud, folder");
+  refused("elephants = 1", "f:2: [a] elephants: no such key; expected one of name, loud, folder");
   refused("threads = 65", "f:2: [a] threads: expected a whole number from 0 to 64, found \"65\"");
   refused("threads = 1.5", "expected a whole number from 0 to 64, found \"1.5\"");
   refused("threads = [1]", "f:2: [a] threads: expected one value, found a list");

@@ -26,7 +26,7 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> Shell(const std::string& script) {
 absl::Time Patience() { return absl::Now() + absl::Minutes(1); }
 
 TEST(ChildProcessTest, ReadsTheAnnouncementAndTheEnd) {
-  ASSERT_OK_AND_ASSIGN(const auto child, Shell("echo here and there >&3; exit 0"));
+  ASSERT_OK_AND_ASSIGN(const auto child, Shell("echo here and there > /dev/fd/20; exit 0"));
   ASSERT_OK_AND_ASSIGN(const std::string line, child->ReadAnnouncement(Patience()));
   EXPECT_EQ(line, "here and there");
   ASSERT_TRUE(child->WaitUntil(Patience()));
@@ -41,7 +41,7 @@ TEST(ChildProcessTest, FilesOfAnySizeAreThereForTheChildAlone) {
       const auto child,
       ChildProcess::Start("child", "/bin/sh",
                           {"-c", absl::StrCat("echo $(cat ", ChildFilePath(0), ") $(wc -c < ",
-                                              ChildFilePath(1), ") >&3")},
+                                              ChildFilePath(1), ") > /dev/fd/20")},
                           settings));
   ASSERT_OK_AND_ASSIGN(const std::string line, child->ReadAnnouncement(Patience()));
   EXPECT_EQ(line, "first 300000");
@@ -56,16 +56,17 @@ TEST(ChildProcessTest, TheEnvironmentIsOursButForWhatIsHiddenAndAdded) {
   settings.hides = [](absl::string_view name) { return name == "CHILD_TEST_HIDDEN"; };
   ASSERT_OK_AND_ASSIGN(
       const auto child,
-      ChildProcess::Start("child", "/bin/sh",
-                          {"-c", "echo [$CHILD_TEST_HIDDEN$CHILD_TEST_KEPT$CHILD_TEST_SET] >&3"},
-                          settings));
+      ChildProcess::Start(
+          "child", "/bin/sh",
+          {"-c", "echo [$CHILD_TEST_HIDDEN$CHILD_TEST_KEPT$CHILD_TEST_SET] > /dev/fd/20"},
+          settings));
   ASSERT_OK_AND_ASSIGN(const std::string line, child->ReadAnnouncement(Patience()));
   EXPECT_EQ(line, "[24]");
 }
 
 TEST(ChildProcessTest, ListsOfProcessesShowItsName) {
   ASSERT_OK_AND_ASSIGN(const auto child,
-                       ChildProcess::Start("expert-7", "/bin/sh", {"-c", "echo $0 >&3"}));
+                       ChildProcess::Start("expert-7", "/bin/sh", {"-c", "echo $0 > /dev/fd/20"}));
   ASSERT_OK_AND_ASSIGN(const std::string line, child->ReadAnnouncement(Patience()));
   EXPECT_EQ(line, "sh[expert-7]");
 }
@@ -96,7 +97,7 @@ TEST(ChildProcessTest, SignalsReachTheChildWithAnEmptyMask) {
   sigaddset(&term, SIGTERM);
   sigset_t before;
   pthread_sigmask(SIG_BLOCK, &term, &before);
-  ASSERT_OK_AND_ASSIGN(const auto child, Shell("echo up >&3; exec sleep 600"));
+  ASSERT_OK_AND_ASSIGN(const auto child, Shell("echo up > /dev/fd/20; exec sleep 600"));
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   ASSERT_OK(child->ReadAnnouncement(Patience()));
   EXPECT_FALSE(child->Poll().has_value());
@@ -120,7 +121,7 @@ TEST(ChildProcessTest, TheChildDiesWithItsParent) {
   ASSERT_EQ(pipe(fds), 0);
   const pid_t between = fork();
   if (between == 0) {
-    auto child = Shell("echo up >&3; exec sleep 600");
+    auto child = Shell("echo up > /dev/fd/20; exec sleep 600");
     const pid_t pid =
         child.ok() && (*child)->ReadAnnouncement(Patience()).ok() ? (*child)->pid() : -1;
     (void)!write(fds[1], &pid, sizeof(pid));
